@@ -1,0 +1,69 @@
+"""Fixes as pure functions from a source and spans to small edits; the only room where libcst lives.
+
+The rules decide when a fix is right, this package how the text changes. Every function returns the
+edits of one fix, or a `Refusal` that names what could not be changed faithfully. libcst is loaded by the
+first function that is asked for, never by importing this package.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from gradsight.surgery.refusal import Refusal
+
+if TYPE_CHECKING:
+    from gradsight.surgery.blocks import insert_ignore, move_out_of_no_grad, sum_then_backward
+    from gradsight.surgery.criteria import drop_softmax, indices_for_one_hot, log_softmax_for
+    from gradsight.surgery.reopen import (
+        drop_rounding,
+        reduce_to_scalar,
+        remove_statement,
+        stack_for_rewrap,
+        tensor_for_number,
+        unwrap_method_call,
+    )
+    from gradsight.surgery.tensors import tensors_for_numpy
+    from gradsight.surgery.weights import as_buffer, as_parameter
+
+__all__ = [
+    "Refusal",
+    "as_buffer",
+    "as_parameter",
+    "drop_rounding",
+    "drop_softmax",
+    "indices_for_one_hot",
+    "insert_ignore",
+    "log_softmax_for",
+    "move_out_of_no_grad",
+    "reduce_to_scalar",
+    "remove_statement",
+    "stack_for_rewrap",
+    "sum_then_backward",
+    "tensor_for_number",
+    "tensors_for_numpy",
+    "unwrap_method_call",
+]
+
+_ROOMS = {
+    "blocks": ("insert_ignore", "move_out_of_no_grad", "sum_then_backward"),
+    "criteria": ("drop_softmax", "indices_for_one_hot", "log_softmax_for"),
+    "reopen": (
+        "drop_rounding",
+        "reduce_to_scalar",
+        "remove_statement",
+        "stack_for_rewrap",
+        "tensor_for_number",
+        "unwrap_method_call",
+    ),
+    "tensors": ("tensors_for_numpy",),
+    "weights": ("as_buffer", "as_parameter"),
+}
+_ROOM = {name: room for room, names in _ROOMS.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    room = _ROOM.get(name)
+    if room is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{room}"), name)
