@@ -50,7 +50,7 @@ def move_out_of_no_grad(
     others = [item for item in statement.items if not _NO_GRAD.search(piece.text(item.item))]
     if len(others) == len(statement.items):
         return Refusal("no block that switches gradients off stands there")
-    if isinstance(statement.body, cst.SimpleStatementSuite):
+    if not code.endswith(":") and isinstance(statement.body, cst.SimpleStatementSuite):
         body = statement.body.body
         if others or (live and not all(any(_holds(span, piece.span(part)) for span in live) for part in body)):
             return Refusal("the block is one line that also does something else")
@@ -151,8 +151,8 @@ def insert_ignore(source: Source, where: Span, code: str) -> tuple[Edit, ...] | 
     quoted = plan.masked[max(end - 1, 0) : end] == '"' and text[max(end - 1, 0) : end] not in {'"', "'"}
     if quoted:
         return Refusal("no comment can stand on this line")
-    end -= len(text[begin:end]) - len(text[begin:end].rstrip())
-    return (Edit(source.file, Span(end, end), f"  # gradsight: ignore[{code}]"),)
+    start = begin + len(text[begin:end].rstrip())
+    return (Edit(source.file, Span(start, end), f"  # gradsight: ignore[{code}]"),)
 
 
 @dataclass(frozen=True, slots=True)
