@@ -1,0 +1,120 @@
+"""Comments that silence findings: `# gradsight: ignore[GS102]`, or `# gradsight: ignore` for every rule.
+
+A comment silences the findings whose span touches its line. One that silences nothing is itself reported
+(GS003), so that it cannot outlive the bug that it was written for. The text need not parse: comments are
+found by a scan that knows strings, and an unclosed string hides no comment of a later line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from gradsight.finding import Finding, Severity
+from gradsight.text import Source, Span
+
+CODE, NAME = "GS003", "unused-suppression"
+_MARK = "gradsight:"
+
+# Strings first, so that a `#` inside one is no comment; a triple quote that is never closed counts as itself
+# alone, and any other unclosed string ends with its line.
+_STRING_OR_COMMENT = re.compile(
+    r'''"""(?:[^\\]|\\.)*?"""|\'\'\'(?:[^\\]|\\.)*?\'\'\'|"""|\'\'\''''
+    r"""|"(?:[^"\\\r\n]|\\(?:\r\n|[^\r\n]|\n))*"?|'(?:[^'\\\r\n]|\\(?:\r\n|[^\r\n]|\n))*'?"""
+    r"""|(?P<comment>\#[^\r\n]*)""",
+    re.DOTALL,
+)
+_IGNORE = re.compile(r"#\s*gradsight:\s*ignore\b(?:\s*\[(?P<codes>[^\]\r\n]*)\])?")
+_CODE = re.compile(r"[^\s,]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Suppression:
+    """One ignore comment."""
+
+    where: Span  # from its `#` to its last bracket
+    row: int  # 0-based
+    codes: tuple[tuple[str, Span], ...]  # codes or prefixes of codes, in the order written
+    blanket: bool  # no brackets: every rule
+
+    def silences(self, code: str) -> bool:
+        """Whether findings of this rule fall silent on the comment's line."""
+        return self.blanket or any(code.startswith(each) for each, _ in self.codes)
+
+
+def suppressions(source: Source) -> tuple[Suppression, ...]:
+    """Every ignore comment of the file, in order."""
+    if _MARK not in source.text:
+        return ()
+    return tuple(_scan(source))
+
+
+def _scan(source: Source) -> Iterator[Suppression]:
+    for comment in _STRING_OR_COMMENT.finditer(source.text):
+        if comment.group("comment") is None:
+            continue
+        for found in _IGNORE.finditer(source.text, comment.start(), comment.end()):
+            codes: tuple[tuple[str, Span], ...] = ()
+            if found.group("codes") is not None:
+                inside = found.start("codes"), found.end("codes")
+                codes = tuple(
+                    (each.group().upper(), Span(each.start(), each.end()))
+                    for each in _CODE.finditer(source.text, *inside)
+                )
+            where = Span(found.start(), found.end())
+            row = source.row_column(found.start())[0]
+            yield Suppression(where, row, codes, blanket=found.group("codes") is None)
+
+
+def suppress(source: Source, findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """The findings that no comment silences, and a GS003 for each comment (or code in one) without any."""
+    comments = suppressions(source)
+    if not comments:
+        return tuple(findings)
+    by_row: dict[int, list[Suppression]] = {}
+    for comment in comments:
+        by_row.setdefault(comment.row, []).append(comment)
+    used: set[Span] = set()
+    kept: list[Finding] = []
+    for finding in findings:
+        first, last = (source.row_column(offset)[0] for offset in (finding.where.start, finding.where.end))
+        at = [comment for row in range(first, last + 1) for comment in by_row.get(row, ())]
+        silencing = [
+            comment for comment in at if finding.file == source.file and comment.silences(finding.code)
+        ]
+        for comment in silencing:
+            used.add(comment.where)
+            used.update(span for code, span in comment.codes if finding.code.startswith(code))
+        if not silencing:
+            kept.append(finding)
+    for comment in comments:
+        if not any(CODE.startswith(code) for code, _ in comment.codes):
+            kept.extend(_unused(source, comment, used))
+    return tuple(sorted(kept, key=lambda finding: (finding.where.start, finding.where.end, finding.code)))
+
+
+def _unused(source: Source, comment: Suppression, used: set[Span]) -> Iterator[Finding]:
+    if comment.where not in used:
+        listed = " and ".join(f"`{code}`" for code, _ in comment.codes)
+        what = f"finding of {listed}" if listed else "finding"
+        alone = not source.line_text(comment.row).split("#", 1)[0].strip()
+        why = "; it counts on the line of the finding only" if alone else ""
+        yield _finding(
+            source, comment.where, f"this comment silences no {what} on its line{why}", comment.where
+        )
+        return
+    for number, (code, span) in enumerate(comment.codes):
+        if span in used:
+            continue
+        # With its comma: the one before it, or for the first code the one behind it.
+        if number:
+            removed = Span(comment.codes[number - 1][1].end, span.end)
+        else:
+            removed = Span(span.start, comment.codes[1][1].start)
+        yield _finding(source, span, f"`{code}` silences nothing on this line", removed)
+
+
+def _finding(source: Source, where: Span, message: str, removed: Span) -> Finding:
+    places = (("remove", removed),)
+    return Finding(CODE, NAME, Severity.INFORMATION, message, source.file, where, places=places)

@@ -1,0 +1,7 @@
+"""The command line: reads files, asks the analysis, prints.
+
+It reaches the server and the probe only when their verb is called, and loads no terminal library unless it
+prints colours to a terminal.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,224 @@
+"""`gradsight check`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from gradsight import configuration
+from gradsight.finding import Severity
+
+from gradsight_cli.checking import Checked, Task, check_all, check_text
+from gradsight_cli.discovery import files
+from gradsight_cli.formats import Texts
+from gradsight_cli.painting import printer, wants_colour
+from gradsight_cli.projects import Projects
+from gradsight_cli.reading import Unreadable, decode, display
+
+
+def check(options: argparse.Namespace) -> int:
+    """Check the paths, print, and return the exit code."""
+    projects = Projects(options.isolated)
+    report = _Report(options)
+    if "-" in options.paths:
+        if len(options.paths) > 1:
+            print("gradsight: `-` stands for standard input and takes no other paths", file=sys.stderr)
+            return 2
+        results: Iterable[tuple[str, Checked]] = [_check_standard_input(options)]
+    else:
+        results = _check_paths(options, projects, report)
+    for path, checked in results:
+        report.add(_configured(checked, projects.of(os.path.dirname(path)).configuration))
+    return report.finish()
+
+
+def _check_standard_input(options: argparse.Namespace) -> tuple[str, Checked]:
+    path = options.stdin_filename or "-"
+    name = display(path)
+    try:
+        file = decode(sys.stdin.buffer.read())
+    except Unreadable as error:
+        return path, Checked(name, problem=str(error))
+    task = Task(path, with_fixes=options.fixes, with_silences=options.explain_silence)
+    return path, check_text(name, file, task)
+
+
+def _check_paths(
+    options: argparse.Namespace, projects: Projects, report: _Report
+) -> Iterator[tuple[str, Checked]]:
+    tasks: dict[str, Task] = {}
+    for path in options.paths:
+        found = 0
+        for file in files(path, projects):
+            if file.endswith(".ipynb") and file != path:
+                report.notebooks += 1
+                continue
+            found += 1
+            key = os.path.abspath(file)
+            if key not in tasks:
+                root = None if options.no_cache else projects.of(os.path.dirname(file)).root
+                tasks[key] = Task(file, root, options.fixes, options.explain_silence)
+        if not found:
+            report.warn(f"no Python files below {display(path)}")
+    jobs = options.jobs or _cores()
+    checked = check_all(list(tasks.values()), jobs)
+    if len(tasks) > 1 and sys.stderr.isatty():
+        checked = _with_progress(checked, len(tasks), options.color)
+    for task, result in zip(tasks.values(), checked, strict=True):
+        yield task.path, result
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _configured(checked: Checked, wanted: configuration.Configuration) -> Checked:
+    """The result as the project wants to see it; the fixes stay beside their findings."""
+    kept = [
+        (number, configuration.apply(wanted, [finding])) for number, finding in enumerate(checked.findings)
+    ]
+    return replace(
+        checked,
+        findings=tuple(finding for _, findings in kept for finding in findings),
+        fixes=tuple(checked.fixes[number] for number, findings in kept if findings) if checked.fixes else (),
+    )
+
+
+class _Report:
+    """Prints each file's findings as they come, where the format can, and counts."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.notebooks = 0
+        self._format: str = options.output_format
+        self._with_fixes: bool = options.fixes
+        self._limit = Severity(options.fail_on).rank
+        self._texts = Texts()
+        self._printer = printer(sys.stdout, options.color) if self._format == "full" else None
+        self._objects: list[dict[str, object]] = []
+        self._problems: list[Checked] = []
+        self._counts = dict.fromkeys(Severity, 0)
+        self._files = 0
+
+    def warn(self, message: str) -> None:
+        """Say something that is no finding."""
+        print(f"gradsight: {message}", file=sys.stderr)
+
+    def add(self, checked: Checked) -> None:
+        """Take in one file."""
+        self._files += 1
+        if checked.problem is not None:
+            self._problems.append(checked)
+            self.warn(f"{checked.file}: {checked.problem}")
+            return
+        self._texts.add(checked)
+        for finding in checked.findings:
+            self._counts[finding.severity] += 1
+        self._print(checked)
+
+    def _print(self, checked: Checked) -> None:
+        if not checked.findings and not checked.silences:
+            return
+        if self._printer is not None:
+            from gradsight_cli.formats import full
+
+            self._printer.print(full.to_lines(checked, self._texts))
+        elif self._format == "concise":
+            from gradsight_cli.formats import concise
+
+            for line in concise.to_lines(checked, self._texts):
+                print(line)
+        elif self._format == "github":
+            from gradsight_cli.formats import github
+
+            for line in github.to_lines(checked, self._texts):
+                print(line)
+        elif self._format == "json":
+            from gradsight_cli.formats import json
+
+            self._objects += json.to_objects(checked, self._texts, self._with_fixes)
+        else:
+            from gradsight_cli.formats import sarif
+
+            self._objects += sarif.to_results(checked, self._texts)
+        if checked.silences and self._format in ("github", "json", "sarif"):
+            for silence in checked.silences:
+                place = self._texts.place(silence.file, silence.where)
+                self.warn(f"{silence.file}:{place.row}:{place.column} silent: {silence.reason}")
+
+    def finish(self) -> int:
+        """Print what comes at the end; returns the exit code."""
+        if self._format == "json":
+            from gradsight_cli.formats import json
+
+            print(json.to_text(self._objects))
+        elif self._format == "sarif":
+            from gradsight_cli.formats import sarif
+
+            print(sarif.to_text(self._objects, self._problems))
+        elif self._printer is not None:
+            self._printer.print([[(self._summary(), "")]])
+        if self.notebooks:
+            self.warn(f"{_count(self.notebooks, 'notebook')} passed over: notebooks come in a later release")
+        if self._problems:
+            return 2
+        return int(any(count for severity, count in self._counts.items() if severity.rank <= self._limit))
+
+    def _summary(self) -> str:
+        checked = _count(self._files - len(self._problems), "file")
+        found = [_count(count, severity.value) for severity, count in self._counts.items() if count]
+        if not found:
+            return f"{checked} checked: nothing found"
+        return f"{checked} checked: {', '.join(found)}"
+
+
+_UNCOUNTED = ("information",)
+
+
+def _count(number: int, thing: str) -> str:
+    if number == 1 or thing in _UNCOUNTED:
+        return f"{number} {thing}"
+    return f"{number} {thing}s"
+
+
+def _with_progress(results: Iterator[Checked], total: int, colour: str) -> Iterator[Checked]:
+    """Show a bar on the terminal, once the work has taken so long that somebody wonders."""
+    from time import monotonic
+
+    begin = monotonic()
+    done = 0
+    for result in results:
+        done += 1
+        yield result
+        if monotonic() - begin > 0.5:
+            break
+    if done == total:
+        return
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress
+
+    console = Console(file=sys.stderr, no_color=not wants_colour(sys.stderr, colour))
+    # No thread of its own, which would not survive the fork of a worker, and no hand on the other streams.
+    bar = Progress(
+        *Progress.get_default_columns(),
+        MofNCompleteColumn(),
+        console=console,
+        transient=True,
+        auto_refresh=False,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    task = bar.add_task("checking", total=total, completed=done)
+    with bar:
+        for result in results:
+            bar.update(task, advance=1, refresh=True)
+            if result.findings or result.silences or result.problem:  # out of the way of what is printed
+                bar.stop()
+                yield result
+                bar.start()
+            else:
+                yield result

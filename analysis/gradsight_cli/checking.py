@@ -1,0 +1,146 @@
+"""Files to findings: read, look into the cache, analyse; on all cores where that pays.
+
+One file's trouble (not text, a bug of ours) is a `problem` of its result and costs no other file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gradsight.finding import Finding, Fix
+from gradsight.text import Source
+
+from gradsight_cli import __version__
+from gradsight_cli.cache import Cache
+from gradsight_cli.reading import File, Unreadable, display, read
+
+if TYPE_CHECKING:
+    from gradsight.engine import Engine, Silence
+
+# Below this much text one process is done before others have started.
+_WORTH_A_POOL = 400_000  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What one file came to. `text` is empty where nothing has to be shown."""
+
+    file: str
+    text: str = ""
+    findings: tuple[Finding, ...] = ()
+    silences: tuple[Silence, ...] = ()
+    fixes: tuple[tuple[Fix, ...], ...] = ()  # one tuple a finding, where fixes were asked for
+    problem: str | None = None  # why it could not be checked
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One file to check."""
+
+    path: str
+    cache_root: str | None = None
+    with_fixes: bool = False
+    with_silences: bool = False
+
+
+def check_all(tasks: Sequence[Task], jobs: int) -> Iterator[Checked]:
+    """The result of each task, in their order."""
+    if jobs > 1 and len(tasks) > 1 and _size(tasks) > _WORTH_A_POOL:
+        yield from _in_parallel(tasks, min(jobs, len(tasks)))
+    else:
+        yield from map(check_file, tasks)
+
+
+def _size(tasks: Iterable[Task]) -> int:
+    total = 0
+    for task in tasks:
+        try:
+            total += os.path.getsize(task.path)
+        except OSError:
+            continue
+    return total
+
+
+def _in_parallel(tasks: Sequence[Task], jobs: int) -> Iterator[Checked]:
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
+    import gradsight.engine  # noqa: F401  once, before forking: the others inherit it
+
+    done = 0
+    with ProcessPoolExecutor(jobs) as pool:
+        try:
+            for result in pool.map(check_file, tasks, chunksize=max(1, min(16, len(tasks) // (4 * jobs)))):
+                done += 1
+                yield result
+        except BrokenProcessPool:
+            for task in tasks[done:]:
+                yield Checked(
+                    display(task.path), problem="a worker process was killed; try again with `--jobs 1`"
+                )
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def check_file(task: Task) -> Checked:
+    """Read and analyse one file."""
+    try:
+        file = read(task.path)
+    except Unreadable as error:
+        return Checked(display(task.path), problem=str(error))
+    return check_text(display(task.path), file, task)
+
+
+def check_text(name: str, file: File, task: Task) -> Checked:
+    """Analyse what was read from a file."""
+    cache = Cache(task.cache_root) if task.cache_root is not None and not task.with_fixes else None
+    found = cache.get(task.path, name, file.raw) if cache is not None else None
+    fixes: tuple[tuple[Fix, ...], ...] = ()
+    if found is None:
+        try:
+            source = Source(name, file.text)
+            engine = _engine()
+            result = engine.analyze(source)
+            found = result.findings, result.silences
+            if task.with_fixes:
+                fixes = tuple(engine.fixes(source, finding) for finding in result.findings)
+        except Exception as error:
+            return Checked(name, problem=describe(error))
+        if cache is not None:
+            cache.put(task.path, name, file.raw, *found)
+    findings, silences = found
+    if not task.with_silences:
+        silences = ()
+    return Checked(name, file.text if findings or silences else "", findings, silences, fixes)
+
+
+_ENGINE: Engine | None = None
+
+
+def _engine() -> Engine:
+    """The engine of this process: its memo is shared by all files."""
+    global _ENGINE
+    if _ENGINE is None:
+        from gradsight.engine import Engine  # not needed where the cache knows the answer
+
+        _ENGINE = Engine()
+    return _ENGINE
+
+
+def describe(error: BaseException) -> str:
+    """A bug of ours in one line, for a report."""
+    place = ""
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        place = f" at {os.path.basename(code.co_filename)}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    text = f": {error}" if str(error) else ""
+    return (
+        f"could not be checked: this is a bug in Gradsight {__version__} "
+        f"({type(error).__name__}{place}{text}); please report it with the file"
+    )

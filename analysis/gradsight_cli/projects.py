@@ -1,0 +1,88 @@
+"""Which configuration holds for a file: `[tool.gradsight]` of the nearest `pyproject.toml` that has one."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from gradsight.configuration import BadConfiguration, Configuration, to_configuration
+
+DEFAULT = Configuration()
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A folder and what is asked for the files below it."""
+
+    root: str  # absolute
+    configuration: Configuration
+
+
+@dataclass(slots=True)
+class Projects:
+    """Looks each folder up once. `isolated` reads no configuration."""
+
+    isolated: bool = False
+    _known: dict[str, Project | None] = field(default_factory=dict)
+    _roots: dict[str, str] = field(default_factory=dict)
+
+    def of(self, folder: str) -> Project:
+        """What holds for the files in `folder`.
+
+        Raises:
+            BadConfiguration: the nearest configuration cannot be meant.
+        """
+        folder = os.path.abspath(folder)
+        found = None if self.isolated else self._nearest(folder)
+        return found or Project(self.root_of(folder), DEFAULT)
+
+    def _nearest(self, folder: str) -> Project | None:
+        if folder not in self._known:
+            project = _configured(folder)
+            parent = os.path.dirname(folder)
+            if project is None and parent != folder:
+                project = self._nearest(parent)
+            self._known[folder] = project
+        return self._known[folder]
+
+    def root_of(self, folder: str) -> str:
+        """The nearest folder above that looks like the top of a project, else the current one."""
+        if folder not in self._roots:
+            parent = os.path.dirname(folder)
+            if any(os.path.exists(os.path.join(folder, mark)) for mark in ("pyproject.toml", ".git")):
+                self._roots[folder] = folder
+            else:
+                self._roots[folder] = os.getcwd() if parent == folder else self.root_of(parent)
+        return self._roots[folder]
+
+
+def _configured(folder: str) -> Project | None:
+    path = os.path.join(folder, "pyproject.toml")
+    try:
+        with open(path, "rb") as stream:
+            raw = stream.read()
+    except OSError:
+        return None
+    if b"gradsight" not in raw:  # the parser takes longer to load than most checks
+        return None
+    try:
+        import tomllib
+    except ImportError:  # Python 3.10
+        import tomli as tomllib
+
+    try:
+        content = tomllib.loads(raw.decode("utf-8"))
+    except ValueError as error:
+        raise BadConfiguration(f"{path} is not valid TOML: {error}") from None
+    tool = content.get("tool")
+    table = tool.get("gradsight") if isinstance(tool, dict) else None
+    if table is None:
+        return None
+    if not isinstance(table, dict):
+        raise BadConfiguration(f"{path}: `gradsight` must be a table: `[tool.gradsight]`")
+    from gradsight.rules import RULES
+
+    try:
+        return Project(folder, to_configuration(table, [rule.code for rule in RULES]))
+    except BadConfiguration as error:
+        raise BadConfiguration(f"{path}: [tool.gradsight]: {error}") from None
