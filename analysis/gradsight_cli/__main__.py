@@ -32,9 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     if arguments[:1] == ["server"]:  # its arguments are its own
         return _serve(arguments[1:])
-    from gradsight_cli.arguments import parser
+    from gradsight_cli.arguments import parse
 
-    options = parser().parse_args(arguments)
+    options = parse(arguments)
     if options.verb == "check":
         from gradsight_cli.check import check
 

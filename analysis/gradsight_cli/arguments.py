@@ -1,4 +1,8 @@
-"""The words of the command line."""
+"""The words of the command line.
+
+Only the called verb's parser is built, and its help has a fixed width: both would cost more than the rest of a small
+check.
+"""
 
 from __future__ import annotations
 
@@ -9,82 +13,126 @@ from gradsight.finding import Severity
 from gradsight_cli import __version__
 
 FORMATS = ("full", "concise", "json", "github", "sarif")
+VERBS = {
+    "check": "say where gradients are lost",
+    "fix": "show the fixes, or make them",
+    "probe": "run the code and watch its gradients",
+    "explain": "the page of a rule",
+    "rules": "list the rules",
+    "server": "the language server, for editors",
+}
 
 
-def parser() -> argparse.ArgumentParser:
-    """What `gradsight` understands."""
-    top = argparse.ArgumentParser(
-        prog="gradsight",
-        description="Sees where a PyTorch gradient is lost, and proves it by running it.",
-        epilog="exit codes of check: 0 nothing at `warning` or above, 1 something, 2 misuse or not text",
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """What was asked for; `verb` is one of VERBS.
+
+    Raises:
+        SystemExit: help or the version was printed, or the words cannot be understood.
+    """
+    verb = arguments[0] if arguments else ""
+    if verb not in VERBS:
+        _parser_without_verb().parse_args(arguments)
+        raise AssertionError("a parser that takes only verbs took another word")
+    parser = argparse.ArgumentParser(
+        prog=f"gradsight {verb}", description=VERBS[verb].capitalize() + ".", formatter_class=_formatter
     )
-    top.add_argument("--version", action="version", version=f"gradsight {__version__}")
-    colour = argparse.ArgumentParser(add_help=False)
-    colour.add_argument(
+    parser.add_argument(
         "--color", choices=("auto", "always", "never"), default="auto", help="auto: on a terminal (default)"
     )
-    files = argparse.ArgumentParser(add_help=False, parents=[colour])
-    files.add_argument("--isolated", action="store_true", help="read no configuration")
-    verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
+    if verb in ("check", "fix"):
+        parser.add_argument("--isolated", action="store_true", help="read no configuration")
+    add = {"check": _add_check, "fix": _add_fix, "probe": _add_probe, "explain": _add_explain}.get(verb)
+    if add is not None:
+        add(parser)
+    options = parser.parse_args(arguments[1:])
+    options.verb = verb
+    return options
 
-    check = verbs.add_parser("check", parents=[files], help="say where gradients are lost")
-    check.add_argument(
-        "paths", nargs="*", default=["."], metavar="PATH", help="a file, a folder, or - for standard input"
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    return argparse.HelpFormatter(prog, max_help_position=28, width=100)
+
+
+def _parser_without_verb() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gradsight",
+        description="Sees where a PyTorch gradient is lost, and proves it by running it.",
+        epilog="`gradsight VERB --help` says more.",
+        formatter_class=_formatter,
     )
-    check.add_argument("--fixes", action="store_true", help="work out the fixes of each finding as well")
-    check.add_argument(
-        "--explain-silence", action="store_true", help="say where nothing could be said, and why"
+    parser.add_argument("--version", action="version", version=f"gradsight {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for verb, what in VERBS.items():
+        verbs.add_parser(verb, help=what)
+    return parser
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    parser.epilog = (
+        "exit codes: 0 nothing at `warning` or above (see --fail-on), 1 something, 2 misuse or not text"
     )
-    check.add_argument(
+    add(
+        "paths",
+        nargs="*",
+        default=["."],
+        metavar="PATH",
+        help="a file, a folder, or - for standard input (default: .)",
+    )
+    add("--fixes", action="store_true", help="work out the fixes of each finding as well")
+    add("--explain-silence", action="store_true", help="say where nothing could be said, and why")
+    add(
         "--fail-on",
         choices=[severity.value for severity in Severity],
         default=Severity.WARNING.value,
         metavar="SEVERITY",
         help="exit with 1 at this severity or above: error, warning (default), information, hint",
     )
-    check.add_argument("--output-format", choices=FORMATS, default="full", help="default: full")
-    check.add_argument("--stdin-filename", metavar="FILE", help="the name of what comes by standard input")
-    check.add_argument("--no-cache", action="store_true", help="neither read nor write .gradsight_cache")
-    check.add_argument(
-        "--jobs", type=_positive, metavar="N", help="processes for many files (default: all cores)"
-    )
+    add("--output-format", choices=FORMATS, default="full", help="default: full")
+    add("--stdin-filename", metavar="FILE", help="the name of what comes by standard input")
+    add("--no-cache", action="store_true", help="neither read nor write .gradsight_cache")
+    add("--jobs", type=_positive, metavar="N", help="processes for many files (default: all cores)")
 
-    fix = verbs.add_parser("fix", parents=[files], help="show or make the fixes")
-    mode = fix.add_mutually_exclusive_group()
-    mode.add_argument(
-        "--diff", action="store_true", help="print what would change (default); exit with 1 if anything would"
+
+def _add_fix(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "exit codes: 0 nothing to do or all done, 1 something would change (--diff) or is left at `warning` or above "
+        "(--write), 2 misuse, not text, or a file that changed meanwhile"
     )
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--diff", action="store_true", help="print what would change (default)")
     mode.add_argument("--write", action="store_true", help="change the files")
-    fix.add_argument("--unsafe", action="store_true", help="also fixes that change what is computed")
-    fix.add_argument("paths", nargs="+", metavar="PATH")
+    parser.add_argument("--unsafe", action="store_true", help="also fixes that change what is computed")
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="a file or a folder")
 
-    probe = verbs.add_parser("probe", parents=[colour], help="run the code and watch its gradients")
-    probe.add_argument("target", metavar="FILE[:A-B]", help="a file, or its lines A to B")
-    probe.add_argument("--call", metavar="NAME", help="execute the file, then call this function")
-    probe.add_argument("--python", metavar="EXE", help="the interpreter that runs it (default: python3)")
-    probe.add_argument("--device", choices=("auto", "cuda", "mps", "cpu"), default="auto")
-    probe.add_argument("--timeout", type=_seconds, metavar="S", help="seconds after which it is stopped")
-    probe.add_argument(
-        "--allow-writes", action="store_true", help="let the program write files outside its temporary folder"
-    )
-    probe.add_argument("--output-format", choices=("full", "json"), default="full")
 
-    explain = verbs.add_parser("explain", parents=[colour], help="the page of a rule")
-    explain.add_argument("code", metavar="CODE")
-    verbs.add_parser("rules", parents=[colour], help="list the rules")
-    verbs.add_parser("server", add_help=False, help="the language server, for editors")
-    return top
+def _add_probe(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    parser.epilog = "exit codes: 0 it ran, 1 the program raised, 2 misuse or no torch"
+    add("target", metavar="FILE[:A-B]", help="a file, or its lines A to B")
+    add("--call", metavar="NAME", help="execute the file, then call this function")
+    add("--python", metavar="EXE", help="the interpreter that runs it (default: python3)")
+    add("--device", choices=("auto", "cuda", "mps", "cpu"), default="auto", help="default: auto")
+    add("--timeout", type=_seconds, metavar="S", help="seconds after which it is stopped")
+    add("--allow-writes", action="store_true", help="let it write files outside its temporary folder")
+    add("--output-format", choices=("full", "json"), default="full", help="default: full")
+
+
+def _add_explain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("code", metavar="CODE", help="a rule's code or name: GS102, detach-in-loss")
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"`{text}` must be a whole number, at least 1")
+    return int(text)
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError("must be a number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"`{text}` must be a number of seconds above 0")
     return value

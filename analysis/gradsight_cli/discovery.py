@@ -50,18 +50,28 @@ EXCLUDED = frozenset(
 def files(path: str, projects: Projects) -> Iterator[str]:
     """The Python files and notebooks at or below `path`, in the order of their names.
 
-    A notebook below a folder is yielded as well: whoever asks says that it is passed over.
+    A file or folder that is named is looked into whoever ignores it. A notebook below a folder is yielded as well:
+    whoever asks says that it is passed over.
+
+    Raises:
+        BadConfiguration: the configuration of a folder cannot be meant.
     """
     if not os.path.isdir(path):
         yield path
         return
-    yield from _walk(path, _outer_ignores(path), projects)
+    ignores, excludes = _outer_ignores(path), _excludes(projects.of(path))
+    yield from _walk(
+        path,
+        () if _ignored(path, True, ignores) else ignores,
+        None if excludes is not None and excludes.says(path, True) else excludes,
+        projects,
+    )
 
 
-def _walk(folder: str, ignores: tuple[_Ignore, ...], projects: Projects) -> Iterator[str]:
-    project = projects.of(folder)
+def _walk(
+    folder: str, ignores: tuple[_Ignore, ...], excludes: _Ignore | None, projects: Projects
+) -> Iterator[str]:
     ignores = (*ignores, *_ignores_in(folder))
-    own = _own_excludes(project)
     try:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)
@@ -71,17 +81,19 @@ def _walk(folder: str, ignores: tuple[_Ignore, ...], projects: Projects) -> Iter
         is_folder = entry.is_dir(follow_symlinks=False)
         if entry.name in EXCLUDED or not (is_folder or entry.name.endswith((".py", ".pyw", ".ipynb"))):
             continue
-        if own is not None and own.says(entry.path, is_folder):
+        if excludes is not None and excludes.says(entry.path, is_folder):
             continue
         if _ignored(entry.path, is_folder, ignores):
             continue
         if is_folder:
-            yield from _walk(entry.path, ignores, projects)
+            inner = projects.of(entry.path)
+            own = excludes if inner == projects.of(folder) else _excludes(inner)
+            yield from _walk(entry.path, ignores, own, projects)
         elif entry.is_file():
             yield entry.path
 
 
-def _own_excludes(project: Project) -> _Ignore | None:
+def _excludes(project: Project) -> _Ignore | None:
     if not project.configuration.exclude:
         return None
     try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass, field
+from importlib import import_module
 
 from gradsight.configuration import BadConfiguration, Configuration, to_configuration
 
@@ -65,11 +67,8 @@ def _configured(folder: str) -> Project | None:
         return None
     if b"gradsight" not in raw:  # the parser takes longer to load than most checks
         return None
-    try:
-        import tomllib
-    except ImportError:  # Python 3.10
-        import tomli as tomllib
-
+    # Python 3.10 has no parser of its own.
+    tomllib = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
         content = tomllib.loads(raw.decode("utf-8"))
     except ValueError as error:
