@@ -1,0 +1,318 @@
+"""Logical lines: the grain of all analysis. Each is interned by its text and parsed alone.
+
+Nothing here knows of gradients, files or positions in a file: a line's nodes are relative to the line. Lines are
+frozen: whoever changes a line's nodes changes every file that has it. A line that does not parse costs itself alone,
+and scanning never fails, whatever the text. Only what stands at and after a line's start decides where it ends, and
+`next_line` says how far it looked: that is what makes re-scanning after an edit exact.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+import threading
+import warnings
+import weakref
+from collections.abc import Sequence
+
+_TOKEN = re.compile(
+    r"""(?P<comment>\#[^\r\n]*)
+    |(?P<triple>\"{3}(?:[^\\]|\\.)*?(?:\"{3}|\Z)|'{3}(?:[^\\]|\\.)*?(?:'{3}|\Z))
+    |(?P<string>"(?:[^"\\\r\n]|\\(?:\r\n|.))*"?|'(?:[^'\\\r\n]|\\(?:\r\n|.))*'?)
+    |(?P<open>[(\[{])
+    |(?P<close>[)\]}])
+    |(?P<joined>\\(?:\r\n|\r|\n))""",
+    re.VERBOSE | re.DOTALL,
+)
+_CLOSE = {quote: re.compile(rf"(?:[^\\]|\\.)*?{quote}", re.DOTALL) for quote in ('"""', "'''")} | {
+    quote: re.compile(rf"(?:[^{quote}\\\r\n]|\\(?:\r\n|.))*{quote}", re.DOTALL) for quote in ('"', "'")
+}
+# Lines that cannot stand inside brackets: a bracket above was never closed.
+_HARD = re.compile(
+    r"[ \t\f]*(?:(?:def|class|return|import|while|with|try|except|finally|raise|pass|break|continue|del|global"
+    r"|nonlocal|assert|elif|async\s+(?:def|with))\b|from\s+[\w.]+\s+import\b|else\s*:|[\w.]+\.\w+\s*=[^=])"
+)
+# White space before the first token: a lone `\` counts as blank.
+_LEAD = re.compile(r"[ \t\f]*(?:\\(?:\r\n|\r|\n)[ \t\f]*)*")
+_TRAIL = re.compile(r"(?:[ \t\f]*\\(?:\r\n|\r|\n))+[ \t\f]*(?=[\r\n#]|\Z)")
+_ROLE = re.compile(r"(?:elif|else|except|finally|case|match|try|class|def|async\s+def)\b|@")
+_COMPOUND = re.compile(
+    r"(?:if|for|while|with|async|def|class|try|match|elif|else|except|finally|case)\b", re.DOTALL
+)
+_NAME = re.compile(r"(?:async\s+)?(?:def|class)\s+(\w+)")
+# What makes a clause parse alone, and which part of the statement made so it is.
+_BEFORE = {"elif": "if 0: pass\n", "else": "if 0: pass\n", "except": "try: pass\n", "finally": "try: pass\n"}
+_PART = {"elif": "orelse", "else": "orelse", "except": "handlers", "finally": "finalbody", "case": "cases"}
+CLAUSES = frozenset(_PART)
+
+# CPython refuses deeper nesting of brackets. It also bounds how often a broken text is looked at again.
+_TOO_DEEP = 200
+
+
+class Line:
+    """One logical line: a simple statement, several of them, a header, a clause, a blank line or a comment.
+
+    Attributes:
+        text: all of it, line ends and comments too.
+        count: how many physical lines it has.
+        code: False for a blank line or one with nothing but a comment.
+        indent: column of its first token, tabs counted to multiples of eight.
+        header: a compound statement or clause whose block stands in the lines below.
+        role: `elif`, `else`, `except`, `finally`, `case`, `match`, `try`, `class`, `def` (also `async def`), `@` or "".
+        name: what a `def` or `class` line defines, else "". Known for lines that don't parse, too.
+        nodes: its statements, parsed. A header's body is a `pass` that is not in the text (a `match` has one
+            such case, a `try` such a `finally`, a decorator such a function). `elif`: the `If`; `else` and `finally`:
+            the statements on its line (or that `pass`); `except`: the `ExceptHandler`; `case`: the `match_case`.
+            `node.lineno - 1 - line.shift` is the physical row relative to the line's first.
+        error: why it does not parse, or None. Then `nodes` is empty.
+        error_at: row (relative) and column (code points) of the error.
+        binds: if it does not parse, the names and dotted attributes that it evidently assigns.
+        needs: if it does not parse, the Python version that would, where that is all that is wrong: "3.12".
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "binds",
+        "code",
+        "count",
+        "error",
+        "error_at",
+        "header",
+        "indent",
+        "name",
+        "needs",
+        "nodes",
+        "role",
+        "shift",
+        "text",
+    )
+
+    def __init__(self, text: str, comment: int) -> None:
+        lead = _LEAD.match(text)
+        start = lead.end() if lead else 0
+        self.text, self.count = text, len(physical_lines(text)) or 1
+        self.code = text[start : start + 1] not in ("", "#", "\r", "\n")
+        self.indent, blank = _indentation(text[:start])
+        self.nodes: tuple[ast.AST, ...] = ()
+        self.error: str | None = None
+        self.error_at = (0, 0)
+        self.shift, self.header, self.role, self.name = 0, False, "", ""
+        self.binds: tuple[str, ...] = ()
+        self.needs: str | None = None
+        if self.code:
+            code = text[:comment] if comment >= 0 else text
+            self._parse(code, start, blank)
+
+    def __repr__(self) -> str:
+        return f"Line({self.text!r})"
+
+    def _parse(self, text: str, start: int, blank: str) -> None:
+        code = _TRAIL.sub("", text) if "\\" in text else text
+        code = code.rstrip(" \t\f\r\n")
+        found = _ROLE.match(text, start)
+        role = found[0].split()[-1] if found else ""
+        self.header = code.endswith(":") and bool(_COMPOUND.match(text, start))
+        if role in ("case", "match") and not self.header:
+            if role == "match" or not self._attempt(code, "case", blank):
+                self._attempt(code, "", blank)  # `match = 1`
+        else:
+            self._attempt(code, role, blank)
+        if role in ("def", "class") and (named := _NAME.match(text, start)):
+            self.name = named[1]
+        if self.error is not None:
+            self.binds = _assigned(code)
+
+    def _attempt(self, code: str, role: str, blank: str) -> bool:
+        self.role = role
+        before = "if 1:\n" if self.indent else ""
+        if role == "case":
+            before = "match 0:\n"
+        elif role in _BEFORE:
+            before += blank + _BEFORE[role]
+        after = ""
+        if self.header:
+            after = "\n" + " " * self.indent + " case 0: pass" if role == "match" else " pass"
+        if role == "try":
+            after += f"\n{blank}finally: pass"
+        elif role == "@":
+            after += f"\n{blank}def f(): pass"
+        self.shift = before.count("\n")
+        try:
+            body = parse(before + code + after)
+            if self.indent and role != "case":
+                (wrapper,) = body  # raises ValueError where the line leaves its block
+                body = wrapper.body  # type: ignore[attr-defined]
+            self.nodes = tuple(getattr(body[0], _PART[role]) if role in _PART else body)
+            self.error = None
+            return True
+        except SyntaxError as error:
+            self.error = error.msg or "invalid syntax"
+            row, column = (error.lineno or 1) - 1 - self.shift, (error.offset or 1) - 1
+        except (ValueError, RecursionError, MemoryError) as error:
+            self.error = str(error) or "too deeply nested"
+            row, column = 0, 0
+        lines = physical_lines(code) or [""]
+        if row < 0:
+            row, column = 0, len(lines[0]) - len(lines[0].lstrip(" \t\f"))
+        elif row >= len(lines):
+            row, column = len(lines) - 1, len(lines[-1])
+        self.error_at = (row, max(0, min(column, len(lines[row].rstrip("\r\n")))))
+        return False
+
+
+def parse(text: str) -> list[ast.stmt]:
+    """The statements of a text, without a word about its escapes.
+
+    Raises:
+        SyntaxError, ValueError (null bytes), RecursionError, MemoryError: it does not parse.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = compile(text, "<line>", "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
+    assert isinstance(module, ast.Module)
+    return module.body
+
+
+_PHYSICAL = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
+
+
+def physical_lines(text: str) -> list[str]:
+    r"""The text cut behind each `\n`, `\r\n` and `\r`: the lines of editors and `ast`, not those of `str.splitlines`."""
+    return _PHYSICAL.findall(text)
+
+
+def _indentation(lead: str) -> tuple[int, str]:
+    """The column that blank space leads to, and blank space on one line that leads there too.
+
+    As CPython has it: the first lone `\\` behind some blank space decides, else all of the blank space.
+    """
+    if "\\" not in lead:
+        return _column(lead), lead
+    blank = ""
+    for piece in re.split(r"\\(?:\r\n|\r|\n)", lead):
+        column = _column(blank := blank + piece)
+        if column:
+            return column, " " * column
+    return _column(blank), blank
+
+
+def _column(blank: str) -> int:
+    return len(blank.rpartition("\f")[2].expandtabs())
+
+
+# Names by which a broken line may be known to assign.
+_DOTTED = r"[^\W\d]\w*(?:[ \t]*\.[ \t]*[^\W\d]\w*)*"
+_TARGETS = re.compile(
+    rf"[ \t\f]*(?:else[ \t]*:[ \t]*)?[*(\[ \t]*({_DOTTED}(?:[^=#\"'\r\n:(]|(?<=,)[ \t]*\()*)(?::[^=#\r\n]*)?"
+    r"(?:[-+*/%@&|^]|\*\*|//|<<|>>)?=(?!=)"
+)
+_MORE_TARGETS = re.compile(rf"[ \t]*({_DOTTED}(?:[ \t]*,[ \t]*{_DOTTED})*)[ \t]*=(?!=)")
+_LOOP = re.compile(r"[ \t\f]*(?:async\s+)?for\b(.*?)\bin\b", re.DOTALL)
+_ALIAS = re.compile(r"\bas[ \t]+([^\W\d]\w*)")
+_WALRUS = re.compile(r"([^\W\d]\w*)[ \t]*:=")
+_IMPORT = re.compile(r"[ \t\f]*(?:from\b.*?\b)?import\b(.*)", re.DOTALL)
+
+
+def _assigned(code: str) -> tuple[str, ...]:
+    names: dict[str, None] = {}
+
+    def add(targets: str) -> None:
+        for target in re.findall(rf"{_DOTTED}(?=[^\w.]|\Z)", re.sub(r"\[[^\]]*\]?", "", targets)):
+            names[re.sub(r"\s", "", target)] = None
+
+    if found := _LOOP.match(code):
+        add(found[1])
+    elif found := _IMPORT.match(code):
+        for each in found[1].split(","):
+            if words := re.findall(r"[^\W\d]\w*", each):
+                names[words[-1]] = None
+    elif found := _NAME.match(code.lstrip(" \t\f")):
+        names[found[1]] = None
+    elif found := _TARGETS.match(code):
+        add(found[1])
+        while found := _MORE_TARGETS.match(code, found.end()):
+            add(found[1])
+    for match in (*_ALIAS.finditer(code), *_WALRUS.finditer(code)):
+        names[match[1]] = None
+    return tuple(names)
+
+
+# Whoever holds a line holds its identity: equal texts are one object as long as one of them lives.
+_INTERNED: weakref.WeakValueDictionary[str, Line] = weakref.WeakValueDictionary()
+_INTERNING = threading.Lock()
+
+
+@functools.lru_cache(32768)  # what was typed a moment ago is typed again: parse it once
+def _line(text: str, comment: int) -> Line:
+    with _INTERNING:
+        line = _INTERNED.get(text)
+        if line is None:
+            line = _INTERNED[text] = Line(text, comment)
+        return line
+
+
+def next_line(lines: Sequence[str], start: int) -> tuple[Line, int]:
+    """The logical line that begins at physical line `start`, and the first physical line not looked at.
+
+    The latter lies behind the line's end where recovery had to look ahead, and behind the last line if it came to
+    the end of the text.
+    """
+    i, n = start, len(lines)
+    j, depth, quote, comment, length = i, 0, "", -1, 0
+    indent = -1
+    soft, opened = 0, i  # soft: the first doubtful line; opened: where a string began
+
+    def cut(stop: int, looked: int) -> tuple[Line, int]:  # something was never closed: end before `stop`
+        return _line("".join(lines[i : max(stop, i + 1)]), -1), looked
+
+    while j < n:
+        line, position, more, comment = lines[j], 0, False, -1
+        if j > i and depth > 0 and not quote:
+            bare = line.lstrip(" \t\f\r\n")
+            if bare and bare[0] not in "#)]}":
+                if _HARD.match(line):
+                    return cut(soft or j, j + 1)
+                if not soft:
+                    if indent < 0:
+                        indent = _column(lines[i][: len(lines[i]) - len(lines[i].lstrip(" \t\f"))])
+                    if _column(line[: len(line) - len(line.lstrip(" \t\f"))]) <= indent:
+                        soft = j
+        if quote:
+            if closed := _CLOSE[quote].match(line):
+                if len(quote) == 3 and line[closed.end() : closed.end() + 1].isalpha():
+                    return cut(
+                        opened + 1, j + 1
+                    )  # `"""Doc`: this one opens, so the one above was never closed
+                position, quote = closed.end(), ""
+            elif len(quote) == 1 and not line.rstrip("\r\n").endswith("\\"):
+                position, quote = len(line), ""  # an unclosed one-line string ends with its line
+            else:
+                position = len(line)
+        for token in _TOKEN.finditer(line, position):
+            kind, text = token.lastgroup, token[0]
+            if kind == "open":
+                depth += 1
+            elif kind == "close":
+                depth -= 1
+            elif kind == "comment":
+                comment = length + token.start()
+            elif kind == "joined":
+                more = True
+            elif kind == "string":
+                if text[-1] in "\r\n":
+                    quote, opened = text[0], j
+            elif not _CLOSE[text[:3]].match(text, 3):
+                quote, opened = text[:3], j
+        j += 1
+        length += len(line)
+        if depth <= 0 and not quote and not more:
+            break
+        if depth > _TOO_DEEP:
+            return cut(soft or j, j)
+    if depth > 0 or quote:  # the end of the text came first
+        return cut(soft or (opened if quote else i) + 1, n + 1)
+    found = _line("".join(lines[i:j]), comment)
+    if not soft:
+        return found, j
+    return cut(soft, j + 1) if found.error else (found, j + 1)  # odd layout must prove itself

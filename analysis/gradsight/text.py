@@ -1,0 +1,233 @@
+r"""The text of one file: the only module that knows offsets, rows, columns and their notations.
+
+Four notations meet here and nowhere else. Inside, a place is a code-point offset (`Span`) into the text without its
+byte order mark; rows and columns are 0-based code points; `ast` counts columns in UTF-8 bytes, editors in UTF-16
+units. Lines end with `\n`, `\r\n` and `\r` alone, as in editors and in `ast`; not where `str.splitlines` ends them.
+A `Source` never changes, and an edited one shares all that the edit did not touch.
+"""
+
+from __future__ import annotations
+
+import ast
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from gradsight.lines import Line, next_line, physical_lines
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of a file's text, in code points from its start."""
+
+    start: int
+    end: int
+
+
+# The logical lines of a text, the first physical row of each, and by such a row the first row not looked at, where
+# finding the line's end took a look behind it.
+_Split = tuple[list[Line], list[int], dict[int, int]]
+
+
+class Source:
+    """A file's name and text. Frozen; what is dear to compute is computed when first asked for."""
+
+    __slots__ = ("_offsets", "_split", "_text", "bom", "file", "physical")
+
+    def __init__(self, file: str, text: str) -> None:
+        self.file = file
+        self.bom = text.startswith("\ufeff")  # it is in no text, span or column
+        self._text: str | None = text[1:] if self.bom else text
+        self.physical: Sequence[str] = physical_lines(self._text)
+        self._offsets: list[int] | None = None
+        self._split: _Split | None = None
+
+    @property
+    def text(self) -> str:
+        """All of it but the byte order mark."""
+        if self._text is None:
+            self._text = "".join(self.physical)
+        return self._text
+
+    @property
+    def units(self) -> Sequence[Line]:
+        """Its logical lines, blank ones and comments too: together they are the text."""
+        return self._logical()[0]
+
+    @property
+    def starts(self) -> Sequence[int]:
+        """Of each unit, its first physical row."""
+        return self._logical()[1]
+
+    def _logical(self) -> _Split:
+        if self._split is None:
+            self._split = _resplit(self.physical, ([], [], {}), 0, len(self.physical), 0)
+        return self._split
+
+    def _line_offsets(self) -> list[int]:
+        """Of each physical line its offset, and last the length of the text."""
+        if self._offsets is None:
+            self._offsets = list(accumulate(map(len, self.physical), initial=0))
+        return self._offsets
+
+    def slice(self, span: Span) -> str:
+        """The text at a span."""
+        return self.text[span.start : span.end]
+
+    def line_text(self, row: int) -> str:
+        """A physical line without its end; "" where there is no such line."""
+        return self.physical[row].rstrip("\r\n") if 0 <= row < len(self.physical) else ""
+
+    def row_column(self, offset: int) -> tuple[int, int]:
+        """Row and column of an offset. One outside the text counts as the text's nearer end."""
+        offsets = self._line_offsets()
+        offset = max(0, min(offset, offsets[-1]))
+        row = bisect_right(offsets, offset) - 1
+        if row == len(self.physical) and row and self.physical[-1][-1] not in "\r\n":
+            row -= 1  # no line end, no further line
+        return row, offset - offsets[row]
+
+    def offset(self, row: int, column: int) -> int:
+        """The offset of a row and column. A column behind a line's end counts as its end, a row behind the last as the
+        text's end."""
+        offsets = self._line_offsets()
+        if row < 0:
+            return 0
+        if row >= len(self.physical):
+            return offsets[-1]
+        return offsets[row] + max(0, min(column, len(self.line_text(row))))
+
+    def span_of(self, at: int, node: ast.AST) -> Span:
+        """Where a node of the unit number `at` stands. For nodes that have a place in `ast`.
+
+        Raises:
+            AttributeError: this kind of node has none (`arguments`, `match_case`, ...).
+        """
+        units, starts, _ = self._logical()
+        base = starts[at] - 1 - units[at].shift
+        row, end_row = base + node.lineno, base + node.end_lineno  # type: ignore[attr-defined]
+        start = self.offset(row, self.from_utf8(row, node.col_offset))  # type: ignore[attr-defined]
+        end = self.offset(end_row, self.from_utf8(end_row, node.end_col_offset))  # type: ignore[attr-defined]
+        return Span(start, max(start, end))
+
+    def utf16_column(self, row: int, column: int) -> int:
+        """UTF-16 units before a column. A column behind the line's end counts as its end."""
+        line = self.line_text(row)[: max(0, column)]
+        return len(line) if line.isascii() else len(line) + sum(each > "\uffff" for each in line)
+
+    def from_utf16(self, row: int, units: int) -> int:
+        """The column that stands behind so many UTF-16 units. Inside a surrogate pair: before the character."""
+        line = self.line_text(row)
+        if line.isascii():
+            return max(0, min(units, len(line)))
+        encoded = line.encode("utf-16-le", "surrogatepass")[: 2 * max(0, units)]
+        return len(encoded.decode("utf-16-le", "ignore")) if not _lone(line) else _walk(line, units)
+
+    def utf8_column(self, row: int, column: int) -> int:
+        """UTF-8 bytes before a column. A column behind the line's end counts as its end."""
+        return len(self.line_text(row)[: max(0, column)].encode("utf-8", "surrogatepass"))
+
+    def from_utf8(self, row: int, count: int) -> int:
+        """The column that stands behind so many UTF-8 bytes. Inside a character: before it."""
+        line = self.line_text(row)
+        if line.isascii():
+            return max(0, min(count, len(line)))
+        encoded = line.encode("utf-8", "surrogatepass")[: max(0, count)]
+        while encoded:
+            try:
+                return len(encoded.decode("utf-8", "surrogatepass"))
+            except UnicodeDecodeError:
+                encoded = encoded[:-1]
+        return 0
+
+    def edited(self, row0: int, column0: int, row1: int, column1: int, new: str) -> Source:
+        """This source with the text between two places replaced. Places outside the text count as `offset` has it."""
+        lines = self.physical
+        row0, column0 = self._clamped(row0, column0)
+        row1, column1 = max((row0, column0), self._clamped(row1, column1))
+        head = lines[row0][:column0] if row0 < len(lines) else ""
+        tail = lines[row1][column1:] if row1 < len(lines) else ""
+        stop = min(row1 + 1, len(lines))
+        if (
+            row0 and lines[row0 - 1][-1] == "\r" and (head + new + tail).startswith("\n")
+        ):  # \r and \n came together
+            row0 -= 1
+            head = lines[row0]
+        elif row0 == len(lines) and row0 and lines[-1][-1] not in "\r\n":
+            row0 -= 1
+            head = lines[row0]
+        fresh = physical_lines(head + new + tail)
+        result = Source.__new__(Source)
+        result.file, result.bom, result._text, result._offsets, result._split = (
+            self.file,
+            self.bom,
+            None,
+            None,
+            None,
+        )
+        result.physical = physical = list(lines)
+        physical[row0:stop] = fresh
+        if self._split is not None:
+            result._split = _resplit(
+                physical, self._split, row0, row0 + len(fresh), len(physical) - len(lines)
+            )
+        return result
+
+    def _clamped(self, row: int, column: int) -> tuple[int, int]:
+        if row < 0:
+            return 0, 0
+        if row >= len(self.physical):
+            return len(self.physical), 0
+        return row, max(0, min(column, len(self.line_text(row))))
+
+
+def _lone(line: str) -> bool:
+    return any("\ud800" <= each <= "\udfff" for each in line)
+
+
+def _walk(line: str, units: int) -> int:
+    for column, each in enumerate(line):
+        units -= 1 + (each > "\uffff")
+        if units < 0:
+            return column
+    return len(line)
+
+
+def _resplit(lines: Sequence[str], before: _Split, first: int, stop: int, delta: int) -> _Split:
+    """The split of a text whose physical lines [first, stop) are new, and whose later ones moved by `delta`.
+
+    Scans from the unit in which the change begins, or from an earlier one that looked as far, until old and new
+    beginnings meet.
+    """
+    old_units, old_starts, old_reach = before
+    seen = (bisect_left(old_starts, start) for start, reach in old_reach.items() if start < first <= reach)
+    begin = min([max(bisect_right(old_starts, first) - 1, 0), *seen])
+    row = origin = old_starts[begin] if old_starts else 0
+    fresh: list[Line] = []
+    at: list[int] = []
+    reach: dict[int, int] = {}
+    end = begin
+    while row < len(lines):
+        if row >= stop:
+            end = bisect_left(old_starts, row - delta, end)
+            if end < len(old_starts) and old_starts[end] == row - delta:
+                break
+        unit, looked = next_line(lines, row)
+        fresh.append(unit)
+        at.append(row)
+        if looked > row + unit.count:
+            reach[row] = looked
+        row += unit.count
+    else:
+        end = len(old_units)
+    for start, far in old_reach.items():
+        if start < origin:
+            reach[start] = far
+        elif start >= row - delta:
+            reach[start + delta] = far + delta
+    units, starts = old_units.copy(), old_starts[:begin]
+    units[begin:end] = fresh
+    starts += at
+    starts += [start + delta for start in old_starts[end:]] if delta else old_starts[end:]
+    return units, starts, reach
