@@ -62,14 +62,14 @@ class Cut:
 class Gradient:
     """What backward brought to one version of one tensor; shared by the bindings that hold it."""
 
-    __slots__ = ("leaf", "nodes", "norm", "order", "version", "zero")
+    __slots__ = ("creator", "leaf", "nodes", "norm", "version", "zero")
 
-    def __init__(self, version: int, leaf: bool) -> None:
+    def __init__(self, version: int, leaf: bool, creator: Node | None) -> None:
         self.version = version
         self.leaf = leaf
+        self.creator = creator  # the binding that made a leaf: it shows the last gradient, others their own
         self.norm: Any = None  # a number, or a tensor of one on the device until somebody reads it
         self.zero = False
-        self.order = 0
         self.nodes: list[Node] = []
 
     def read(self) -> float | None:
@@ -139,10 +139,9 @@ class Recorder:
         self.cuts: dict[tuple[str, int, str], Cut] = {}  # those that feed a root, by place
         self.seen_cuts: dict[tuple[str, int, str], Cut] = {}  # all
         self.reached: list[Gradient] = []
-        self.first_nonfinite: set[int] = set()
-        self.objects: dict[tuple[str, str], Any] = {}  # modules, optimizers and leaves by how they were named
+        # Modules, optimizers and leaves by the function and the name they were bound to; called, gives the object.
+        self.objects: dict[tuple[str, str], Callable[[], Any]] = {}
         self.sinks = 0
-        self.hooks = 0
         self.pass_has_nonfinite = False
         self.culprits: list[Node] = []
         self.faults: list[str] = []
@@ -265,7 +264,7 @@ class Recorder:
         elif isinstance(value, (tuple, list, dict)):
             node = self._bind_container(site, value, events)
         elif isinstance(value, (torch.nn.Module, torch.optim.Optimizer)):
-            self._name_object(site, value)
+            self._name_object(site, site.name, value)
             return
         else:
             node = self._start(site, site.name, value, events)
@@ -274,10 +273,11 @@ class Recorder:
         if site.key is not None:
             self.names[site.key] = node
 
-    def _name_object(self, site: Site, value: Any) -> None:
-        if site.kind != "return" and site.name:
-            scope = ".".join(site.scope)
-            self.objects[(scope, site.name)] = value
+    def _name_object(self, site: Site, name: str, value: Any) -> None:
+        """Keeps a module, an optimizer or a leaf by its name; an argument only as long as the program does."""
+        if site.kind != "return":
+            key = (".".join(part for part in site.scope if part), name)
+            self.objects[key] = weakref.ref(value) if site.kind == "argument" else lambda: value
 
     def _start(self, site: Site, name: str, value: Any, events: tuple[Cut, ...]) -> Node:
         """A node with what it was computed from."""
@@ -322,8 +322,8 @@ class Recorder:
             fact = self.make_fact(value)
         if node.requires_grad:
             self._hook(node, fact, value)
-            if node.leaf and site.kind != "return":
-                self.objects[(".".join(site.scope), name)] = value
+            if node.leaf:
+                self._name_object(site, name, value)
         elif node.cuts:
             fact.cuts = node.cuts
         fact.node = node
@@ -404,10 +404,9 @@ class Recorder:
                 if site.kind == "bind":
                     with NoTorchFunction():
                         if item.is_leaf and item.requires_grad:
-                            self.objects[(".".join(site.scope), label)] = item
+                            self._name_object(site, label, item)
             elif isinstance(item, (torch.nn.Module, torch.optim.Optimizer)):
-                self._name_object(site, value)
-                break
+                self._name_object(site, label, item)
             else:
                 node.cuts += tuple(cut for cut in self.cuts_of(item) if cut not in node.cuts)
         if not children and not node.cuts:
@@ -421,7 +420,7 @@ class Recorder:
     def _hook(self, node: Node, fact: Fact, value: Any) -> None:
         gradient = fact.gradient
         if gradient is None or (gradient.version != value._version and not gradient.leaf):
-            gradient = fact.gradient = Gradient(value._version, node.leaf)
+            gradient = fact.gradient = Gradient(value._version, node.leaf, node)
             if (
                 value.layout == torch.strided
                 and not value.is_inference()
@@ -479,10 +478,14 @@ class Recorder:
         nodes = [node for gradient in reached for node in gradient.nodes]
         self.feed(nodes)
         for gradient in reached:
-            if not gradient.leaf:
-                gradient.nodes = gradient.nodes[-1:]
-            else:
+            if gradient.leaf:
+                for node in gradient.nodes:
+                    if node is not gradient.creator:
+                        node.gradient = own = Gradient(gradient.version, True, None)
+                        own.norm, own.zero = gradient.norm, gradient.zero
                 gradient.nodes = []
+            else:
+                gradient.nodes = gradient.nodes[-1:]
 
     def feed(self, starts: Iterable[Node], cuts: Iterable[Cut] = ()) -> None:
         """Marks everything that `starts` and `cuts` were computed from; each node once."""
@@ -504,6 +507,8 @@ class Recorder:
                 continue
             node, behind, zero, consumer = stack.pop()
             if node.fed:
+                if zero is not None and behind is None:
+                    node.behind_zero = zero
                 continue
             node.fed = True
             node.behind, node.behind_zero, node.consumer = behind, zero, consumer

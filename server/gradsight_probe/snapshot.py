@@ -117,7 +117,7 @@ class Steps:
 
     def parameters(self) -> list[dict[str, Any]]:
         """Each thing that learns, as the run left it."""
-        self._signature = None
+        self._signature, self._known = None, []
         known = self._parameters()
         holders = self._holders()
         states = states_of([tensor.grad if tensor.is_leaf else None for _, tensor in known])
@@ -142,7 +142,7 @@ class Steps:
 
     def _parameters(self) -> list[tuple[str, Any]]:
         objects = self._recorder.objects
-        signature = (len(self._namespace), len(objects), sum(id(value) for value in objects.values()))
+        signature = (len(self._namespace), len(objects), sum(map(id, objects.values())))
         if signature != self._signature:
             with NoTorchFunction():
                 found = find_parameters(self._namespace, objects, self.optimizers)
@@ -154,7 +154,8 @@ class Steps:
         for name, value in _walk(self._namespace, "", 0, set()):
             if isinstance(value, torch.optim.Optimizer):
                 named.append((name, value))
-        for (_, name), value in self._recorder.objects.items():
+        for (_, name), refer in self._recorder.objects.items():
+            value = refer()
             if isinstance(value, torch.optim.Optimizer):
                 named.append((name, value))
         for value in self.optimizers:
@@ -168,35 +169,47 @@ class Steps:
 
 
 def find_parameters(
-    namespace: dict[str, Any], objects: dict[tuple[str, str], Any], optimizers: list[Any]
+    namespace: dict[str, Any], objects: dict[tuple[str, str], Callable[[], Any]], optimizers: list[Any]
 ) -> list[tuple[str, Any]]:
     """Parameters and leaves with the shortest way by which the program reaches each: names first, then what
     they contain, then names inside functions, then what only an optimizer holds."""
     found: list[tuple[str, Any]] = []
     seen: set[int] = set()
+    names: set[str] = set()
 
-    def add(name: str, tensor: Any) -> None:
+    def add(name: str, tensor: Any, scope: str = "") -> None:
         if id(tensor) not in seen:
             seen.add(id(tensor))
+            if name in names and scope:
+                name = "%s.%s" % (scope, name)
+            names.add(name)
             found.append((name, tensor))
 
-    def add_any(name: str, value: Any) -> None:
+    def add_any(name: str, value: Any, scope: str = "") -> None:
         if isinstance(value, torch.Tensor):
             if value.is_leaf and (value.requires_grad or isinstance(value, torch.nn.Parameter)):
-                add(name, value)
+                add(name, value, scope)
         elif isinstance(value, torch.nn.Module):
             for inner, tensor in module_tensors(value):
-                add("%s.%s" % (name, inner), tensor)
+                add("%s.%s" % (name, inner), tensor, scope)
 
     for name, value in list(namespace.items()):
         if not name.startswith("__"):
             add_any(name, value)
     for name, value in _walk(namespace, "", 0, set()):
         add_any(name, value)
-    inner = [(name, value) for (_, name), value in objects.items()]
-    inner.sort(key=lambda item: item[0].startswith("self."))  # `model`, before a layer's own `self.fc`
-    for name, value in inner:
-        add_any(name, value)
+    inside = [(scope, name, refer()) for (scope, name), refer in objects.items()]
+    parts = {
+        id(part)
+        for _, _, value in inside
+        if isinstance(value, torch.nn.Module)
+        for part in value.modules()
+        if part is not value
+    }
+    # `model` before `self.model`, and a layer's own `self.fc` last.
+    inside.sort(key=lambda item: (id(item[2]) in parts, item[1].startswith("self.")))
+    for scope, name, value in inside:
+        add_any(name, value, scope)
     for optimizer in optimizers:
         for number, group in enumerate(optimizer.param_groups):
             for index, tensor in enumerate(group["params"]):

@@ -247,23 +247,25 @@ def _environment(request: ProbeRequest, folder: str, token: str) -> dict[str, st
     return environment
 
 
+def to_wire(request: ProbeRequest, folder: str) -> dict[str, Any]:
+    """What the child reads; `folder` is the one that it may write to."""
+    return {
+        "filename": request.filename,
+        "text": request.text,
+        "rows": request.rows,
+        "call": request.call,
+        "device": request.device,
+        "timeout": request.timeout,
+        "allow_writes": request.allow_writes,
+        "argv": request.argv,
+        "folder": folder,
+    }
+
+
 def _start(request: ProbeRequest, folder: str, token: str, events: _Pipe | _Port) -> subprocess.Popen[bytes]:
     described = os.path.join(folder, "request.json")
     with open(described, "w", encoding="utf-8", errors="surrogatepass") as file:
-        json.dump(
-            {
-                "filename": request.filename,
-                "text": request.text,
-                "rows": request.rows,
-                "call": request.call,
-                "device": request.device,
-                "timeout": request.timeout,
-                "allow_writes": request.allow_writes,
-                "argv": request.argv,
-                "folder": folder,
-            },
-            file,
-        )
+        json.dump(to_wire(request, folder), file)
     python = shutil.which(request.python) or request.python
     command = [python, "-c", BOOT, str(PROBE), described, events.address]
     options: dict[str, Any] = {}
@@ -288,7 +290,7 @@ def _start(request: ProbeRequest, folder: str, token: str, events: _Pipe | _Port
 # -- while it runs --------------------------------------------------------------------------------------
 
 
-class _Output:
+class Output:
     """The program's own output, up to the limit; the rest is read and dropped, so that it never waits."""
 
     def __init__(self, limit: int, show: Callable[[str], None] | None) -> None:
@@ -318,7 +320,7 @@ class _Output:
         return "".join(self._pieces)
 
 
-class _Told:
+class Told:
     """What the child has told so far."""
 
     def __init__(self) -> None:
@@ -364,8 +366,8 @@ def _attend(
     show: Callable[[str], None] | None,
     began: float,
 ) -> ProbeResult:
-    told = _Told()
-    output = _Output(request.output_limit, show)
+    told = Told()
+    output = Output(request.output_limit, show)
     assert child.stdout is not None
     threads = [
         threading.Thread(target=told.read, args=(events.lines(),), daemon=True),
@@ -385,7 +387,7 @@ def _attend(
         with open(overflow, "rb") as rest:
             for line in rest:
                 told.take(line)
-    return _to_result(child, request, told, output, killed, time.monotonic() - began)
+    return to_result(child.returncode, request, told, output, killed, time.monotonic() - began)
 
 
 def _quietly(read: Callable[[IO[bytes]], None], stream: IO[bytes]) -> None:
@@ -393,7 +395,7 @@ def _quietly(read: Callable[[IO[bytes]], None], stream: IO[bytes]) -> None:
         read(stream)
 
 
-def _wait(child: subprocess.Popen[bytes], told: _Told, request: ProbeRequest) -> str | None:
+def _wait(child: subprocess.Popen[bytes], told: Told, request: ProbeRequest) -> str | None:
     """Waits for the end of the child; says at which of its limits it must be killed, or None."""
     start_end = time.monotonic() + START_LIMIT
     while child.poll() is None and not told.ready.wait(0.05):
@@ -458,11 +460,11 @@ def _marked(token: str) -> list[int]:
 # -- after ----------------------------------------------------------------------------------------------
 
 
-def _to_result(
-    child: subprocess.Popen[bytes],
+def to_result(
+    status: int,
     request: ProbeRequest,
-    told: _Told,
-    output: _Output,
+    told: Told,
+    output: Output,
     killed: str | None,
     seconds: float,
 ) -> ProbeResult:
@@ -476,9 +478,9 @@ def _to_result(
         return ProbeResult(2, told.problem, notes=tuple(notes), **common)
     report = told.report
     if report is None and told.torch is None:
-        return ProbeResult(2, _no_start(child, request, output, killed), notes=tuple(notes), **common)
+        return ProbeResult(2, _no_start(status, request, output, killed), notes=tuple(notes), **common)
     if report is None:
-        report = {"error": _no_report(child, request, killed)}
+        report = {"error": _no_report(status, request, killed)}
     if report.get("problem"):
         return ProbeResult(2, report["problem"], notes=tuple(notes), **common)
     error = report.get("error")
@@ -524,33 +526,33 @@ def _last_known(steps: list[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
 
 
 def _no_start(
-    child: subprocess.Popen[bytes], request: ProbeRequest, output: _Output, killed: str | None
+    status: int, request: ProbeRequest, output: Output, killed: str | None
 ) -> str:
     if killed == "start":
         return f"`{request.python}` did not import torch within {START_LIMIT:g} s"
     said = output.text.strip().splitlines()
     last = f": {said[-1]}" if said else ""
     return (
-        f"`{request.python}` cannot run the probe (exit status {child.returncode}){last}. "
+        f"`{request.python}` cannot run the probe (exit status {status}){last}. "
         "Name a Python 3.8 or newer that has torch with --python"
     )
 
 
-def _no_report(child: subprocess.Popen[bytes], request: ProbeRequest, killed: str | None) -> dict[str, Any]:
+def _no_report(status: int, request: ProbeRequest, killed: str | None) -> dict[str, Any]:
     if killed == "time":
         kind = "TimeLimit"
         message = f"still running after {request.timeout:g} s and did not answer: killed by the probe"
         explanation = "Raise the limit with --timeout, or select fewer rows."
-    elif child.returncode < 0:
+    elif status < 0:
         try:
-            name = signal.Signals(-child.returncode).name
+            name = signal.Signals(-status).name
         except ValueError:
-            name = f"signal {-child.returncode}"
+            name = f"signal {-status}"
         kind, message = name, f"the program's process was ended by {name}"
         explanation = "Often too little memory (SIGKILL) or a fault in native code (SIGSEGV): try a smaller batch, or select fewer rows."
     else:
         kind = "ProcessExit"
-        message = f"the program's process ended with status {child.returncode} before its last row"
+        message = f"the program's process ended with status {status} before its last row"
         explanation = (
             "It was left in native code or by a signal handler: only the steps until then are known."
         )
