@@ -1,7 +1,7 @@
 """The words of the command line.
 
-Only the called verb's parser is built, and its help has a fixed width: both would cost more than the rest of a small
-check.
+Only the called verb's parser is built, and its help has a fixed width: both would cost more than the rest of
+a small check.
 """
 
 from __future__ import annotations
@@ -69,15 +69,13 @@ def _parser_without_verb() -> argparse.ArgumentParser:
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    parser.epilog = (
-        "exit codes: 0 nothing at `warning` or above (see --fail-on), 1 something, 2 misuse or not text"
-    )
+    parser.epilog = "exit codes: 0 nothing at --fail-on or above, 1 something, 2 misuse or not text"
     add(
         "paths",
         nargs="*",
         default=["."],
         metavar="PATH",
-        help="a file, a folder, or - for standard input (default: .)",
+        help="a file, a folder (default: .), or - for stdin",
     )
     add("--fixes", action="store_true", help="work out the fixes of each finding as well")
     add("--explain-silence", action="store_true", help="say where nothing could be said, and why")
@@ -96,8 +94,8 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 
 def _add_fix(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
-        "exit codes: 0 nothing to do or all done, 1 something would change (--diff) or is left at `warning` or above "
-        "(--write), 2 misuse, not text, or a file that changed meanwhile"
+        "exit codes: 0 nothing to do or all done, 1 something would change (--diff) or is left at `warning` "
+        "or above (--write), 2 misuse, not text, or a file that changed meanwhile"
     )
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--diff", action="store_true", help="print what would change (default)")

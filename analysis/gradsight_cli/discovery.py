@@ -50,8 +50,8 @@ EXCLUDED = frozenset(
 def files(path: str, projects: Projects) -> Iterator[str]:
     """The Python files and notebooks at or below `path`, in the order of their names.
 
-    A file or folder that is named is looked into whoever ignores it. A notebook below a folder is yielded as well:
-    whoever asks says that it is passed over.
+    A file or folder that is named is looked into whoever ignores it. A notebook below a folder is yielded as
+    well: whoever asks says that it is passed over.
 
     Raises:
         BadConfiguration: the configuration of a folder cannot be meant.

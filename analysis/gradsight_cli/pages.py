@@ -50,12 +50,12 @@ def list_rules(colour: str) -> int:
         from rich.console import Console
         from rich.table import Table
 
-        table = Table("Code", "Name", "Fix", "What it finds", box=None)
+        table = Table("Code", "Name", "What it is about", box=None)
         for rule in RULES:
-            table.add_row(rule.code, rule.name, "yes" if rule.fix else "", summary(rule))
+            table.add_row(rule.code, rule.name, summary(rule))
         Console(force_terminal=True).print(table)
         return 0
     width = max(len(rule.name) for rule in RULES)
     for rule in RULES:
-        print(f"{rule.code} {rule.name:<{width}} {'fix' if rule.fix else '   '}  {summary(rule)}")
+        print(f"{rule.code} {rule.name:<{width}}  {summary(rule)}")
     return 0

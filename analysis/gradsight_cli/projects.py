@@ -79,9 +79,13 @@ def _configured(folder: str) -> Project | None:
         return None
     if not isinstance(table, dict):
         raise BadConfiguration(f"{path}: `gradsight` must be a table: `[tool.gradsight]`")
-    from gradsight.rules import RULES
-
     try:
-        return Project(folder, to_configuration(table, [rule.code for rule in RULES]))
+        return Project(folder, to_configuration(table, _codes() if table.keys() - {"exclude"} else ()))
     except BadConfiguration as error:
         raise BadConfiguration(f"{path}: [tool.gradsight]: {error}") from None
+
+
+def _codes() -> list[str]:
+    from gradsight.rules import RULES  # loads the analysis
+
+    return [rule.code for rule in RULES]

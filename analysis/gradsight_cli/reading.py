@@ -78,6 +78,8 @@ def decode(raw: bytes) -> File:
             raise Unreadable(f"declares an encoding that does not fit: {error.msg}") from None
     try:
         return File(raw, raw[start:].decode(encoding), encoding)
+    except LookupError:  # a codec of Python, from bytes to bytes or text to text
+        raise Unreadable(f"declares `{encoding}`, which is no encoding of text: save it as UTF-8") from None
     except UnicodeDecodeError as error:
         row = raw.count(b"\n", 0, start + error.start) + 1
         raise Unreadable(

@@ -70,7 +70,7 @@ def _excerpt(source: Source, where: Span, style: str, indent: str) -> Iterator[L
     (first, start), (last, end) = source.row_column(where.start), source.row_column(where.end)
     if last > first and end == 0:  # ends with a line's end: nothing of the next line is meant
         last -= 1
-        end = len(source.line_text(last).rstrip("\r\n"))
+        end = len(source.line_text(last))
     rows: list[int | None] = list(range(first, last + 1))
     if len(rows) > _ROWS:
         rows[_ROWS - 2 : -1] = [None]
@@ -79,7 +79,7 @@ def _excerpt(source: Source, where: Span, style: str, indent: str) -> Iterator[L
         if row is None:
             yield [(f"{indent}{'…':>{gutter}}", "gutter")]
             continue
-        text = source.line_text(row).rstrip("\r\n")
+        text = source.line_text(row)
         left = start if row == first else len(text) - len(text.lstrip())
         right = end if row == last else len(text.rstrip())
         shown, before, width = _show(text, left, max(left, right))

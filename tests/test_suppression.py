@@ -1,0 +1,128 @@
+"""Comments that silence, and those that silence nothing."""
+
+from __future__ import annotations
+
+import pytest
+from gradsight.finding import Edit, Finding, Severity, apply
+from gradsight.suppression import suppress, suppressions
+from gradsight.text import Source, Span
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+def _found(source: Source, text: str, code: str = "GS102") -> Finding:
+    start = source.text.index(text)
+    return Finding(code, "name", Severity.WARNING, "message", source.file, Span(start, start + len(text)))
+
+
+def _left(text: str, *wanted: tuple[str, str]) -> list[tuple[str, str]]:
+    """Code and quoted text of what is left, where each of `wanted` (quoted text, code) was found."""
+    source = Source("a.py", text)
+    left = suppress(source, [_found(source, *each) for each in wanted])
+    return [(finding.code, source.slice(finding.where)) for finding in left]
+
+
+HIT = ("x.detach()", "GS102")
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        "# gradsight: ignore",
+        "# gradsight: ignore[GS102]",
+        "#gradsight:ignore[GS102]",
+        "# gradsight: ignore [ GS103,GS102 ] because",
+        "# gradsight: ignore[gs102]",
+        "# gradsight: ignore[GS1]",
+        "# noqa  # gradsight: ignore[GS102]",
+        "# it's \"quoted  # gradsight: ignore",
+    ],
+)
+def test_a_comment_silences_its_line(comment: str) -> None:
+    left = _left(f"y = x.detach()  {comment}\n", HIT)
+    assert ("GS102", "x.detach()") not in left
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "y = x.detach()  # gradsight: ignore[GS103]",
+        "y = x.detach()  # gradsight ignore",
+        "y = x.detach()  # gradsight: ignored",
+        "y = x.detach(), '# gradsight: ignore'",
+        'y = x.detach(), "\\"# gradsight: ignore"',
+        "y = x.detach(), '''\n# gradsight: ignore'''",
+        "y = x.detach(), '''# gradsight: ignore'''",
+        "y = x.detach(), rb'\\'  # gradsight: ignore'",
+        "y = x.detach()\n# gradsight: ignore",
+        "# gradsight: ignore\ny = x.detach()",
+        "y = x.detach()  # gradsight: ignore[]",
+    ],
+)
+def test_these_silence_nothing(line: str) -> None:
+    assert ("GS102", "x.detach()") in _left(line + "\n", HIT)
+
+
+@pytest.mark.parametrize(
+    "before", ["z = '''never closed\n", 'z = "never closed\n', "z = (\n", "def f(:\n", "'''a''' '\n"]
+)
+def test_a_broken_line_above_does_not_hide_a_comment(before: str) -> None:
+    assert _left(before + "y = x.detach()  # gradsight: ignore\n", HIT) == []
+
+
+def test_any_line_of_the_finding_will_do() -> None:
+    text = "y = f(\n    x\n    .detach()  # gradsight: ignore[GS102]\n)\n"
+    assert _left(text, ("x\n    .detach()", "GS102")) == []
+
+
+def test_only_the_named_rules_fall_silent() -> None:
+    text = "y = float(x.detach())  # gradsight: ignore[GS103]\n"
+    assert _left(text, HIT, ("float(x.detach())", "GS103")) == [HIT[::-1]]
+
+
+@pytest.mark.parametrize(
+    ("line", "quoted"),
+    [
+        ("y = 1  # gradsight: ignore", "# gradsight: ignore"),
+        ("y = 1  # gradsight: ignore[GS102] why", "# gradsight: ignore[GS102]"),
+        ("y = x.detach()  # gradsight: ignore[GS102, GS103]", "GS103"),
+        ("y = x.detach()  # gradsight: ignore[GS103, GS102]", "GS103"),
+        ("# gradsight: ignore", "# gradsight: ignore"),
+    ],
+)
+def test_what_silences_nothing_is_reported(line: str, quoted: str) -> None:
+    found = [HIT] if "x.detach" in line else []
+    assert _left(line + "\n", *found) == [("GS003", quoted)]
+
+
+@pytest.mark.parametrize("comment", ["# gradsight: ignore[GS003]", "# gradsight: ignore[GS102, GS003]"])
+def test_the_report_can_be_silenced_too(comment: str) -> None:
+    assert _left(f"y = 1  {comment}\n") == []
+
+
+def test_the_part_to_remove_leaves_a_right_comment() -> None:
+    for codes in (["GS102", "GS103"], ["GS103", "GS102"], ["GS103", "GS102", "GS104"]):
+        source = Source("a.py", f"y = x.detach()  # gradsight: ignore[{', '.join(codes)}]\n")
+        text = source.text
+        while unused := suppress(Source("a.py", text), [_found(Source("a.py", text), *HIT)]):
+            where = unused[0].place("remove")
+            assert where is not None
+            text = apply(text, (Edit("a.py", where, ""),))
+        assert text == "y = x.detach()  # gradsight: ignore[GS102]\n"
+
+
+def test_nothing_is_changed_without_comments() -> None:
+    source = Source("a.py", "y = x.detach()\n")
+    found = (_found(source, *HIT),)
+    assert suppress(source, found) == found
+
+
+@given(st.lists(st.sampled_from([*"'\"#\\\n\r \tfr([=gx", "# gradsight: ignore", "'''", '"""', "[GS102]"])))
+def test_any_text_can_be_scanned(pieces: list[str]) -> None:
+    text = "".join(pieces)
+    source = Source("a.py", text)
+    comments = suppressions(source)
+    for comment in comments:
+        assert source.slice(comment.where).startswith("#")
+        assert source.row_column(comment.where.start)[0] == comment.row
+    assert len(suppress(source, [])) <= sum(max(1, len(comment.codes)) for comment in comments)
