@@ -11,31 +11,30 @@ from __future__ import annotations
 import ast
 import functools
 import re
+import sys
 import threading
-import warnings
 import weakref
 from collections.abc import Sequence
 
-_TOKEN = re.compile(
-    r"""(?P<comment>\#[^\r\n]*)
-    |(?P<triple>\"{3}(?:[^\\]|\\.)*?(?:\"{3}|\Z)|'{3}(?:[^\\]|\\.)*?(?:'{3}|\Z))
-    |(?P<string>"(?:[^"\\\r\n]|\\(?:\r\n|.))*"?|'(?:[^'\\\r\n]|\\(?:\r\n|.))*'?)
-    |(?P<open>[(\[{])
-    |(?P<close>[)\]}])
-    |(?P<joined>\\(?:\r\n|\r|\n))""",
-    re.VERBOSE | re.DOTALL,
+from gradsight.newer import needed
+from gradsight.syntax import (
+    CLOSE,
+    HARD,
+    TOKEN,
+    TOO_DEEP,
+    UNPARSABLE,
+    has_field,
+    levels,
+    masked,
+    nested_line,
+    parse,
+    physical_lines,
 )
-_CLOSE = {quote: re.compile(rf"(?:[^\\]|\\.)*?{quote}", re.DOTALL) for quote in ('"""', "'''")} | {
-    quote: re.compile(rf"(?:[^{quote}\\\r\n]|\\(?:\r\n|.))*{quote}", re.DOTALL) for quote in ('"', "'")
-}
-# Lines that cannot stand inside brackets: a bracket above was never closed.
-_HARD = re.compile(
-    r"[ \t\f]*(?:(?:def|class|return|import|while|with|try|except|finally|raise|pass|break|continue|del|global"
-    r"|nonlocal|assert|elif|async\s+(?:def|with))\b|from\s+[\w.]+\s+import\b|else\s*:|[\w.]+\.\w+\s*=[^=])"
-)
+
 # White space before the first token: a lone `\` counts as blank.
 _LEAD = re.compile(r"[ \t\f]*(?:\\(?:\r\n|\r|\n)[ \t\f]*)*")
-_TRAIL = re.compile(r"(?:[ \t\f]*\\(?:\r\n|\r|\n))+[ \t\f]*(?=[\r\n#]|\Z)")
+# Lone `\` at the end, with a blank line or comment behind; the text's very end behind one is an error.
+_TRAIL = re.compile(r"(?:[ \t\f]*\\(?:\r\n|\r(?!\n)|\n))+(?:[ \t\f]+[\r\n]*|[\r\n]+)\Z")
 _ROLE = re.compile(r"(?:elif|else|except|finally|case|match|try|class|def|async\s+def)\b|@")
 _COMPOUND = re.compile(
     r"(?:if|for|while|with|async|def|class|try|match|elif|else|except|finally|case)\b", re.DOTALL
@@ -45,9 +44,6 @@ _NAME = re.compile(r"(?:async\s+)?(?:def|class)\s+(\w+)")
 _BEFORE = {"elif": "if 0: pass\n", "else": "if 0: pass\n", "except": "try: pass\n", "finally": "try: pass\n"}
 _PART = {"elif": "orelse", "else": "orelse", "except": "handlers", "finally": "finalbody", "case": "cases"}
 CLAUSES = frozenset(_PART)
-
-# CPython refuses deeper nesting of brackets. It also bounds how often a broken text is looked at again.
-_TOO_DEEP = 200
 
 
 class Line:
@@ -101,7 +97,7 @@ class Line:
         self.binds: tuple[str, ...] = ()
         self.needs: str | None = None
         if self.code:
-            code = text[:comment] if comment >= 0 else text
+            code = text[:comment] + "\n" if comment >= 0 else text
             self._parse(code, start, blank)
 
     def __repr__(self) -> str:
@@ -122,9 +118,17 @@ class Line:
             self.name = named[1]
         if self.error is not None:
             self.binds = _assigned(code)
+            self.needs = needed(code, functools.partial(self._would_parse, blank))
 
-    def _attempt(self, code: str, role: str, blank: str) -> bool:
-        self.role = role
+    def _would_parse(self, blank: str, code: str) -> bool:
+        try:
+            self._statements(code, blank)
+        except UNPARSABLE:
+            return False
+        return True
+
+    def _statements(self, code: str, blank: str) -> tuple[ast.AST, ...]:
+        role = self.role
         before = "if 1:\n" if self.indent else ""
         if role == "case":
             before = "match 0:\n"
@@ -138,18 +142,22 @@ class Line:
         elif role == "@":
             after += f"\n{blank}def f(): pass"
         self.shift = before.count("\n")
+        body: list[ast.stmt] = parse(before + code + after)
+        if self.indent and role != "case":
+            if len(body) != 1:
+                raise SyntaxError("unexpected unindent")
+            body = body[0].body  # type: ignore[attr-defined]
+        return tuple(getattr(body[0], _PART[role]) if role in _PART else body)
+
+    def _attempt(self, code: str, role: str, blank: str) -> bool:
+        self.role = role
         try:
-            body = parse(before + code + after)
-            if self.indent and role != "case":
-                (wrapper,) = body  # raises ValueError where the line leaves its block
-                body = wrapper.body  # type: ignore[attr-defined]
-            self.nodes = tuple(getattr(body[0], _PART[role]) if role in _PART else body)
-            self.error = None
+            self.nodes, self.error = self._statements(code, blank), None
             return True
         except SyntaxError as error:
             self.error = error.msg or "invalid syntax"
             row, column = (error.lineno or 1) - 1 - self.shift, (error.offset or 1) - 1
-        except (ValueError, RecursionError, MemoryError) as error:
+        except UNPARSABLE as error:
             self.error = str(error) or "too deeply nested"
             row, column = 0, 0
         lines = physical_lines(code) or [""]
@@ -159,27 +167,6 @@ class Line:
             row, column = len(lines) - 1, len(lines[-1])
         self.error_at = (row, max(0, min(column, len(lines[row].rstrip("\r\n")))))
         return False
-
-
-def parse(text: str) -> list[ast.stmt]:
-    """The statements of a text, without a word about its escapes.
-
-    Raises:
-        SyntaxError, ValueError (null bytes), RecursionError, MemoryError: it does not parse.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        module = compile(text, "<line>", "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
-    assert isinstance(module, ast.Module)
-    return module.body
-
-
-_PHYSICAL = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
-
-
-def physical_lines(text: str) -> list[str]:
-    r"""The text cut behind each `\n`, `\r\n` and `\r`: the lines of editors and `ast`, not those of `str.splitlines`."""
-    return _PHYSICAL.findall(text)
 
 
 def _indentation(lead: str) -> tuple[int, str]:
@@ -201,55 +188,66 @@ def _column(blank: str) -> int:
     return len(blank.rpartition("\f")[2].expandtabs())
 
 
-# Names by which a broken line may be known to assign.
-_DOTTED = r"[^\W\d]\w*(?:[ \t]*\.[ \t]*[^\W\d]\w*)*"
-_TARGETS = re.compile(
-    rf"[ \t\f]*(?:else[ \t]*:[ \t]*)?[*(\[ \t]*({_DOTTED}(?:[^=#\"'\r\n:(]|(?<=,)[ \t]*\()*)(?::[^=#\r\n]*)?"
-    r"(?:[-+*/%@&|^]|\*\*|//|<<|>>)?=(?!=)"
-)
-_MORE_TARGETS = re.compile(rf"[ \t]*({_DOTTED}(?:[ \t]*,[ \t]*{_DOTTED})*)[ \t]*=(?!=)")
-_LOOP = re.compile(r"[ \t\f]*(?:async\s+)?for\b(.*?)\bin\b", re.DOTALL)
-_ALIAS = re.compile(r"\bas[ \t]+([^\W\d]\w*)")
-_WALRUS = re.compile(r"([^\W\d]\w*)[ \t]*:=")
-_IMPORT = re.compile(r"[ \t\f]*(?:from\b.*?\b)?import\b(.*)", re.DOTALL)
+# An unfinished line says what it assigns near its start; longer ones are somebody's data.
+_FAR = 2000
+_DOTTED = re.compile(r"(?<![\w.\])])[^\W\d]\w*(?:\s*\.\s*[^\W\d]\w*)*(?![\w(])")
+_LOOP = re.compile(r"\s*(?:async\s+)?for\b(.*?)\bin\b", re.DOTALL)
+_IMPORT = re.compile(r"\s*(?:from\b.*?\b)?import\b(.*)", re.DOTALL)
+_BOUND = re.compile(r"\bas\s+([^\W\d]\w*)|([^\W\d]\w*)\s*:=")
 
 
 def _assigned(code: str) -> tuple[str, ...]:
-    names: dict[str, None] = {}
-
-    def add(targets: str) -> None:
-        for target in re.findall(rf"{_DOTTED}(?=[^\w.]|\Z)", re.sub(r"\[[^\]]*\]?", "", targets)):
-            names[re.sub(r"\s", "", target)] = None
-
-    if found := _LOOP.match(code):
-        add(found[1])
-    elif found := _IMPORT.match(code):
-        for each in found[1].split(","):
-            if words := re.findall(r"[^\W\d]\w*", each):
-                names[words[-1]] = None
-    elif found := _NAME.match(code.lstrip(" \t\f")):
-        names[found[1]] = None
-    elif found := _TARGETS.match(code):
-        add(found[1])
-        while found := _MORE_TARGETS.match(code, found.end()):
-            add(found[1])
-    for match in (*_ALIAS.finditer(code), *_WALRUS.finditer(code)):
-        names[match[1]] = None
+    text = masked(code[:_FAR])
+    targets: list[str] = []
+    if found := _LOOP.match(text):
+        targets.append(found[1])
+    elif found := _IMPORT.match(text):
+        targets += (each.split(" as ")[-1].strip(" ()\r\n\\") for each in found[1].split(","))
+    elif found := _NAME.match(text.lstrip(" \t\f")):
+        targets.append(found[1])
+    else:
+        start, colon, outside = 0, -1, ""
+        for place, each, around in levels(text):
+            if around:
+                continue
+            if each == ":" and text[place + 1 : place + 2] != "=":
+                if _COMPOUND.match(text, _LEAD.match(text, start).end()):  # type: ignore[union-attr]
+                    start = place + 1
+                elif colon < 0:
+                    colon = place  # an annotation follows
+            elif (
+                each == "="
+                and text[place + 1 : place + 2] != "="
+                and outside not in ("=", "!", "<", ">", ":")
+            ):
+                targets.append(text[start : colon if colon >= 0 else place])
+                start, colon = place + 1, -1
+            outside = each
+    names = {
+        re.sub(r"\s", "", found[0]): None
+        for target in targets
+        for found in _DOTTED.finditer(re.sub(r"\[[^\[\]]*\]", "", target).strip("+-*/%@&|^ \t"))
+    }
+    names.update((found[1] or found[2], None) for found in _BOUND.finditer(text))
     return tuple(names)
 
 
 # Whoever holds a line holds its identity: equal texts are one object as long as one of them lives.
-_INTERNED: weakref.WeakValueDictionary[str, Line] = weakref.WeakValueDictionary()
+_INTERNED: weakref.WeakValueDictionary[tuple[str, int], Line] = weakref.WeakValueDictionary()
 _INTERNING = threading.Lock()
 
 
 @functools.lru_cache(32768)  # what was typed a moment ago is typed again: parse it once
 def _line(text: str, comment: int) -> Line:
     with _INTERNING:
-        line = _INTERNED.get(text)
+        line = _INTERNED.get((text, comment))
         if line is None:
-            line = _INTERNED[text] = Line(text, comment)
+            line = _INTERNED[text, comment] = Line(text, comment)
         return line
+
+
+# From Python 3.12 on the fields of an f-string are code. A line in which that matters is not longer than this.
+_NESTS, _NESTED_ROWS = sys.version_info >= (3, 12), 500
 
 
 def next_line(lines: Sequence[str], start: int) -> tuple[Line, int]:
@@ -258,6 +256,21 @@ def next_line(lines: Sequence[str], start: int) -> tuple[Line, int]:
     The latter lies behind the line's end where recovery had to look ahead, and behind the last line if it came to
     the end of the text.
     """
+    line, looked = _plain_line(lines, start)
+    if not _NESTS or line.error is None or not has_field(line.text):
+        return line, looked
+    text = "".join(lines[start : start + _NESTED_ROWS])
+    nested = nested_line(text)
+    count = len(physical_lines(text[: nested.stop]))
+    looked = max(looked, start + count + (not nested.whole or nested.stop == len(text)))
+    if nested.whole:
+        other = _line(text[: nested.stop], nested.comment)
+        if other.error is None:
+            return other, looked
+    return line, looked
+
+
+def _plain_line(lines: Sequence[str], start: int) -> tuple[Line, int]:
     i, n = start, len(lines)
     j, depth, quote, comment, length = i, 0, "", -1, 0
     indent = -1
@@ -271,7 +284,7 @@ def next_line(lines: Sequence[str], start: int) -> tuple[Line, int]:
         if j > i and depth > 0 and not quote:
             bare = line.lstrip(" \t\f\r\n")
             if bare and bare[0] not in "#)]}":
-                if _HARD.match(line):
+                if HARD.match(line):
                     return cut(soft or j, j + 1)
                 if not soft:
                     if indent < 0:
@@ -279,7 +292,7 @@ def next_line(lines: Sequence[str], start: int) -> tuple[Line, int]:
                     if _column(line[: len(line) - len(line.lstrip(" \t\f"))]) <= indent:
                         soft = j
         if quote:
-            if closed := _CLOSE[quote].match(line):
+            if closed := CLOSE[quote].match(line):
                 if len(quote) == 3 and line[closed.end() : closed.end() + 1].isalpha():
                     return cut(
                         opened + 1, j + 1
@@ -289,7 +302,7 @@ def next_line(lines: Sequence[str], start: int) -> tuple[Line, int]:
                 position, quote = len(line), ""  # an unclosed one-line string ends with its line
             else:
                 position = len(line)
-        for token in _TOKEN.finditer(line, position):
+        for token in TOKEN.finditer(line, position):
             kind, text = token.lastgroup, token[0]
             if kind == "open":
                 depth += 1
@@ -302,13 +315,13 @@ def next_line(lines: Sequence[str], start: int) -> tuple[Line, int]:
             elif kind == "string":
                 if text[-1] in "\r\n":
                     quote, opened = text[0], j
-            elif not _CLOSE[text[:3]].match(text, 3):
+            elif not CLOSE[text[:3]].match(text, 3):
                 quote, opened = text[:3], j
         j += 1
         length += len(line)
         if depth <= 0 and not quote and not more:
             break
-        if depth > _TOO_DEEP:
+        if depth > TOO_DEEP:
             return cut(soft or j, j)
     if depth > 0 or quote:  # the end of the text came first
         return cut(soft or (opened if quote else i) + 1, n + 1)

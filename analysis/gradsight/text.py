@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from gradsight.lines import Line, next_line, physical_lines
+from gradsight.lines import Line, next_line
+from gradsight.syntax import physical_lines
 
 
 @dataclass(frozen=True, slots=True)
