@@ -1,4 +1,4 @@
-"""The vocabulary of gradient flow: edges, three-valued reaches, and how they join.
+"""The vocabulary of gradient flow: edges, three-valued reaches, and how they combine.
 
 A value's gradient is traced along edges. An edge says what one operation does to the gradient of one of its
 arguments. Never-depended (`NONE`) is not cut: `x / x.size(0)` loses nothing.
@@ -7,6 +7,7 @@ arguments. Never-depended (`NONE`) is not cut: `x / x.size(0)` loses nothing.
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass, replace
 
 
 class Edge(enum.Enum):
@@ -17,3 +18,90 @@ class Edge(enum.Enum):
     ZERO = "zero"  # the graph stays whole, the gradient is identically zero (round, floor, sign)
     CUT = "cut"  # the numbers pass, the graph ends
     UNKNOWN = "unknown"  # code that cannot be seen: anything may happen
+
+
+class Tri(enum.IntEnum):
+    """Three truth values; branches that disagree give `MAY`."""
+
+    NO = 0
+    MAY = 1
+    MUST = 2
+
+
+MOST_CAUSES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What a value knows about one source.
+
+    `live`: a way is left; `cut`: a way ends in an operation that autograd does not follow; `zero`: a way carries
+    a gradient that is identically zero. `causes` are the graph nodes where ways were lost, most upstream first.
+    """
+
+    live: Tri = Tri.NO
+    cut: Tri = Tri.NO
+    zero: Tri = Tri.NO
+    causes: tuple[int, ...] = ()
+    unknown: bool = False
+
+    @property
+    def lost(self) -> Tri:
+        """Cut or zero, as one field."""
+        return max(self.cut, self.zero)
+
+    @property
+    def dead(self) -> bool:
+        """No way is left and one was surely lost."""
+        return self.live is Tri.NO and self.lost is Tri.MUST and not self.unknown
+
+    def along(self, edge: Edge, node: int) -> Reach | None:
+        """This reach seen behind one more edge, that of `node`; None where there is no dependency."""
+        if edge is Edge.LIVE:
+            return self
+        if edge is Edge.NONE:
+            return None
+        if edge is Edge.CUT:
+            causes = self.causes if self.live is Tri.NO else (*self.causes, node)[:MOST_CAUSES]
+            return Reach(Tri.NO, max(self.live, self.lost), Tri.NO, causes, self.unknown)
+        if edge is Edge.ZERO:
+            causes = self.causes if self.live is Tri.NO else (*self.causes, node)[:MOST_CAUSES]
+            return Reach(Tri.NO, self.cut, max(self.live, self.zero), causes, self.unknown)
+        may = min(Tri.MAY, max(self.live, self.lost))
+        return Reach(may, may, Tri.NO, self.causes, True)
+
+
+PASSING = Reach(live=Tri.MUST)
+
+
+def both(a: Reach, b: Reach) -> Reach:
+    """Two operands of one operation: the higher of each field."""
+    if a is b:
+        return a
+    return Reach(
+        max(a.live, b.live), max(a.cut, b.cut), max(a.zero, b.zero), _merge(a.causes, b.causes), a.unknown or b.unknown
+    )
+
+
+def either(a: Reach | None, b: Reach | None) -> Reach:
+    """Two branches: what is equal stays, else it may be. None: that branch does not depend on the source."""
+    if a is None or b is None:
+        one = a or b or Reach()
+        low = Reach(min(Tri.MAY, one.live), min(Tri.MAY, one.cut), min(Tri.MAY, one.zero), one.causes, one.unknown)
+        return low
+    if a == b:
+        return a
+    return replace(
+        a,
+        live=a.live if a.live is b.live else Tri.MAY,
+        cut=a.cut if a.cut is b.cut else Tri.MAY,
+        zero=a.zero if a.zero is b.zero else Tri.MAY,
+        causes=_merge(a.causes, b.causes),
+        unknown=a.unknown or b.unknown,
+    )
+
+
+def _merge(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    if not b or a == b:
+        return a
+    return (*a, *(cause for cause in b if cause not in a))[:MOST_CAUSES]

@@ -43,8 +43,9 @@ GROUPS: list[tuple[str, str]] = [
     ("| other cut | cause argmax | dtype int | role index | saves ", "argmax argmin"),
     (
         "| other cut | cause argmax | dtype int | saves ",
-        "argsort nonzero count_nonzero argwhere searchsorted bucketize bincount histc unique_consecutive",
+        "argsort nonzero count_nonzero argwhere searchsorted bucketize bincount",
     ),
+    ("| other cut | cause comparison | saves ", "histc"),
     ("| shape reduce", "argmax argmin all any count_nonzero"),
     # Drawn from a distribution that the argument describes: numbers that depend on it without a gradient.
     ("| other cut | cause random | dtype int | saves ", "multinomial"),
@@ -58,7 +59,7 @@ GROUPS: list[tuple[str, str]] = [
         "sort topk kthvalue mode cummax cummin",
     ),
     ("| results values indices | results_when dim | shape reduce | saves buffer", "max min median nanmedian"),
-    ("| shape same", "maximum minimum fmax fmin"),
+    ("| shape same", "maximum minimum fmax fmin prelu"),
     ("| kind tensors | results min max | shape reduce", "aminmax"),
     # Roles: what the numbers mean to a criterion.
     ("| role probability | shape same", "softmax sigmoid expit softmin gumbel_softmax hardsigmoid"),
@@ -137,8 +138,6 @@ GROUPS: list[tuple[str, str]] = [
     ("| other cut | cause rewrap | shape unknown | dtype float", "linspace logspace range arange"),
     ("| other none | dtype float | role ", "zeros ones rand randn empty eye"),
     ("| other cut | cause numpy | role keep | shape same", "from_numpy frombuffer"),
-    # Backward has no formula.
-    ("| dtype same | cause | raises backward raises", "unique"),
 ]  # fmt: skip
 
 # Criteria give a number; index targets, weights and lengths never had a gradient.

@@ -146,7 +146,7 @@ def stack_for_rewrap(
                 break
     if call is None:
         return Refusal("no call that makes a tensor anew stands there")
-    data = _data_of(source, piece, call)
+    data = data_of(source, piece, call)
     if isinstance(data, Refusal):
         return data
     value, suffix = data
@@ -294,10 +294,10 @@ def alone_in_block(source: Source, first: int, last: int) -> bool:
 
 def rewraps(call: cst.Call) -> bool:
     """Whether the call is one that makes a tensor anew from data."""
-    return _last_name(call.func) in REWRAPS or _last_name(call.func) in _INTEGER_TENSORS
+    return last_name(call.func) in REWRAPS or last_name(call.func) in _INTEGER_TENSORS
 
 
-def _last_name(node: cst.BaseExpression) -> str:
+def last_name(node: cst.BaseExpression) -> str:
     if isinstance(node, cst.Name):
         return node.value
     return node.attr.value if isinstance(node, cst.Attribute) else ""
@@ -309,7 +309,7 @@ def _unwrapped(node: cst.BaseExpression) -> cst.BaseExpression | None:
         return node.value if node.attr.value == "data" else None
     if not isinstance(node, cst.Call):
         return None
-    name = _last_name(node.func)
+    name = last_name(node.func)
     plain = [argument.value for argument in node.args if argument.keyword is None and not argument.star]
     if isinstance(node.func, cst.Attribute) and name in CUT_METHODS:
         if not plain:
@@ -355,7 +355,7 @@ def _climbed(piece: Piece, node: cst.BaseExpression) -> cst.BaseExpression:
                 top = above
                 continue
         if isinstance(parent, cst.Arg) and isinstance(above, cst.Call) and parent is above.args[0]:
-            if _last_name(above.func) == "Variable":
+            if last_name(above.func) == "Variable":
                 top = above
                 continue
             if isinstance(above.func, cst.Name) and above.func.value == "float":
@@ -379,7 +379,7 @@ def _opened(
         and parent is above.args[0]
         and rewraps(above)
     ):
-        data = _data_of(source, piece, above)
+        data = data_of(source, piece, above)
         if isinstance(data, Refusal):
             return data
         suffix += data[1]
@@ -472,9 +472,9 @@ def _as_torch_function(piece: Piece, call: cst.Call) -> tuple[Edit, ...] | Refus
     return (*replaced(source, function.start, function.end, spelled.name), *spelled.edits)
 
 
-def _data_of(source: Source, piece: Piece, call: cst.Call) -> tuple[cst.BaseExpression, str] | Refusal:
+def data_of(source: Source, piece: Piece, call: cst.Call) -> tuple[cst.BaseExpression, str] | Refusal:
     """What a rewrapping call is given, and what must follow it to keep dtype and device."""
-    name = _last_name(call.func)
+    name = last_name(call.func)
     if name in _INTEGER_TENSORS:
         return Refusal(f"`{name}` holds integers, which have no gradient")
     if not call.args or call.args[0].star:

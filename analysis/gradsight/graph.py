@@ -1,0 +1,240 @@
+"""The static gradient graph of one activation: nodes, and how a value reaches its sources.
+
+A node is an abstract value; its edges say per argument what happens to the gradient. Nodes are only ever
+appended (the back edge of a loop is set once, when its body has been read), so a node's number is its identity
+within the graph. `structure()` leaves places out: a summary that only moved is equal to what it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from gradsight.domain import PASSING, Edge, Reach, both, either
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Here:
+    """A place in the function itself: the position of its line in the region, and the ast node."""
+
+    at: int
+    node: Any
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class There:
+    """A place inside a call: the call's own place, and which node of which summary."""
+
+    call: Here | There
+    callee: Any  # the memo's key of the callee's summary
+    node: Any  # its number, or (event, part) for a place that an event keeps
+
+
+Place = Here | There
+
+
+class Node:
+    """One abstract value.
+
+    kind: "op" | "join" (branches) | "loop" (initial value, then what the loop's body left) | "source" | "input"
+    op: the operation's canonical name; for a source what it is ("parameter", "leaf", "argument", "call", "element",
+        "laundered", "unknown"); for an input nothing
+    cause: why its cut edges cut ("detach", "data", "numpy", "number", "rewrap", "no_grad", "integer", ...)
+    saves: backward needs a value that this operation keeps
+    note: further words of structure (a module's attribute, an argument's name, which loop an element belongs to)
+    off: made while the gradient mode was off
+    target: positions among the inputs that are a criterion's target
+    loops: the numbers of the loops that it was made in, outermost first
+    """
+
+    __slots__ = ("cause", "edges", "inputs", "kind", "loops", "note", "off", "op", "place", "saves", "target")
+
+    def __init__(
+        self,
+        kind: str,
+        op: str,
+        inputs: tuple[int, ...] = (),
+        edges: tuple[Edge, ...] = (),
+        cause: str = "",
+        place: Place | None = None,
+        note: str = "",
+        saves: bool = False,
+        off: bool = False,
+        target: tuple[int, ...] = (),
+        loops: tuple[int, ...] = (),
+    ) -> None:
+        self.kind, self.op, self.inputs, self.edges, self.cause = kind, op, inputs, edges, cause
+        self.place, self.note, self.saves, self.off = place, note, saves, off
+        self.target, self.loops = target, loops
+
+    def structure(self) -> tuple[object, ...]:
+        """Everything but the place."""
+        return (
+            self.kind,
+            self.op,
+            self.inputs,
+            self.edges,
+            self.cause,
+            self.note,
+            self.saves,
+            self.off,
+            self.target,
+            self.loops,
+        )
+
+    def __repr__(self) -> str:
+        edges = ", ".join(f"{i}:{e.value}" for i, e in zip(self.inputs, self.edges))
+        return f"<{self.kind} {self.op} [{edges}] {self.cause} {self.note}>"
+
+
+class Graph:
+    """Nodes of one activation, with the queries that the rules share."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.loops: tuple[int, ...] = ()  # the loops that what is added now stands in
+        self._reach: dict[int, dict[int, Reach]] = {}
+
+    def add(self, node: Node) -> int:
+        if not node.loops:
+            node.loops = self.loops
+        self.nodes.append(node)
+        return len(self.nodes) - 1
+
+    def __getitem__(self, number: int) -> Node:
+        return self.nodes[number]
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def close_loop(self, loop: int, back: int) -> None:
+        """Give a loop node its back edge. The caller guarantees that nothing was asked of the graph before."""
+        node = self.nodes[loop]
+        if back >= 0 and back != loop:
+            node.inputs = (*node.inputs, back)
+            node.edges = (*node.edges, Edge.LIVE)
+
+    def reach(self, number: int) -> dict[int, Reach]:
+        """Every source that the value depends on, with what is left of the way to it."""
+        if number < 0:
+            return {}
+        return self._solve(number, set())
+
+    def _solve(self, number: int, active: set[int]) -> dict[int, Reach]:
+        known = self._reach.get(number)
+        if known is not None:
+            return known
+        # Iterative post-order: training loops nest deeply enough to meet Python's recursion limit.
+        stack: list[tuple[int, bool]] = [(number, False)]
+        while stack:
+            current, done = stack.pop()
+            if current in self._reach:
+                continue
+            if done:
+                active.discard(current)
+                self._reach[current] = self._combine(current)
+                continue
+            if current in active:
+                continue
+            active.add(current)
+            stack.append((current, True))
+            stack.extend((i, False) for i in self.nodes[current].inputs if i >= 0 and i not in active)
+        return self._reach[number]
+
+    def _combine(self, number: int) -> dict[int, Reach]:
+        node = self.nodes[number]
+        if node.kind in ("source", "input"):
+            own = {number: PASSING}
+            if not node.inputs:
+                return own
+        else:
+            own = {}
+        if node.kind == "join":
+            maps = [self._reach.get(i, {}) if i >= 0 else {} for i in node.inputs]
+            out: dict[int, Reach] = {}
+            for source in {key: None for one in maps for key in one}:
+                reach: Reach | None = maps[0].get(source)
+                for other in maps[1:]:
+                    reach = either(reach, other.get(source))
+                if reach is not None:
+                    out[source] = reach
+            return out
+        if node.kind == "loop":
+            out = dict(self._reach.get(node.inputs[0], {})) if node.inputs and node.inputs[0] >= 0 else {}
+            for i in node.inputs[1:]:
+                for source, reach in self._reach.get(i, {}).items():
+                    # What earlier iterations lost is no finding of this one; what they kept alive is.
+                    if reach.live and source not in out:
+                        out[source] = either(Reach(live=reach.live, unknown=reach.unknown), None)
+            return out
+        out = own
+        for i, edge in zip(node.inputs, node.edges):
+            if i < 0:
+                continue
+            for source, reach in self._reach.get(i, {}).items():
+                behind = reach.along(edge, number)
+                if behind is not None:
+                    old = out.get(source)
+                    out[source] = behind if old is None else both(old, behind)
+        return out
+
+    def feeding(self, number: int, edges: Iterable[Edge]) -> Iterator[int]:
+        """Every node that the value depends on along the given kinds of edge, itself first."""
+        allowed = set(edges)
+        seen: set[int] = set()
+        stack = [number] if number >= 0 else []
+        while stack:
+            current = stack.pop()
+            if current in seen:
+                continue
+            seen.add(current)
+            yield current
+            node = self.nodes[current]
+            stack.extend(i for i, edge in zip(node.inputs, node.edges) if i >= 0 and edge in allowed)
+
+    def way(self, source: int, sink: int) -> tuple[int, ...]:
+        """A shortest way from the source to the sink along any dependency, both included; () where there is none."""
+        previous: dict[int, int] = {sink: sink}
+        queue = [sink]
+        for current in queue:
+            if current == source:
+                out = [current]
+                while previous[out[-1]] != out[-1]:
+                    out.append(previous[out[-1]])
+                return tuple(out)
+            node = self.nodes[current]
+            for i, edge in zip(node.inputs, node.edges):
+                if i >= 0 and edge is not Edge.NONE and i not in previous:
+                    previous[i] = current
+                    queue.append(i)
+        return ()
+
+    def copy_into(
+        self,
+        target: Graph,
+        keep: Iterable[int],
+        place: Callable[[int], Place],
+        inputs: dict[int, int],
+        loops: tuple[int, ...] = (),
+        offset: int = 0,
+    ) -> dict[int, int]:
+        """Append the kept nodes to another graph; returns where each went. `inputs` says what stands for an input;
+        the copies stand in `loops`, and their own loops are numbered from `offset` on."""
+        moved = dict(inputs)
+        moved[-1] = -1
+        later: list[tuple[int, Node]] = []
+        for number in keep:
+            if number in moved:
+                continue
+            node = self.nodes[number]
+            note = str(int(node.note) + offset) if node.op == "element" and node.note else node.note
+            own = (*loops, *(loop + offset for loop in node.loops)) if node.loops else loops
+            copy = Node(
+                node.kind, node.op, (), node.edges, node.cause, place(number), note, node.saves, node.off, node.target, own
+            )
+            moved[number] = target.add(copy)
+            later.append((number, copy))
+        for number, copy in later:
+            copy.inputs = tuple(moved.get(i, -1) for i in self.nodes[number].inputs)
+        return moved

@@ -1,0 +1,237 @@
+"""What one activation of a function holds, and the few operations on it that everything else is made of."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from gradsight.domain import Edge
+from gradsight.graph import Graph, Here, Node, Place
+from gradsight.interpret.state import Event, Joiner, State
+from gradsight.values import (
+    NOWHERE,
+    Array,
+    Const,
+    Number,
+    Obj,
+    Params,
+    Ref,
+    Seq,
+    Shape,
+    Tensor,
+    Unknown,
+    Value,
+    node_of,
+)
+
+if TYPE_CHECKING:
+    from gradsight.interpret.world import World
+
+MOST_DEPTH = 4  # of containers within containers that are looked into
+
+
+class OutOfBudget(Exception):
+    """The activation has grown past its bound; the function's result is Unknown."""
+
+
+class Activation:
+    """State, graph and events of one function's interpretation."""
+
+    def __init__(self, world: World, budget: int = 60_000) -> None:
+        self.world = world
+        self.graph = Graph()
+        self.state = State({}, {})
+        self.dead = False  # this point of the program cannot be reached
+        self.at = 0  # the line of the region that is being read
+        self.events: list[Event] = []
+        self.context: tuple[tuple[str, int, int], ...] = ()
+        self.counter = 0  # numbers loops and branches
+        self.next_oid = 0
+        self.budget = budget
+        self.expression: ast.AST | None = None
+        self.joiner = Joiner(self.graph, self.here)
+        self.cid: str | None = None  # the class whose method this is
+        self.self_value: Value | None = None
+        self.returns: list[tuple[Value, State]] = []
+        self.silences: list[tuple[str, Place]] = []
+
+    # -- places, nodes, events
+
+    def here(self, node: Any = None) -> Place:
+        return Here(self.at, node if node is not None else self.expression)
+
+    def number(self) -> int:
+        self.counter += 1
+        return self.counter
+
+    def event(
+        self,
+        kind: str,
+        node: int = NOWHERE,
+        nodes: Iterable[int] = (),
+        oids: Iterable[int] = (),
+        facts: dict[str, str] | None = None,
+        **places: Place | None,
+    ) -> None:
+        self.events.append(
+            Event(
+                kind,
+                node,
+                tuple(nodes),
+                tuple(oids),
+                self.context,
+                tuple((facts or {}).items()),
+                tuple((name.rstrip("_"), place) for name, place in places.items() if place is not None),
+            )
+        )
+
+    def source(self, op: str, note: str = "", at: Any = None, inputs: tuple[int, ...] = ()) -> int:
+        return self.graph.add(
+            Node("source", op, inputs, (Edge.LIVE,) * len(inputs), place=self.here(at), note=note)
+        )
+
+    def combine(
+        self,
+        op: str,
+        parts: list[tuple[int, Edge]],
+        at: Any,
+        cause: str = "",
+        saves: bool = False,
+        note: str = "",
+        target: tuple[int, ...] = (),
+        keep_off: bool = False,
+    ) -> int:
+        """A node for one operation over the given inputs; NOWHERE where nothing is depended on."""
+        off = self.state.grad == "off" and not keep_off
+        inputs: list[int] = []
+        edges: list[Edge] = []
+        targets: list[int] = []
+        for position, (node, edge) in enumerate(parts):
+            if node == NOWHERE or edge is Edge.NONE:
+                continue
+            if off and edge in (Edge.LIVE, Edge.ZERO, Edge.UNKNOWN):
+                edge = Edge.CUT
+                cause = cause or "no_grad"
+            if position in target:
+                targets.append(len(inputs))
+            inputs.append(node)
+            edges.append(edge)
+        if not inputs:
+            return NOWHERE
+        return self.graph.add(
+            Node(
+                "op",
+                op,
+                tuple(inputs),
+                tuple(edges),
+                cause,
+                self.here(at),
+                note,
+                saves and not off,
+                off,
+                tuple(targets),
+            )
+        )
+
+    # -- the heap
+
+    def allocate(self, obj: Obj) -> Ref:
+        oid = self.next_oid
+        self.next_oid += 1
+        self.state.heap[oid] = obj
+        return Ref(oid)
+
+    def obj(self, value: Value | None) -> Obj | None:
+        if isinstance(value, Ref):
+            return self.state.heap.get(value.oid)
+        return None
+
+    def put(self, ref: Ref, obj: Obj) -> None:
+        self.state.heap[ref.oid] = obj
+
+    # -- what a value is made of
+
+    def nodes_in(self, value: Value | None, depth: int = 0) -> Iterator[int]:
+        """Every graph node that a value holds, containers looked into."""
+        if value is None or depth > MOST_DEPTH:
+            return
+        if isinstance(value, (Tensor, Number, Array, Unknown)):
+            if value.node != NOWHERE:
+                yield value.node
+        elif isinstance(value, Seq):
+            for item in value.items:
+                yield from self.nodes_in(item, depth + 1)
+        elif isinstance(value, Params):
+            yield from value.nodes
+        elif isinstance(value, Ref):
+            obj = self.state.heap.get(value.oid)
+            if obj is not None and obj.kind in ("list", "dict"):
+                for item in obj.items:
+                    yield from self.nodes_in(item, depth + 1)
+                for _, item in obj.fields:
+                    yield from self.nodes_in(item, depth + 1)
+
+    def tensors_in(self, value: Value | None, depth: int = 0) -> Iterator[Tensor]:
+        """Every tensor that a container holds."""
+        if value is None or depth > MOST_DEPTH:
+            return
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, Seq):
+            for item in value.items:
+                yield from self.tensors_in(item, depth + 1)
+        elif isinstance(value, Ref):
+            obj = self.state.heap.get(value.oid)
+            if obj is not None and obj.kind in ("list", "dict"):
+                for item in (*obj.items, *(field for _, field in obj.fields)):
+                    yield from self.tensors_in(item, depth + 1)
+
+    def parameters_of(self, value: Value, seen: set[int] | None = None) -> tuple[list[int], bool]:
+        """The parameter nodes that `value.parameters()` would give, and whether some cannot be seen."""
+        seen = set() if seen is None else seen
+        nodes: list[int] = []
+        unknown = False
+        if isinstance(value, Tensor) and value.origin == "parameter":
+            return [value.node], False
+        if isinstance(value, Unknown):
+            return ([value.node], True) if value.node != NOWHERE else ([], True)
+        if not isinstance(value, Ref) or value.oid in seen:
+            return [], False
+        seen.add(value.oid)
+        obj = self.state.heap.get(value.oid)
+        if obj is None or obj.kind not in ("module", "instance"):
+            return [], False
+        for name, item in obj.fields:
+            if name == "*":
+                if node_of(item) != NOWHERE:
+                    nodes.append(node_of(item))
+                if isinstance(item, Unknown):
+                    unknown = True
+                continue
+            if isinstance(item, Unknown):
+                # An attribute that may be a module; a hyperparameter has no node and counts for nothing.
+                if item.node != NOWHERE and self.graph[item.node].kind == "source":
+                    nodes.append(item.node)
+                    unknown = True
+                continue
+            more, blind = self.parameters_of(item, seen)
+            nodes += more
+            unknown = unknown or blind
+        for item in obj.items:
+            more, blind = self.parameters_of(item, seen)
+            nodes += more
+            unknown = unknown or blind
+        return list(dict.fromkeys(nodes)), unknown
+
+    def shape_of(self, value: Value | None) -> Shape:
+        if isinstance(value, (Tensor, Array)):
+            return value.shape
+        if isinstance(value, (Number, Const)):
+            return ()
+        return None
+
+    def spend(self) -> None:
+        self.budget -= 1
+        if self.budget < 0:
+            raise OutOfBudget

@@ -1,0 +1,332 @@
+"""Calls of the program's own code: functions through their summaries, classes, closures, callable objects."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+from gradsight import model
+from gradsight.domain import Edge
+from gradsight.graph import Node, Place, There
+from gradsight.interpret.codec import Encoder, moved
+from gradsight.interpret.library import Library
+from gradsight.interpret.state import Event, State
+from gradsight.interpret.summary import Summary
+from gradsight.values import (
+    NONE,
+    NOWHERE,
+    Array,
+    Bound,
+    Choice,
+    Class,
+    Closure,
+    Const,
+    Func,
+    Lib,
+    Method,
+    Number,
+    Obj,
+    Partial,
+    Ref,
+    Seq,
+    Super,
+    Tensor,
+    Unknown,
+    Value,
+    node_of,
+)
+
+MOST_NESTING = 12  # closures within closures
+
+
+class Calls(Library):
+    """Everything that is called."""
+
+    nesting = 0
+
+    def call(self, function: Value, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+        self.spend()
+        if isinstance(function, Lib):
+            return self.call_library(function.name, args, kwargs, node)
+        if isinstance(function, Method):
+            return self.call_method_of(function.receiver, function.name, args, kwargs, node, function.base)
+        if isinstance(function, Bound):
+            if isinstance(function.function, Func):
+                return self.call_function(function.function.fid, [function.receiver, *args], kwargs, node)
+            return self.call(function.function, [function.receiver, *args], kwargs, node)
+        if isinstance(function, Func):
+            return self.call_function(function.fid, args, kwargs, node)
+        if isinstance(function, Ref):
+            return self.call_object(function, args, kwargs, node)
+        if isinstance(function, Class):
+            return self.instantiate(function, args, kwargs, node)
+        if isinstance(function, Closure):
+            return self.call_closure(function, args, kwargs, node)
+        if isinstance(function, Partial):
+            return self.call(function.function, [*function.args, *args], {**dict(function.kwargs), **kwargs}, node)
+        if isinstance(function, Choice):
+            return self.call_choice(function, args, kwargs, node)
+        if isinstance(function, Unknown) and function.node == NOWHERE and function.why.startswith("`") and "no tensor" in function.why:
+            return Unknown(function.why)
+        why = function.why if isinstance(function, Unknown) else f"a {type(function).__name__.lower()} is called"
+        if isinstance(function, (Unknown, Tensor)):
+            return self.unknown_call(why, function, args, kwargs, node)
+        return self.unknown_call(why, None, args, kwargs, node)
+
+    def call_choice(self, choice: Choice, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+        before = self.state
+        outer = self.context
+        branch = self.number()
+        values: list[Value] = []
+        states: list[State] = []
+        for arm, option in enumerate(choice.options):
+            self.state = before.fork()
+            self.context = (*outer, ("b", branch, arm))
+            values.append(self.call(option, args, kwargs, node))
+            states.append(self.state)
+        self.context = outer
+        self.state = self.joiner.states(states)
+        return self.joiner.values(values)
+
+    # -- functions of the program
+
+    def call_function(self, fid: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+        info = self.world.function(fid)
+        if info is None:
+            return self.unknown_call(f"`{fid}` cannot be read", None, args, kwargs, node)
+        bound = self.bind_arguments(info.node.args, args, kwargs)
+        if info.unknown_decorator:
+            return self.unknown_call(f"`{fid}` is wrapped by `{info.unknown_decorator}`", None, args, kwargs, node)
+        encoder = Encoder(self)
+        grad = "off" if info.grad == "off" else "on" if info.grad == "on" else self.state.grad
+        key = encoder.key(fid, bound, grad)
+        summary = self.world.summary(key, self)
+        if summary is None:
+            return self.unknown_call(f"`{fid}` calls itself or is too large", None, args, kwargs, node)
+        return self.apply_summary(summary, encoder, node, key)
+
+    def bind_arguments(
+        self, arguments: ast.arguments, args: list[Value], kwargs: dict[str, Value]
+    ) -> tuple[tuple[str, Value], ...]:
+        """The callee's parameters with what the call gives them, defaults included."""
+        positional = [*arguments.posonlyargs, *arguments.args]
+        bound: dict[str, Value] = {}
+        for parameter, value in zip(positional, args):
+            bound[parameter.arg] = value
+        if arguments.vararg is not None:
+            bound[arguments.vararg.arg] = Seq(tuple(args[len(positional) :]))
+        rest: dict[str, Value] = {}
+        names = {parameter.arg for parameter in (*positional, *arguments.kwonlyargs)}
+        for name, value in kwargs.items():
+            if name in names:
+                bound[name] = value
+            else:
+                rest[name] = value
+        defaults = dict(
+            zip([p.arg for p in positional[len(positional) - len(arguments.defaults) :]], arguments.defaults)
+        )
+        defaults |= {p.arg: d for p, d in zip(arguments.kwonlyargs, arguments.kw_defaults) if d is not None}
+        for parameter in (*positional, *arguments.kwonlyargs):
+            if parameter.arg not in bound:
+                default = defaults.get(parameter.arg)
+                bound[parameter.arg] = self.default(default) if default is not None else Unknown("an argument that is not given")
+        if arguments.kwarg is not None:
+            bound[arguments.kwarg.arg] = self.allocate(
+                Obj("dict", None, tuple((repr(name), value) for name, value in rest.items()))
+            )
+        return tuple(bound.items())
+
+    def default(self, node: ast.expr) -> Value:
+        """A default's value: constants and names of the module; anything else is made when the file is loaded."""
+        if isinstance(node, ast.Constant):
+            return Const(node.value)
+        if isinstance(node, ast.UnaryOp) and isinstance(node.operand, ast.Constant):
+            return Number()
+        if isinstance(node, (ast.Name, ast.Attribute)):
+            before, outer = self.state.env, self.state.outer
+            self.state.env, self.state.outer = {}, []
+            value = self.evaluate(node)
+            self.state.env, self.state.outer = before, outer
+            return value
+        if isinstance(node, (ast.Tuple, ast.List)) and all(isinstance(item, ast.Constant) for item in node.elts):
+            return Seq(tuple(Const(item.value) for item in node.elts if isinstance(item, ast.Constant)))
+        return Unknown("a default that is computed")
+
+    def apply_summary(self, summary: Summary, encoder: Encoder, node: ast.AST, key: Any) -> Value:
+        """Bring the callee's nodes, objects and events into this activation."""
+        here = self.here(node)
+        inputs = dict(enumerate(encoder.inputs))
+        offset = self.counter
+        self.counter += summary.counter
+        nodes = summary.graph.copy_into(
+            self.graph,
+            range(summary.inputs, len(summary.graph)),
+            lambda number: There(here, key, number),
+            inputs,
+            self.graph.loops,
+            offset,
+        )
+        oids = dict(enumerate(encoder.oids))
+        for oid in summary.created:
+            oids[oid] = self.next_oid
+            self.next_oid += 1
+        for oid, obj in summary.heap:
+            self.state.heap[oids[oid]] = moved(obj, nodes, oids)
+        for name, value in summary.module:
+            self.state.module[name] = moved(value, nodes, oids)
+        for number, event in enumerate(summary.events):
+            self.events.append(
+                Event(
+                    event.kind,
+                    nodes.get(event.node, NOWHERE),
+                    tuple(nodes.get(n, NOWHERE) for n in event.nodes),
+                    tuple(oids[oid] for oid in event.oids if oid in oids),
+                    (*self.context, *((kind, loop + offset, arm) for kind, loop, arm in event.context)),
+                    event.facts,
+                    tuple((name, There(here, key, (number, name))) for name, _ in event.places),
+                )
+            )
+        return moved(summary.returned, nodes, oids)
+
+    # -- closures
+
+    def call_closure(self, closure: Closure, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+        if self.nesting >= MOST_NESTING:
+            return self.unknown_call(f"`{closure.name}` calls itself", None, args, kwargs, node)
+        self.nesting += 1
+        state = self.state
+        at, returns, grad = self.at, self.returns, state.grad
+        bound = dict(self.bind_arguments(closure.node.args, args, kwargs))
+        outer_env = state.env
+        state.outer.append(outer_env)
+        state.env = bound
+        if closure.grad_off:
+            state.grad = "off"
+        self.returns = []
+        if isinstance(closure.node, ast.Lambda):
+            value = self.evaluate(closure.node.body)
+        else:
+            self.run_body(closure.block, closure.node.body)
+            if not self.dead:
+                self.returns.append((NONE, self.state))
+            self.dead = False
+            if self.returns:
+                value = self.joiner.values([one for one, _ in self.returns])
+                self.state = self.joiner.states([one for _, one in self.returns])
+            else:
+                self.state = state
+                value = Unknown(f"`{closure.name}` always raises")
+        self.state.env = self.state.outer.pop()
+        if self.world.at_module_level(self):
+            self.state.module = self.state.env if not self.state.outer else self.state.outer[0]
+        self.state.grad = grad
+        self.at, self.returns = at, returns
+        self.nesting -= 1
+        return value
+
+    def run_body(self, block: Any, nodes: list[ast.stmt]) -> None:
+        raise NotImplementedError
+
+    # -- objects
+
+    def instantiate(self, cls: Class, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+        info = self.world.class_info(cls.cid)
+        if info is None:
+            return self.unknown_call(f"`{cls.cid}` cannot be read", None, args, kwargs, node)
+        if self.world.derives(cls.cid, "torch.autograd.Function"):
+            return self.unknown_call("an autograd function", None, args, kwargs, node)
+        fields: tuple[tuple[str, Value], ...] = ()
+        if self.world.is_opaque(cls):
+            origin = self.source("call", f"a base class of `{cls.cid}`", node)
+            fields = (("*", Unknown(f"a base class of `{cls.cid}` is not seen", origin)),)
+        reference = self.allocate(Obj("instance", cls, fields))
+        if self.world.is_module(cls.cid):
+            self.event("module", oids=(reference.oid,), facts={"class": cls.cid}, call=self.here(node))
+        init = self.world.find_method(cls.cid, "__init__")
+        if init is not None:
+            self.call_function(init, [reference, *args], kwargs, node)
+        elif info.fields:
+            for (name, default), value in zip(info.fields, [*args, *(None,) * len(info.fields)]):
+                given = value if value is not None else kwargs.get(name)
+                if given is None:
+                    given = self.default(default) if default is not None else Unknown("a field that is not given")
+                self.put(reference, self.state.heap[reference.oid].with_field(name, given))
+        elif args or kwargs:
+            obj = self.state.heap[reference.oid]
+            self.put(reference, Obj(obj.kind, obj.cls, obj.fields, tuple(args)))
+        if self.world.derives(cls.cid, "torch.utils.data.Dataset"):
+            sample = self.world.find_method(cls.cid, "__getitem__")
+            if sample is not None:
+                value = self.call_function(sample, [reference, Number()], {}, node)
+                obj = self.state.heap[reference.oid]
+                items = value.items if isinstance(value, Seq) else ()
+                self.put(reference, Obj(obj.kind, obj.cls, obj.fields, tuple(unsqueezed(item) for item in items)))
+        return reference
+
+    def call_object(self, reference: Ref, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+        obj = self.state.heap.get(reference.oid)
+        if obj is None:
+            return self.unknown_call("an object that is not known here", None, args, kwargs, node)
+        if obj.kind == "module":
+            return self.call_module(reference, obj, args, kwargs, node)
+        if obj.kind == "instance" and isinstance(obj.cls, Class):
+            for name in ("__call__", "forward"):
+                found = self.world.find_method(obj.cls.cid, name)
+                if found is not None:
+                    value = self.call_function(found, [reference, *args], kwargs, node)
+                    return self.through_module(value, node) if self.world.is_module(obj.cls.cid) else value
+            library = self.world.library_base(obj.cls.cid)
+            stub = model.module(library) if library else None
+            if stub is not None and library != "torch.nn.Module":
+                if stub.container:
+                    value = args[0] if args else NONE
+                    for _, item in obj.fields:
+                        value = self.call(item, [value], {}, node)
+                    return value
+                return self.apply(stub.forward, args, kwargs, node)
+            parameters, _ = self.parameters_of(reference)
+            parts = [(n, Edge.LIVE) for n in parameters]
+            owner = Unknown("a model that is not seen", self.combine("call", parts, node, keep_off=True))
+            return self.unknown_call(f"`{obj.cls.cid}` is called by code that is not seen", owner, args, kwargs, node)
+        if isinstance(obj.cls, Lib):
+            short = obj.cls.name.rpartition(".")[2]
+            return self.unknown_call(f"`{short}` is not known", obj.get("*"), args, kwargs, node)
+        return self.unknown_call("an object is called", None, args, kwargs, node)
+
+    def copied(self, value: Value, node: ast.AST, seen: dict[int, Ref]) -> Value:
+        """copy.deepcopy: new objects, new parameters that begin with the same numbers."""
+        if isinstance(value, Tensor):
+            if value.origin == "parameter":
+                number = self.graph.add(
+                    Node("source", "parameter", (value.node,), (Edge.CUT,), "copy", self.here(node), "copy")
+                )
+                return Tensor(number, value.dtype, value.shape, value.role, value.origin)
+            return value
+        if isinstance(value, Unknown) and value.node != NOWHERE:
+            return Unknown(value.why, self.graph.add(Node("source", "call", (value.node,), (Edge.CUT,), "copy", self.here(node), "copy")))
+        if not isinstance(value, Ref):
+            return value
+        if value.oid in seen:
+            return seen[value.oid]
+        obj = self.state.heap.get(value.oid)
+        if obj is None:
+            return value
+        reference = self.allocate(obj)
+        seen[value.oid] = reference
+        fields = tuple((name, self.copied(item, node, seen)) for name, item in obj.fields)
+        items = tuple(self.copied(item, node, seen) for item in obj.items)
+        self.put(reference, Obj(obj.kind, obj.cls, fields, items, obj.many))
+        return reference
+
+
+def unsqueezed(item: Value) -> Value:
+    """A sample of a data set as one row of what the loader stacks."""
+    if isinstance(item, Tensor):
+        shape = (1, *item.shape) if item.shape is not None else None
+        return Tensor(NOWHERE, item.dtype, shape, item.role)
+    if isinstance(item, Array):
+        return Tensor(NOWHERE, item.dtype, None, item.role)
+    return Unknown("a sample")
+
+
+__all__ = ["Calls", "Method", "Super", "Place", "node_of"]

@@ -1,0 +1,682 @@
+"""Expressions -> values. Every node kind of an expression is either here or gives Unknown with its reason."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from typing import Any
+
+from gradsight import model
+from gradsight.domain import Edge
+from gradsight.graph import Node
+from gradsight.interpret.activation import Activation
+from gradsight.values import (
+    MANY,
+    NONE,
+    NOWHERE,
+    Array,
+    Bound,
+    Choice,
+    Class,
+    Closure,
+    Const,
+    Func,
+    Lib,
+    Method,
+    Number,
+    Obj,
+    Params,
+    Ref,
+    Seq,
+    Shape,
+    Super,
+    Tensor,
+    Unknown,
+    Value,
+    node_of,
+)
+
+OPERATORS = {
+    ast.Add: "add",
+    ast.Sub: "sub",
+    ast.Mult: "mul",
+    ast.Div: "div",
+    ast.FloorDiv: "floor_divide",
+    ast.Mod: "remainder",
+    ast.Pow: "pow",
+    ast.MatMult: "matmul",
+    ast.BitAnd: "bitwise_and",
+    ast.BitOr: "bitwise_or",
+    ast.BitXor: "bitwise_xor",
+    ast.LShift: "bitwise_left_shift",
+    ast.RShift: "bitwise_right_shift",
+}
+
+NUMERIC: dict[str, Callable[[Any, Any], Any]] = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "floor_divide": lambda a, b: a // b,
+    "div": lambda a, b: a / b,
+}
+
+
+class Expressions(Activation):
+    """Evaluation of expressions; calls are in the subclass."""
+
+    def call(self, function: Value, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+        raise NotImplementedError
+
+    def call_method(self, receiver: Value, name: str, args: list[Value], node: ast.AST) -> Value:
+        raise NotImplementedError
+
+    def nested_function(self, node: ast.Lambda) -> Value:
+        return Closure("<lambda>", node)
+
+    # -- entry
+
+    def evaluate(self, node: ast.expr | None) -> Value:
+        if node is None:
+            return NONE
+        self.spend()
+        before = self.expression
+        self.expression = node
+        method = EVALUATE.get(type(node))
+        value = method(self, node) if method is not None else Unknown(f"{type(node).__name__} is not followed")
+        self.expression = before
+        return value
+
+    # -- names and constants
+
+    def name_(self, node: ast.Name) -> Value:
+        return self.look_up(node.id)
+
+    def look_up(self, name: str) -> Value:
+        value = self.state.env.get(name)
+        if value is not None:
+            return value
+        for names in reversed(self.state.outer):
+            value = names.get(name)
+            if value is not None:
+                return value
+        value = self.state.module.get(name)
+        if value is not None:
+            return value
+        value = self.world.static(name)
+        if value is not None:
+            return value
+        return Lib(f"builtins.{name}") if self.world.is_builtin(name) else Unknown(f"`{name}` is not bound in this file")
+
+    def constant(self, node: ast.Constant) -> Value:
+        return Const(node.value)
+
+    def joined_string(self, node: ast.JoinedStr) -> Value:
+        for part in node.values:
+            if isinstance(part, ast.FormattedValue):
+                self.evaluate(part.value)
+        return Unknown("a string")
+
+    # -- operators
+
+    def binary(self, node: ast.BinOp) -> Value:
+        left, right = self.evaluate(node.left), self.evaluate(node.right)
+        return self.operate(OPERATORS[type(node.op)], left, right, node)
+
+    def operate(self, op: str, left: Value, right: Value, at: ast.AST) -> Value:
+        if isinstance(left, Choice):
+            left = self.widen(left)
+        if isinstance(right, Choice):
+            right = self.widen(right)
+        if isinstance(left, Const) and isinstance(right, Const):
+            return self.fold(op, left, right)
+        if isinstance(left, (Seq, Ref)) or isinstance(right, (Seq, Ref)):
+            sequence = self.sequences(op, left, right)
+            if sequence is not None:
+                return sequence
+        pair = (left, right)
+        if any(isinstance(value, Tensor) for value in pair):
+            return self.tensor_operator(op, left, right, at)
+        if any(isinstance(value, Unknown) for value in pair):
+            nodes = [(n, Edge.LIVE) for value in pair for n in self.nodes_in(value)]
+            return Unknown("computed from something unknown", self.combine(f"operator.{op}", nodes, at))
+        if any(isinstance(value, Array) for value in pair):
+            nodes = [(n, Edge.LIVE) for value in pair for n in self.nodes_in(value)]
+            return Array(self.combine(f"numpy.{op}", nodes, at, keep_off=True))
+        nodes = [(n, Edge.LIVE) for value in pair for n in self.nodes_in(value)]
+        return Number(self.combine(f"operator.{op}", nodes, at, keep_off=True))
+
+    def fold(self, op: str, left: Const, right: Const) -> Value:
+        if isinstance(left.value, (int, float)) and isinstance(right.value, (int, float)) and op in NUMERIC:
+            try:
+                return Const(NUMERIC[op](left.value, right.value))
+            except (ArithmeticError, ValueError):
+                return Number()
+        if isinstance(left.value, (int, float)) and isinstance(right.value, (int, float)):
+            return Number()
+        return Unknown("a string")
+
+    def tensor_operator(self, op: str, left: Value, right: Value, at: ast.AST) -> Value:
+        edge, saves, role, dtype = Edge.LIVE, False, "", "float"
+        kinds = [value.dtype for value in (left, right) if isinstance(value, Tensor)]
+        if kinds and all(kind in ("int", "bool") for kind in kinds) and op != "div":
+            dtype = "int" if not any(isinstance(v, (Number, Unknown)) for v in (left, right)) else ""
+        elif "float" not in kinds:
+            dtype = ""
+        cause = ""
+        if op.startswith("bitwise"):
+            edge, cause, dtype = Edge.CUT, "comparison", dtype or "bool"
+        elif op == "floor_divide":
+            edge, cause = Edge.ZERO, "round"
+        saves = op in ("mul", "div", "pow", "matmul", "remainder")
+        if op == "matmul":
+            role = "logit"
+        elif op in ("add", "sub"):
+            # Adding a bias keeps raw scores raw; anything else makes a value of its own.
+            roles = [value.role for value in (left, right) if isinstance(value, Tensor) and value.role]
+            role = "logit" if roles == ["logit"] or roles == ["logit", "logit"] else ""
+        elif op in ("mul", "div") and (isinstance(right, (Const, Number)) or isinstance(left, (Const, Number))):
+            roles = [value.role for value in (left, right) if isinstance(value, Tensor)]
+            role = "logit" if roles == ["logit"] else ""
+        parts: list[tuple[int, Edge]] = []
+        for value in (left, right):
+            if isinstance(value, Array) and op:
+                parts += [(n, Edge.LIVE) for n in self.nodes_in(value)]
+            else:
+                parts += [(n, edge) for n in self.nodes_in(value)]
+        note = "constant" if sum(1 for value in (left, right) if any(True for _ in self.nodes_in(value))) < 2 else ""
+        shape = broadcast(self.shape_of(left), self.shape_of(right)) if op != "matmul" else matmul_shape(
+            self.shape_of(left), self.shape_of(right)
+        )
+        node = self.combine(f"torch.{op}", parts, at, cause, saves, note)
+        origin = ""
+        if node == NOWHERE:
+            fresh = [v.origin for v in (left, right) if isinstance(v, Tensor) and v.origin.startswith("torch.")]
+            origin = next((one for one in fresh if "rand" in one or "normal" in one), fresh[0] if fresh else "")
+            if any(v.origin == "" for v in (left, right) if isinstance(v, Tensor)):
+                origin = ""
+        return Tensor(node, dtype, shape, role, origin)
+
+    def sequences(self, op: str, left: Value, right: Value) -> Value | None:
+        """`[a] + [b]`, `(1,) * 3`, list concatenation; None where it is no sequence arithmetic."""
+        first, second = self.items(left), self.items(right)
+        if op == "add" and first is not None and second is not None:
+            if isinstance(left, Seq) and isinstance(right, Seq):
+                return Seq((*first, *second))
+            many = any(obj is not None and obj.many for obj in (self.obj(left), self.obj(right)))
+            return self.allocate(Obj("list", None, items=(*first, *second), many=many))
+        if op == "mul" and first is not None:
+            if isinstance(right, Const) and isinstance(right.value, int) and 0 < right.value * len(first) <= 64:
+                return self.allocate(Obj("list", None, items=first * right.value))
+            return self.allocate(Obj("list", None, items=first, many=True))
+        return None
+
+    def items(self, value: Value) -> tuple[Value, ...] | None:
+        """The known items of a sequence."""
+        if isinstance(value, Seq):
+            return value.items
+        obj = self.obj(value)
+        if obj is not None and (obj.kind == "list" or is_container(obj)):
+            return obj.items
+        return None
+
+    def widen(self, value: Value) -> Value:
+        """A Choice as one piece of data."""
+        if isinstance(value, Choice):
+            nodes = [n for option in value.options for n in self.nodes_in(option)]
+            return Unknown("one of several things", self.combine("choice", [(n, Edge.LIVE) for n in nodes], None))
+        return value
+
+    def unary(self, node: ast.UnaryOp) -> Value:
+        value = self.evaluate(node.operand)
+        if isinstance(node.op, ast.Not):
+            return Number()
+        if isinstance(value, Const) and isinstance(value.value, (int, float)) and isinstance(node.op, ast.USub):
+            return Const(-value.value)
+        if isinstance(value, Tensor):
+            if isinstance(node.op, ast.Invert):
+                cut = self.combine("torch.bitwise_not", [(value.node, Edge.CUT)], node, "comparison")
+                return Tensor(cut, value.dtype, value.shape)
+            role = "logit" if value.role == "logit" else ""
+            return Tensor(
+                self.combine("torch.neg", [(value.node, Edge.LIVE)], node), value.dtype, value.shape, role
+            )
+        parts = [(n, Edge.LIVE) for n in self.nodes_in(value)]
+        if isinstance(value, Array):
+            return Array(self.combine("numpy.negative", parts, node, keep_off=True))
+        if isinstance(value, (Number, Const)):
+            return Number(self.combine("operator.neg", parts, node, keep_off=True))
+        return Unknown("computed from something unknown", self.combine("operator.neg", parts, node))
+
+    def boolean(self, node: ast.BoolOp) -> Value:
+        return self.joiner.values([self.evaluate(value) for value in node.values])
+
+    def compare(self, node: ast.Compare) -> Value:
+        values = [self.evaluate(node.left), *(self.evaluate(other) for other in node.comparators)]
+        if any(isinstance(op, (ast.Is, ast.IsNot, ast.In, ast.NotIn)) for op in node.ops):
+            return Number()
+        if any(isinstance(value, Tensor) for value in values):
+            parts = [(n, Edge.CUT) for value in values for n in self.nodes_in(value)]
+            shape = broadcast(self.shape_of(values[0]), self.shape_of(values[1]))
+            role = ""
+            if isinstance(node.ops[0], ast.Eq) and "arange" in ast.dump(node):
+                role = "one-hot"  # `labels[:, None] == torch.arange(classes)`
+            return Tensor(self.combine("torch.compare", parts, node, "comparison"), "bool", shape, role)
+        parts = [(n, Edge.LIVE) for value in values for n in self.nodes_in(value)]
+        if any(isinstance(value, Array) for value in values):
+            return Array(self.combine("numpy.compare", parts, node, keep_off=True), "bool")
+        if any(isinstance(value, Unknown) for value in values):
+            parts = [(n, Edge.CUT) for value in values for n in self.nodes_in(value)]
+            return Unknown("a comparison", self.combine("torch.compare", parts, node, "comparison"))
+        return Number()
+
+    def conditional(self, node: ast.IfExp) -> Value:
+        test = self.evaluate(node.test)
+        if isinstance(test, Const):
+            return self.evaluate(node.body if test.value else node.orelse)
+        return self.joiner.values([self.evaluate(node.body), self.evaluate(node.orelse)])
+
+    # -- containers
+
+    def tuple_(self, node: ast.Tuple) -> Value:
+        return Seq(tuple(self.elements(node.elts)))
+
+    def elements(self, nodes: list[ast.expr]) -> list[Value]:
+        out: list[Value] = []
+        for item in nodes:
+            if isinstance(item, ast.Starred):
+                value = self.evaluate(item.value)
+                known = self.items(value)
+                out += known if known is not None else (self.element_of(value, item),)
+            else:
+                out.append(self.evaluate(item))
+        return out
+
+    def list_(self, node: ast.List) -> Value:
+        many = any(
+            isinstance(item, ast.Starred) and not isinstance(item.value, (ast.Tuple, ast.List)) for item in node.elts
+        )
+        return self.allocate(Obj("list", None, items=tuple(self.elements(node.elts)), many=many))
+
+    def set_(self, node: ast.Set) -> Value:
+        return self.allocate(Obj("list", None, items=tuple(self.elements(node.elts))))
+
+    def dictionary(self, node: ast.Dict) -> Value:
+        fields: dict[str, Value] = {}
+        rest: list[Value] = []
+        for key, item in zip(node.keys, node.values):
+            value = self.evaluate(item)
+            if key is None:
+                obj = self.obj(value)
+                if obj is not None and obj.kind == "dict":
+                    fields.update(obj.fields)
+                    rest += obj.items
+                else:
+                    rest.append(value)
+                continue
+            name = self.evaluate(key)
+            if isinstance(name, Const):
+                fields[repr(name.value)] = value
+            else:
+                rest.append(value)
+        return self.allocate(Obj("dict", None, tuple(fields.items()), tuple(rest), bool(rest)))
+
+    def comprehension(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp) -> Value:
+        before = dict(self.state.env)
+        size = self.generators(node.generators)
+        value = self.evaluate(node.elt)
+        self.state.env = {**before}
+        if self.state.module is not self.state.env and self.world.at_module_level(self):
+            self.state.module = self.state.env
+        items = (value,) * size if size is not None and 0 < size <= 16 and not any(True for _ in self.nodes_in(value)) else (value,)
+        return self.allocate(Obj("list", None, items=items, many=size is None or len(items) != size))
+
+    def dictionary_comprehension(self, node: ast.DictComp) -> Value:
+        before = dict(self.state.env)
+        self.generators(node.generators)
+        self.evaluate(node.key)
+        value = self.evaluate(node.value)
+        self.state.env = before
+        if self.world.at_module_level(self):
+            self.state.module = self.state.env
+        return self.allocate(Obj("dict", None, items=(value,), many=True))
+
+    def generators(self, generators: list[ast.comprehension]) -> int | None:
+        size: int | None = 1
+        for generator in generators:
+            iterable = self.evaluate(generator.iter)
+            known = self.items(iterable)
+            obj = self.obj(iterable)
+            if known is None or (obj is not None and obj.many) or generator.ifs or size is None:
+                size = None
+            else:
+                size *= len(known)
+            self.assign(generator.target, self.element_of(iterable, generator.iter), generator.iter)
+            for test in generator.ifs:
+                self.evaluate(test)
+        return size
+
+    def assign(self, target: ast.expr, value: Value, at: ast.AST) -> None:
+        raise NotImplementedError
+
+    def element_of(self, value: Value, at: ast.AST) -> Value:
+        """What iterating a value gives, standing for every element."""
+        if isinstance(value, Choice):
+            return self.joiner.values([self.element_of(option, at) for option in value.options])
+        if isinstance(value, Seq):
+            return self.joiner.values(value.items) if value.items else Unknown("an element of nothing")
+        if isinstance(value, Tensor):
+            node = self.combine("torch.Tensor.unbind", [(value.node, Edge.LIVE)], at)
+            shape = value.shape[1:] if value.shape else None
+            return Tensor(node, value.dtype, shape, value.role)
+        if isinstance(value, Array):
+            return Array(self.combine("numpy.item", [(value.node, Edge.LIVE)], at, keep_off=True), value.dtype)
+        if isinstance(value, Params):
+            node = self.combine("parameters", [(n, Edge.LIVE) for n in value.nodes], at, keep_off=True)
+            parameter = Tensor(node, "float", None, "", "parameter")
+            return Seq((Unknown("a parameter's name"), parameter)) if value.named else parameter
+        obj = self.obj(value)
+        if obj is not None:
+            if obj.kind == "dict":
+                return Unknown("a key")
+            if obj.kind == "list" or is_container(obj):
+                if obj.items:
+                    return self.joiner.values(obj.items)
+                return Unknown("an element of an empty list")
+            if obj.kind == "object" and isinstance(obj.cls, Lib):
+                return self.data_element(obj)
+            if obj.kind == "instance":
+                return Unknown("an element of an object of the program")
+        if isinstance(value, Unknown) and value.node != NOWHERE:
+            # Iterating something unknown: data, unless nothing better is known. Which loop it is decides later.
+            loop = next((str(number) for kind, number, _ in reversed(self.context) if kind == "l"), "")
+            node = self.graph.add(
+                Node("source", "element", (value.node,), (Edge.LIVE,), place=self.here(at), note=loop)
+            )
+            return Unknown("an element of something unknown", node)
+        return Unknown("an element of something unknown")
+
+    def data_element(self, obj: Obj) -> Value:
+        """What a data loader gives: batches that require no gradient."""
+        dataset = self.obj(obj.get("dataset"))
+        if dataset is not None and dataset.items:
+            return Seq(tuple(batch_of(item) for item in dataset.items))
+        return Unknown("a batch of data")
+
+    # -- attributes and items
+
+    def attribute_(self, node: ast.Attribute) -> Value:
+        receiver = self.evaluate(node.value)
+        return self.get_attribute(receiver, node.attr, node)
+
+    def get_attribute(self, receiver: Value, name: str, node: ast.AST) -> Value:
+        if isinstance(receiver, Choice):
+            return self.joiner.values([self.get_attribute(option, name, node) for option in receiver.options])
+        if isinstance(receiver, Lib):
+            return Lib(self.world.canonical(f"{receiver.name}.{name}"))
+        if isinstance(receiver, Ref):
+            return self.field(receiver, name, node)
+        if isinstance(receiver, Super):
+            return self.world.super_attribute(self, receiver, name)
+        if isinstance(receiver, Class):
+            return self.world.class_attribute(self, receiver, name)
+        base = node.value if isinstance(node, ast.Attribute) else None
+        if isinstance(receiver, Tensor) or (isinstance(receiver, Unknown) and model.attribute(f"torch.Tensor.{name}")):
+            return self.tensor_attribute(receiver, name, node, base)
+        if isinstance(receiver, Unknown):
+            if receiver.node == NOWHERE:
+                return Method(receiver, name, base) if is_call_target(node) else Unknown(receiver.why)
+            return Method(receiver, name, base)
+        return Method(receiver, name, base)
+
+    def tensor_attribute(self, receiver: Value, name: str, node: ast.AST, base: ast.expr | None) -> Value:
+        operation = model.attribute(f"torch.Tensor.{name}")
+        if operation is None:
+            return Method(receiver, name, base)
+        origin = receiver.origin if isinstance(receiver, Tensor) else ""
+        edge = operation.edges.get("self", operation.other)
+        shape = self.shape_of(receiver)
+        if name == "shape":
+            if shape is not None:
+                return Seq(tuple(Const(dim) if dim is not None and dim != MANY else Number() for dim in shape))
+            return Unknown("a shape")
+        if name == "grad":
+            return Tensor(NOWHERE, "float", shape)
+        if operation.kind not in ("tensor", "same", "tensors"):
+            return Number() if name in ("ndim", "requires_grad", "is_leaf", "itemsize", "nbytes") else Unknown("metadata")
+        cause = operation.cause if edge is Edge.CUT else ""
+        value = self.combine(f"torch.Tensor.{name}", [(node_of(receiver), edge)], node, cause)
+        if isinstance(receiver, Unknown) and name not in ("data",):
+            return Unknown(receiver.why, value)
+        role = receiver.role if isinstance(receiver, Tensor) else ""
+        dtype = receiver.dtype if isinstance(receiver, Tensor) else ""
+        out_shape = shape if name in ("data", "real", "imag") else None
+        return Tensor(value, dtype, out_shape, role, "data" if origin == "parameter" and name == "data" else "")
+
+    def field(self, receiver: Ref, name: str, node: ast.AST) -> Value:
+        obj = self.state.heap.get(receiver.oid)
+        base = node.value if isinstance(node, ast.Attribute) else None
+        if obj is None:
+            return Unknown("an object that is not known here")
+        value = obj.get(name)
+        if value is not None and name != "*":
+            return value
+        if obj.kind == "instance" and isinstance(obj.cls, Class):
+            found = self.world.instance_attribute(self, receiver, obj.cls, name)
+            if found is not None:
+                return found
+            if self.world.is_opaque(obj.cls) and not is_call_target(node):
+                node_number = node_of(obj.get("*"))
+                return Unknown(
+                    f"`{name}` comes from a base class that is not seen",
+                    self.combine("attribute", [(node_number, Edge.LIVE)], node) if node_number != NOWHERE else NOWHERE,
+                )
+            return Method(receiver, name, base)
+        if obj.kind == "module" and name in ("weight", "bias") and obj.get("*") is not None:
+            return Tensor(node_of(obj.get("*")), "float", None, "", "parameter")
+        return Method(receiver, name, base)
+
+    def subscript(self, node: ast.Subscript) -> Value:
+        receiver = self.evaluate(node.value)
+        index = self.evaluate(node.slice)
+        return self.item(receiver, index, node)
+
+    def item(self, receiver: Value, index: Value, node: ast.AST) -> Value:
+        if isinstance(receiver, Choice):
+            return self.joiner.values([self.item(option, index, node) for option in receiver.options])
+        if isinstance(receiver, Tensor):
+            number = self.combine("torch.Tensor.__getitem__", [(receiver.node, Edge.LIVE)], node)
+            role = receiver.role
+            if receiver.origin == "torch.eye" or receiver.role == "identity":
+                role = "one-hot"
+            if role in ("probability", "log-probability", "logit") and isinstance(node, ast.Subscript):
+                role = role if keeps_classes(node.slice) else ""
+            return Tensor(number, receiver.dtype, indexed_shape(receiver.shape, node, index), role)
+        if isinstance(receiver, Array):
+            number = self.combine("numpy.item", [(receiver.node, Edge.LIVE)], node, keep_off=True)
+            return Array(number, receiver.dtype, "one-hot" if receiver.role == "identity" else receiver.role)
+        if isinstance(receiver, Seq):
+            if isinstance(index, Const) and isinstance(index.value, int):
+                if -len(receiver.items) <= index.value < len(receiver.items):
+                    return receiver.items[index.value]
+                return Unknown("an index outside the tuple")
+            if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
+                bounds = [self.evaluate(part) if part else NONE for part in (node.slice.lower, node.slice.upper)]
+                if all(isinstance(bound, Const) and isinstance(bound.value, (int, type(None))) for bound in bounds):
+                    low, high = (bound.value for bound in bounds)  # type: ignore[union-attr]
+                    return Seq(receiver.items[low:high])  # type: ignore[misc]
+                return Unknown("a part of a tuple")
+            return self.joiner.values(receiver.items) if receiver.items else Unknown("an item of nothing")
+        obj = self.obj(receiver)
+        if obj is not None:
+            if obj.kind == "dict":
+                if isinstance(index, Const):
+                    value = obj.get(repr(index.value))
+                    if value is not None:
+                        return value
+                return self.joiner.values([*obj.items, *(value for _, value in obj.fields)]) if obj.items or obj.fields else Unknown("a key that is not known")
+            if obj.kind == "list" or is_container(obj):
+                known = obj.get(repr(index.value)) if isinstance(index, Const) else None
+                if known is not None:
+                    return known
+                if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
+                    return self.allocate(Obj("list", obj.cls, items=obj.items, many=True))
+                if isinstance(index, Const) and isinstance(index.value, int) and not obj.many and -len(obj.items) <= index.value < len(obj.items):
+                    return obj.items[index.value]
+                return self.joiner.values(obj.items) if obj.items else Unknown("an item of an empty list")
+        nodes = [(n, Edge.LIVE) for n in self.nodes_in(receiver)]
+        why = receiver.why if isinstance(receiver, Unknown) else "an item of something unknown"
+        return Unknown(why, self.combine("item", nodes, node, keep_off=True))
+
+    def slice_(self, node: ast.Slice) -> Value:
+        for part in (node.lower, node.upper, node.step):
+            if part is not None:
+                self.evaluate(part)
+        return Unknown("a slice")
+
+    # -- the rest
+
+    def named(self, node: ast.NamedExpr) -> Value:
+        value = self.evaluate(node.value)
+        self.assign(node.target, value, node.value)
+        return value
+
+    def starred(self, node: ast.Starred) -> Value:
+        return self.evaluate(node.value)
+
+    def awaited(self, node: ast.Await) -> Value:
+        return self.evaluate(node.value)
+
+    def lambda_(self, node: ast.Lambda) -> Value:
+        return self.nested_function(node)
+
+    def yielded(self, node: ast.Yield | ast.YieldFrom) -> Value:
+        value = self.evaluate(node.value)
+        self.yields.append(value)
+        return Unknown("what is sent to a generator")
+
+    yields: list[Value]
+
+    def called(self, node: ast.Call) -> Value:
+        function = self.evaluate(node.func)
+        args: list[Value] = []
+        kwargs: dict[str, Value] = {}
+        for argument in node.args:
+            if isinstance(argument, ast.Starred):
+                value = self.evaluate(argument.value)
+                known = self.items(value)
+                obj = self.obj(value)
+                if known is not None and not (obj is not None and obj.many):
+                    args += known
+                else:
+                    args.append(Unknown("starred arguments", self.combine("starred", [(n, Edge.LIVE) for n in self.nodes_in(value)], argument, keep_off=True)))
+            else:
+                args.append(self.evaluate(argument))
+        for keyword in node.keywords:
+            value = self.evaluate(keyword.value)
+            if keyword.arg is not None:
+                kwargs[keyword.arg] = value
+            else:
+                obj = self.obj(value)
+                if obj is not None and obj.kind == "dict":
+                    kwargs.update({key.strip("'\""): item for key, item in obj.fields})
+                else:
+                    kwargs["**"] = value
+        return self.call(function, args, kwargs, node)
+
+
+def is_call_target(node: ast.AST) -> bool:
+    """Whether the attribute may be called: the interpreter cannot see its parent, so always."""
+    return True
+
+
+def is_container(obj: Obj) -> bool:
+    """nn.Sequential, ModuleList and ParameterList hold their items in order."""
+    if obj.kind != "module" or not isinstance(obj.cls, Lib):
+        return False
+    stub = model.module(obj.cls.name)
+    return stub is not None and stub.container
+
+
+def batch_of(value: Value) -> Value:
+    """One batch of a tensor that a data set holds: the first dimension is the batch."""
+    if isinstance(value, Tensor):
+        shape = (MANY, *value.shape[1:]) if value.shape else None
+        return Tensor(NOWHERE, value.dtype, shape, value.role)
+    return Unknown("a batch of data")
+
+
+def keeps_classes(index: ast.expr) -> bool:
+    """`p[mask]`, `p[0:4]`, `p[i]` keep the class dimension; `p[:, 1]` does not."""
+    if isinstance(index, ast.Tuple):
+        return all(isinstance(part, ast.Slice) or (isinstance(part, ast.Constant) and part.value is None) for part in index.elts)
+    return True
+
+
+def indexed_shape(shape: Shape, node: ast.AST, index: Value) -> Shape:
+    if shape is None or not isinstance(node, ast.Subscript):
+        return None
+    if isinstance(index, Const) and isinstance(index.value, int):
+        return shape[1:]
+    return None
+
+
+def broadcast(a: Shape, b: Shape) -> Shape:
+    """The shape of an elementwise operation; None where it cannot be known."""
+    if a is None or b is None:
+        return None
+    if len(a) < len(b):
+        a, b = b, a
+    b = (1,) * (len(a) - len(b)) + b
+    out: list[int | None] = []
+    for x, y in zip(a, b):
+        if x == 1:
+            out.append(y)
+        elif y == 1 or x == y:
+            out.append(x)
+        elif x == MANY or y == MANY:
+            out.append(MANY)
+        else:
+            out.append(None)
+    return tuple(out)
+
+
+def matmul_shape(a: Shape, b: Shape) -> Shape:
+    if a is None or b is None or not a or not b:
+        return None
+    if len(a) == 1 and len(b) == 1:
+        return ()
+    if len(b) == 1:
+        return a[:-1]
+    if len(a) == 1:
+        return (*b[:-2], b[-1])
+    return (*a[:-1], b[-1])
+
+
+EVALUATE: dict[type[ast.expr], Callable[[Any, Any], Value]] = {
+    ast.Name: Expressions.name_,
+    ast.Constant: Expressions.constant,
+    ast.JoinedStr: Expressions.joined_string,
+    ast.BinOp: Expressions.binary,
+    ast.UnaryOp: Expressions.unary,
+    ast.BoolOp: Expressions.boolean,
+    ast.Compare: Expressions.compare,
+    ast.IfExp: Expressions.conditional,
+    ast.Tuple: Expressions.tuple_,
+    ast.List: Expressions.list_,
+    ast.Set: Expressions.set_,
+    ast.Dict: Expressions.dictionary,
+    ast.ListComp: Expressions.comprehension,
+    ast.SetComp: Expressions.comprehension,
+    ast.GeneratorExp: Expressions.comprehension,
+    ast.DictComp: Expressions.dictionary_comprehension,
+    ast.Attribute: Expressions.attribute_,
+    ast.Subscript: Expressions.subscript,
+    ast.Slice: Expressions.slice_,
+    ast.NamedExpr: Expressions.named,
+    ast.Starred: Expressions.starred,
+    ast.Await: Expressions.awaited,
+    ast.Lambda: Expressions.lambda_,
+    ast.Yield: Expressions.yielded,
+    ast.YieldFrom: Expressions.yielded,
+    ast.Call: Expressions.called,
+}

@@ -1,0 +1,192 @@
+"""What an activation carries from statement to statement, and how branches of it join.
+
+A state is two dictionaries of frozen values (names, heap) and the gradient mode. A branch copies the
+dictionaries; a join makes `join` nodes in the graph where the branches disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from gradsight.domain import Edge
+from gradsight.graph import Graph, Node, Place
+from gradsight.values import (
+    NONE,
+    NOWHERE,
+    Array,
+    Choice,
+    Class,
+    Const,
+    Func,
+    Lib,
+    Number,
+    Obj,
+    Params,
+    Ref,
+    Seq,
+    Tensor,
+    Unknown,
+    Value,
+    node_of,
+)
+
+MOST_OPTIONS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened in program order and that rules ask about.
+
+    kind: "backward" | "grad" | "return" (a returned loss) | "optimizer" | "step" | "zero" | "freeze" | "thaw" |
+          "criterion" | "attribute" (a plain tensor kept on a module) | "module" (a module of the program was made)
+    node: the value that it happened to; nodes: further values (an optimizer's parameters); oids: objects
+    context: the loops ("l", number) and branches ("b", number, arm) it stands in, outermost first
+    facts: words of structure; places: where its parts stand (never part of a summary's structure)
+    """
+
+    kind: str
+    node: int = NOWHERE
+    nodes: tuple[int, ...] = ()
+    oids: tuple[int, ...] = ()
+    context: tuple[tuple[str, int, int], ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()
+    places: tuple[tuple[str, Place], ...] = ()
+
+    def fact(self, name: str) -> str:
+        return next((value for key, value in self.facts if key == name), "")
+
+    def place(self, name: str = "") -> Place | None:
+        return next((place for key, place in self.places if key == name), None)
+
+    def structure(self) -> tuple[object, ...]:
+        return self.kind, self.node, self.nodes, self.oids, self.context, self.facts
+
+
+@dataclass(slots=True)
+class State:
+    """Names and heap at one point of the program. `outer`: the names of enclosing functions, innermost last."""
+
+    env: dict[str, Value]
+    heap: dict[int, Obj]
+    outer: list[dict[str, Value]] = field(default_factory=list)
+    module: dict[str, Value] = field(default_factory=dict)  # the module's own names, as far as they are computed
+    grad: str = "on"  # "on" | "off" | "may"
+
+    def fork(self) -> State:
+        module = self.env if self.module is self.env else dict(self.module)
+        fork = State(dict(self.env), dict(self.heap), [dict(names) for names in self.outer], module, self.grad)
+        if self.module is self.env:
+            fork.module = fork.env
+        return fork
+
+
+class Joiner:
+    """Joins values and states of branches, adding nodes to one graph."""
+
+    def __init__(self, graph: Graph, place: Callable[[], Place]) -> None:
+        self.graph, self.place = graph, place
+
+    def states(self, states: list[State]) -> State:
+        """The state after branches: names bound in some only keep what they have (elsewhere a NameError)."""
+        first, *rest = states
+        if not rest:
+            return first
+        out = first.fork()
+        out.grad = first.grad if all(other.grad == first.grad for other in rest) else "may"
+        self._names(out.env, [state.env for state in states])
+        if out.module is not out.env:
+            self._names(out.module, [state.module for state in states])
+        for depth, names in enumerate(out.outer):
+            self._names(names, [state.outer[depth] for state in states])
+        for state in rest:
+            for oid, obj in state.heap.items():
+                mine = out.heap.get(oid)
+                if mine is None:
+                    out.heap[oid] = obj
+                elif mine is not obj and mine != obj:
+                    out.heap[oid] = self._objects(mine, obj)
+        return out
+
+    def _names(self, out: dict[str, Value], branches: list[dict[str, Value]]) -> None:
+        for name in {key: None for branch in branches for key in branch}:
+            values = [branch[name] for branch in branches if name in branch]
+            out[name] = self.values(values)
+
+    def values(self, values: Iterable[Value]) -> Value:
+        """One value standing for any of them."""
+        distinct: list[Value] = []
+        for value in values:
+            if not any(value is other or value == other for other in distinct):
+                distinct.append(value)
+        if len(distinct) > 1:
+            # `x = None` before a branch that binds it: used as None it would raise.
+            distinct = [value for value in distinct if value != NONE] or distinct[:1]
+        if len(distinct) == 1:
+            return distinct[0]
+        flat: list[Value] = []
+        for value in distinct:
+            flat += value.options if isinstance(value, Choice) else (value,)
+        if all(isinstance(value, (Ref, Func, Lib, Class)) for value in flat):
+            unique = list(dict.fromkeys(flat))
+            if len(unique) <= MOST_OPTIONS:
+                return Choice(tuple(unique))
+            return Unknown("one of many objects")
+        if all(isinstance(value, Seq) for value in distinct):
+            sizes = {len(value.items) for value in distinct if isinstance(value, Seq)}
+            if len(sizes) == 1:
+                rows = [value.items for value in distinct if isinstance(value, Seq)]
+                return Seq(tuple(self.values(column) for column in zip(*rows)))
+        return self._data(distinct)
+
+    def _data(self, values: list[Value]) -> Value:
+        nodes = [node_of(value) for value in values]
+        node = NOWHERE
+        if any(n != NOWHERE for n in nodes):
+            if all(n == nodes[0] for n in nodes):
+                node = nodes[0]
+            else:
+                node = self.graph.add(
+                    Node("join", "join", tuple(nodes), (Edge.LIVE,) * len(nodes), place=self.place())
+                )
+        tensors = [value for value in values if isinstance(value, Tensor)]
+        if tensors and all(isinstance(value, (Tensor, Number, Const)) for value in values):
+            first = tensors[0]
+            same = [value for value in tensors[1:]]
+            return Tensor(
+                node,
+                first.dtype if all(t.dtype == first.dtype for t in same) else "",
+                first.shape if len(tensors) == len(values) and all(t.shape == first.shape for t in same) else None,
+                first.role if len(tensors) == len(values) and all(t.role == first.role for t in same) else "",
+                first.origin if len(tensors) == len(values) and all(t.origin == first.origin for t in same) else "",
+            )
+        if all(isinstance(value, (Number, Const)) for value in values):
+            if all(isinstance(value, Number) or isinstance(value.value, (int, float)) for value in values):  # type: ignore[union-attr]
+                return Number(node)
+            return Unknown("one of several constants", node)
+        if all(isinstance(value, (Array, Number, Const)) for value in values):
+            return Array(node)
+        if any(isinstance(value, Params) for value in values):
+            params = [value for value in values if isinstance(value, Params)]
+            if len(params) == len(values):
+                nodes_of = tuple(dict.fromkeys(n for value in params for n in value.nodes))
+                return Params(nodes_of, False, any(value.unknown for value in params))
+            return Params(tuple(n for value in params for n in value.nodes), False, True)
+        refs = [value for value in values if isinstance(value, Ref)]
+        if len(refs) == 1 and all(isinstance(value, (Const, Ref)) for value in values):
+            return refs[0]
+        return Unknown("different things by branch", node)
+
+    def _objects(self, a: Obj, b: Obj) -> Obj:
+        names = dict.fromkeys([key for key, _ in a.fields] + [key for key, _ in b.fields])
+        fields: list[tuple[str, Value]] = []
+        for name in names:
+            values = [value for value in (a.get(name), b.get(name)) if value is not None]
+            fields.append((name, self.values(values)))
+        many = a.many or b.many or len(a.items) != len(b.items)
+        if len(a.items) == len(b.items):
+            items = tuple(self.values(pair) for pair in zip(a.items, b.items))
+        else:
+            # Branches that appended different things: the longer list holds them all.
+            items = a.items if len(a.items) > len(b.items) else b.items
+        return Obj(a.kind, a.cls, tuple(fields), items, many)

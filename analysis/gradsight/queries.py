@@ -1,0 +1,632 @@
+"""The questions that all rules ask of one analysed program.
+
+A program is what one root leads to: the module's own statements, a function that nothing in the file calls, or a
+class that nothing in the file makes. Nothing here looks at names to decide who must learn, with one exception that
+is written out: which argument of a lone loss function is the target.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from gradsight.domain import Edge, Reach, Tri
+from gradsight.finding import Severity
+from gradsight.graph import Graph, Here, Node, Place, There
+from gradsight.interpret.state import Event
+from gradsight.values import NOWHERE, Obj, Ref, Seq, Tensor, Unknown, Value, node_of
+
+LEARNING = ("parameter", "leaf")  # sources that hold a gradient
+POSSIBLE = (*LEARNING, "call", "argument", "element")  # sources that may require one
+
+TARGETS = frozenset(
+    "target targets label labels y y_true true truth gt ground_truth groundtruth tgt trg targ ys y_batch yb yt "
+    "labels_batch expected real actual gold reference ref mask masks lengths length".split()
+)
+
+LINEAR = {
+    "torch.add", "torch.sub", "torch.neg", "torch.Tensor.add", "torch.Tensor.sub", "torch.Tensor.add_", "torch.Tensor.sub_",
+    "torch.sum", "torch.mean", "torch.Tensor.sum", "torch.Tensor.mean", "torch.Tensor.neg", "torch.stack", "torch.cat",
+    "operator.add", "operator.sub", "torch.nansum", "torch.nanmean", "torch.subtract", "module", "operator.neg",
+}  # fmt: skip
+SCALING = {
+    "torch.mul", "torch.div", "torch.Tensor.mul", "torch.Tensor.div", "torch.Tensor.mul_", "torch.Tensor.div_", "operator.mul",
+    "operator.div", "torch.multiply", "torch.divide", "torch.true_divide",
+}  # fmt: skip
+KEEPING = {
+    "torch.Tensor.to", "torch.Tensor.float", "torch.Tensor.double", "torch.Tensor.half", "torch.Tensor.cuda", "torch.Tensor.cpu",
+    "torch.Tensor.squeeze", "torch.squeeze", "torch.Tensor.view", "torch.Tensor.reshape", "torch.Tensor.clone",
+    "torch.Tensor.contiguous", "torch.Tensor.type", "torch.clone", "torch.Tensor.flatten", "torch.flatten",
+    "torch.Tensor.unsqueeze", "torch.unsqueeze", "torch.Tensor.requires_grad_",
+}  # fmt: skip
+
+DETACHING = ("detach", "data")
+NO_DERIVATIVE = ("argmax", "integer", "comparison", "round", "random")
+NOT_FINDINGS = ("copy", "grad")
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """One place where gradient is lost on its way to a sink, and what that costs."""
+
+    code: str
+    severity: Severity
+    kind: str  # "dead" (the sink has no live source) | "starved" | "term" | "part" | "frozen"
+    cause: int
+    sources: tuple[int, ...]
+    sink: Event | None
+    chain: tuple[int, ...]  # further lossy nodes behind the cause, in graph order
+    where: Place
+
+
+@dataclass(slots=True, eq=False)
+class Program:
+    """What one root leads to."""
+
+    kind: str  # "module" | "function" | "class"
+    name: str
+    graph: Graph
+    events: tuple[Event, ...]
+    env: dict[str, Value]
+    heap: dict[int, Obj]
+    self_oid: int = NOWHERE
+    lone: str = ""  # "loss" | "forward" where a return stands for the sink
+    silences: list[tuple[str, Place]] = field(default_factory=list)
+
+
+class Queries:
+    """One program and the text around it."""
+
+    def __init__(
+        self,
+        program: Program,
+        text_of: Callable[[Place], str],
+        call_off: Callable[[Place], Place | None],
+        syntax_of: Callable[[Place], object],
+    ) -> None:
+        self.program = program
+        self.graph = program.graph
+        self.events = program.events
+        self.text_of = text_of
+        self.call_off = call_off  # the outermost call that stands in a no_grad block, for a place inside it
+        self.syntax_of = syntax_of  # the ast node of a place
+        self._lost: tuple[Lost, ...] | None = None
+
+    # -- events
+
+    def all(self, *kinds: str) -> Iterator[Event]:
+        return (event for event in self.events if event.kind in kinds)
+
+    @cached_property
+    def sinks(self) -> tuple[Event, ...]:
+        return tuple(self.all("backward", "grad", "return"))
+
+    def roots(self, sink: Event) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(n for n in (sink.node, *sink.nodes) if n != NOWHERE))
+
+    # -- who must learn
+
+    @cached_property
+    def frozen(self) -> frozenset[int]:
+        """Parameters that some statement froze, and none thawed again."""
+        out: set[int] = set()
+        for event in self.events:
+            if event.kind == "freeze":
+                for number in event.nodes:
+                    out.update(self.graph.feeding(number, (Edge.LIVE,)))
+            elif event.kind == "thaw":
+                for number in event.nodes:
+                    out.difference_update(self.graph.feeding(number, (Edge.LIVE,)))
+        return frozenset(out)
+
+    @cached_property
+    def optimizers(self) -> tuple[Event, ...]:
+        return tuple(self.all("optimizer"))
+
+    @cached_property
+    def held(self) -> frozenset[int]:
+        """The parameters that optimizers hold."""
+        out: set[int] = set()
+        for event in self.optimizers:
+            for number in event.nodes:
+                out |= self._parameters(number)
+        return frozenset(out - self.frozen)
+
+    def _parameters(self, number: int) -> set[int]:
+        """The sources behind one thing that an optimizer was given."""
+        return {
+            n
+            for n in self.graph.feeding(number, (Edge.LIVE,))
+            if self.graph[n].kind == "source" and self.graph[n].op in (*LEARNING, "call", "argument")
+        }
+
+    @cached_property
+    def must_learn(self) -> frozenset[int]:
+        """What an optimizer holds; without any optimizer every parameter and leaf that a sink depends on."""
+        if self.optimizers:
+            return self.held
+        if any(event.fact("unknown") for event in self.all("step")):
+            return frozenset()
+        if self.program.lone == "loss":
+            return frozenset()
+        out: set[int] = set()
+        for sink in self.sinks:
+            for root in self.roots(sink):
+                out |= {s for s in self.graph.reach(root) if self.graph[s].op in LEARNING and self.graph[s].kind == "source"}
+        return frozenset(out - self.frozen)
+
+    @cached_property
+    def blanket(self) -> frozenset[int]:
+        """Held by a blanket `model.parameters()` only."""
+        own: set[int] = set()
+        wide: set[int] = set()
+        for event in self.optimizers:
+            (wide if event.fact("blanket") else own).update(n for number in event.nodes for n in self._parameters(number))
+        return frozenset(wide - own)
+
+    @cached_property
+    def trained_by_name(self) -> frozenset[int]:
+        """Parameters of a part that `.train()` or `requires_grad_(True)` was called on by name."""
+        out: set[int] = set()
+        whole = max((len(event.nodes) for event in self.all("train")), default=0)
+        for event in self.all("train"):
+            if len(event.nodes) < whole or not self._is_whole(event):
+                out.update(event.nodes)
+        for event in self.all("thaw"):
+            out.update(event.nodes)
+        return frozenset(out)
+
+    def _is_whole(self, event: Event) -> bool:
+        """Whether `.train()` was called on everything that some optimizer holds."""
+        return any(set(optimizer.nodes) <= set(event.nodes) for optimizer in self.optimizers) or not self.optimizers
+
+    # -- liveness
+
+    def source(self, number: int) -> Node:
+        return self.graph[number]
+
+    def is_data(self, number: int, sink: Event) -> bool:
+        """An element of what the sink's own loop runs over: a batch."""
+        node = self.graph[number]
+        return node.op == "element" and any(kind == "l" and str(loop) == node.note for kind, loop, _ in sink.context)
+
+    def live_sources(self, root: int, sink: Event) -> set[int]:
+        """Sources that the root may have a live way to; a criterion's target is data unless something learns in it."""
+        found: set[int] = set()
+        seen: set[int] = set()
+        stack = [root]
+        while stack:
+            current = stack.pop()
+            if current in seen or current < 0:
+                continue
+            seen.add(current)
+            node = self.graph[current]
+            if node.kind == "source" and node.op in (*POSSIBLE, "laundered"):
+                if self.is_data(current, sink):
+                    continue
+                found.add(current)
+            for position, (i, edge) in enumerate(zip(node.inputs, node.edges)):
+                if edge not in (Edge.LIVE, Edge.UNKNOWN, Edge.ZERO) or i < 0:
+                    continue
+                if position in node.target and not self._learns_behind(i):
+                    continue
+                stack.append(i)
+        return found
+
+    def _learns_behind(self, number: int) -> bool:
+        return any(
+            self.graph[n].kind == "source" and self.graph[n].op in LEARNING
+            for n in self.graph.feeding(number, (Edge.LIVE, Edge.UNKNOWN))
+        )
+
+    # -- lost ways
+
+    def lost(self, code: str) -> Iterator[Lost]:
+        """The lost ways that a rule speaks about."""
+        if self._lost is None:
+            self._lost = tuple(self._all_lost())
+        return (lost for lost in self._lost if lost.code == code)
+
+    def _all_lost(self) -> Iterator[Lost]:
+        said: dict[tuple[int, str], Lost] = {}
+        for one in self._candidates():
+            key = (one.cause, one.code)
+            old = said.get(key)
+            if old is None or one.severity.rank < old.severity.rank:
+                said[key] = one
+        yield from said.values()
+
+    def _candidates(self) -> Iterator[Lost]:
+        if self.program.lone == "forward":
+            yield from self._forward()
+            return
+        alive = self._alive_anywhere()
+        for sink in self.sinks:
+            for root in self.roots(sink):
+                yield from self._of_sink(sink, root, alive)
+
+    def _alive_anywhere(self) -> frozenset[int]:
+        """Sources with some live way to some sink of the program."""
+        out: set[int] = set()
+        for sink in self.sinks:
+            if sink.fact("off"):
+                continue
+            for root in self.roots(sink):
+                out |= {s for s, reach in self.graph.reach(root).items() if reach.live or reach.unknown}
+        return frozenset(out)
+
+    def _of_sink(self, sink: Event, root: int, alive: frozenset[int]) -> Iterator[Lost]:
+        reaches = self.graph.reach(root)
+        number_sink = sink.fact("kind") in ("number", "array")
+        live = self.live_sources(root, sink)
+        if number_sink:
+            live = set()
+        laundered = {s for s in live if self.graph[s].op == "laundered"}
+        live -= laundered
+        dead = {
+            s: reach
+            for s, reach in reaches.items()
+            if reach.lost is Tri.MUST
+            and reach.live is Tri.NO
+            and self.graph[s].kind == "source"
+            and self.graph[s].op in POSSIBLE
+            and not self.is_data(s, sink)
+        }
+        if number_sink and not dead:
+            dead = {s: reach for s, reach in reaches.items() if reach.lost and self.graph[s].op in POSSIBLE}
+        if self.program.kind != "module" and live and all(self.graph[s].op == "argument" for s in live):
+            # One floating argument left: only its name can say that it is the target.
+            left = {self.graph[s].note for s in live}
+            if left <= TARGETS and not {self.graph[s].note for s in dead} <= TARGETS:
+                live = set()
+        zero = {s for s, reach in dead.items() if reach.cut is Tri.NO}
+        if not live and dead:
+            wanted = {s for s in dead if s in self.must_learn} or {
+                s for s in dead if not (self.graph[s].op == "argument" and self.graph[s].note in TARGETS)
+            } or set(dead)
+            learning = {s for s in wanted if self.graph[s].op in LEARNING}
+            if self.program.kind == "module" and learning:
+                wanted = learning if not any(self.graph[s].op in ("call", "argument") for s in wanted & self.must_learn) else wanted
+            raises = not laundered and not all(s in zero for s in wanted)
+            if not raises and self.optimizers and not wanted & self.must_learn and not laundered:
+                return
+            if self._silent_without_learning(wanted):
+                return
+            severity = Severity.ERROR if raises else Severity.WARNING
+            yield from self._by_cause("dead", severity, sink, root, {s: dead[s] for s in wanted})
+            return
+        if not live:
+            return
+        starving = {s: reach for s, reach in dead.items() if s in self.must_learn and s not in alive}
+        parts: dict[int, Reach] = {}
+        for s, reach in starving.items():
+            parts[s] = reach
+        if parts:
+            yield from self._starved(sink, root, parts)
+        yield from self._terms(sink, root, set(parts))
+        yield from self._partial(sink, root, reaches)
+
+    def _silent_without_learning(self, wanted: set[int]) -> bool:
+        """A sink whose only cut sources are data of unknown making: nothing that learns is known to be there."""
+        return all(self.graph[s].op == "element" for s in wanted)
+
+    def _by_cause(
+        self, kind: str, severity: Severity, sink: Event | None, root: int, reaches: dict[int, Reach]
+    ) -> Iterator[Lost]:
+        causes: dict[int, list[int]] = {}
+        for s, reach in reaches.items():
+            for cause in reach.causes[:1]:
+                causes.setdefault(cause, []).append(s)
+        for cause, sources in causes.items():
+            if self.graph[cause].cause in NOT_FINDINGS:
+                continue
+            chain = self._chain(cause, root)
+            where = self._where(cause)
+            if where is None:
+                continue
+            yield Lost(self._code(cause, chain), severity, kind, cause, tuple(sources), sink, chain, where)
+
+    def _where(self, cause: int) -> Place | None:
+        """Where the cut stands: for what is called inside a no_grad block, the call."""
+        node = self.graph[cause]
+        place = node.place
+        if place is not None and node.off and node.cause == "no_grad":
+            return self.call_off(place) or place
+        return place
+
+    def _chain(self, cause: int, root: int) -> tuple[int, ...]:
+        """Lossy nodes behind the cause, on any way to the root."""
+        if root < 0:
+            return ()
+        cone = set(self.graph.feeding(root, (Edge.LIVE, Edge.CUT, Edge.ZERO, Edge.UNKNOWN)))
+        behind = {cause}
+        out: list[int] = []
+        for number in sorted(cone):
+            node = self.graph[number]
+            lossy = False
+            for i, edge in zip(node.inputs, node.edges):
+                if i in behind and number != cause:
+                    behind.add(number)
+                    lossy = lossy or edge in (Edge.CUT, Edge.ZERO)
+            if lossy:
+                out.append(number)
+        return tuple(out)
+
+    def _code(self, cause: int, chain: tuple[int, ...]) -> str:
+        causes = [self.graph[cause].cause, *(self.graph[n].cause for n in chain)]
+        if any(one in NO_DERIVATIVE for one in causes):
+            return "GS107"
+        if "numpy" in causes:
+            return "GS101"
+        if "number" in causes:
+            return "GS103"
+        if "rewrap" in causes:
+            return "GS104"
+        return {"detach": "GS102", "data": "GS102", "no_grad": "GS105"}.get(causes[0], "GS102")
+
+    # -- parts that learn nothing
+
+    def _starved(self, sink: Event, root: int, parts: dict[int, Reach]) -> Iterator[Lost]:
+        frozen = {s: reach for s, reach in parts.items() if self._looks_frozen(s)}
+        loud = {s: reach for s, reach in parts.items() if s not in frozen}
+        yield from self._by_cause("starved", Severity.WARNING, sink, root, loud)
+        yield from self._by_cause("frozen", Severity.INFORMATION, sink, root, frozen)
+
+    def _looks_frozen(self, source: int) -> bool:
+        """Every call of the part stands itself in a no_grad block, or is itself the receiver of `.detach()`, and only
+        a blanket `model.parameters()` holds it."""
+        if self.optimizers and source not in self.blanket:
+            return False
+        if source in self.trained_by_name or self.graph[source].op != "parameter":
+            return False
+        if self.graph[source].note == "parameter":
+            return False  # a bare nn.Parameter is no part
+        causes: set[int] = set()
+        for sink in self.sinks:
+            for root in self.roots(sink):
+                reach = self.graph.reach(root).get(source)
+                if reach is not None:
+                    causes.update(reach.causes)
+        return bool(causes) and all(self._is_part_boundary(source, cause) for cause in causes)
+
+    def _is_part_boundary(self, source: int, cause: int) -> bool:
+        node = self.graph[cause]
+        if node.cause == "no_grad":
+            # The part's own call stands in the block: the first thing that happens to its parameter is cut already.
+            if source not in node.inputs:
+                return False
+            place = node.place
+            return place is not None and (isinstance(place, Here) or self.call_off(place) is not None)
+        if node.cause in DETACHING and node.inputs:
+            before = self.graph[node.inputs[0]]
+            if before.note != "module" or node.place is None:
+                return False
+            syntax = self.syntax_of(node.place)
+            syntax = syntax.func if isinstance(syntax, ast.Call) else syntax
+            return isinstance(syntax, ast.Attribute) and isinstance(syntax.value, ast.Call)
+        return False
+
+    # -- terms of a loss
+
+    def terms(self, root: int) -> list[int]:
+        """The additive terms of a loss, to the point where something other than adding and scaling happens."""
+        out: list[int] = []
+        stack = [(root, 0)]
+        while stack:
+            number, depth = stack.pop()
+            node = self.graph[number]
+            if depth < 24 and node.kind == "op" and all(edge is Edge.LIVE for edge in node.edges):
+                if node.op in LINEAR and node.note != "criterion" or node.op in KEEPING and len(node.inputs) == 1:
+                    stack.extend((i, depth + 1) for i in node.inputs if i >= 0)
+                    continue
+                if node.op in SCALING and node.note == "constant":
+                    stack.extend((i, depth + 1) for i in node.inputs if i >= 0)
+                    continue
+            if node.kind == "loop":
+                stack.extend((i, depth + 1) for i in node.inputs[:1] if i >= 0)
+                continue
+            out.append(number)
+        return list(dict.fromkeys(out))
+
+    def _terms(self, sink: Event, root: int, starved: set[int]) -> Iterator[Lost]:
+        terms = self.terms(root)
+        if len(terms) < 2:
+            return
+        stepped = self._stepped_after(sink)
+        live_terms = [term for term in terms if self.live_sources(term, sink)]
+        for term in terms:
+            if term in live_terms:
+                continue
+            lost = {
+                s: reach
+                for s, reach in self.graph.reach(term).items()
+                if reach.dead and s in self.must_learn and (stepped is None or s in stepped) and s not in starved
+            }
+            if not lost:
+                continue
+            cone = set(self.graph.feeding(term, (Edge.LIVE, Edge.CUT, Edge.ZERO)))
+            if any(other in cone for other in live_terms):
+                continue  # shifted by its own detached copy: straight-through
+            yield from self._by_cause("term", Severity.WARNING, sink, term, lost)
+
+    def _stepped_after(self, sink: Event) -> frozenset[int] | None:
+        """What the optimizer that steps on this gradient holds; None where that is not known."""
+        try:
+            position = next(i for i, event in enumerate(self.events) if event is sink)
+        except StopIteration:
+            return None
+        for event in self.events[position + 1 :]:
+            if event.kind == "step":
+                if event.fact("unknown") or not event.nodes:
+                    return None
+                return frozenset(n for number in event.nodes for n in self._parameters(number))
+        return None
+
+    # -- partial cuts
+
+    def _partial(self, sink: Event, root: int, reaches: dict[int, Reach]) -> Iterator[Lost]:
+        """A part of a source (an index, a slice) that is cut while the rest of the source is live."""
+        live = set(self.graph.feeding(root, (Edge.LIVE, Edge.ZERO)))
+        seen: set[int] = set()
+        for s, reach in reaches.items():
+            if reach.live is not Tri.MUST or reach.cut is not Tri.MUST or self.graph[s].kind != "source":
+                continue
+            if s not in self.must_learn and self.graph[s].op not in ("argument", "leaf"):
+                continue
+            for cause in reach.causes:
+                node = self.graph[cause]
+                if cause in seen or node.cause not in DETACHING or not node.inputs:
+                    continue
+                seen.add(cause)
+                part = self._part(node.inputs[0])
+                if part is None or part in live:
+                    continue
+                if node.place is None or not self._divides(cause, live):
+                    continue
+                yield Lost("GS102", Severity.INFORMATION, "part", cause, (s,), sink, (), node.place)
+
+    def _part(self, number: int) -> int | None:
+        """The index or slice that a value is, looked for through what keeps it."""
+        while True:
+            node = self.graph[number]
+            if node.op in ("torch.Tensor.__getitem__", "torch.Tensor.unbind", "torch.select", "torch.Tensor.select", "torch.narrow", "torch.Tensor.narrow"):
+                return number if node.edges and node.edges[0] is Edge.LIVE else None
+            if node.op in KEEPING and len(node.inputs) == 1:
+                number = node.inputs[0]
+                continue
+            return None
+
+    def _divides(self, cause: int, live: set[int]) -> bool:
+        """The detached part meets another part of the same source in one operation on the way to the loss."""
+        for number in live:
+            node = self.graph[number]
+            if cause in node.inputs and len(node.inputs) > 1:
+                return True
+        frontier = {cause}
+        for number in sorted(live):
+            node = self.graph[number]
+            if frontier & set(node.inputs):
+                if len(node.inputs) > 1:
+                    return True
+                frontier.add(number)
+        return False
+
+    # -- a module seen without its training
+
+    def _forward(self) -> Iterator[Lost]:
+        own = self._own_parameters()
+        alive = self._alive_anywhere()
+        for sink in self.sinks:
+            for root in self.roots(sink):
+                reaches = self.graph.reach(root)
+                parts = {
+                    s: reach
+                    for s, reach in reaches.items()
+                    if s in own and s not in alive and reach.dead and s not in self.frozen and not self._looks_frozen(s)
+                }
+                yield from self._by_cause("starved", Severity.WARNING, sink, root, parts)
+
+    def _own_parameters(self) -> frozenset[int]:
+        out: set[int] = set()
+        seen: set[int] = set()
+
+        def visit(value: Value) -> None:
+            if isinstance(value, Tensor) and value.origin == "parameter":
+                out.add(value.node)
+            elif isinstance(value, Ref) and value.oid not in seen:
+                seen.add(value.oid)
+                obj = self.program.heap.get(value.oid)
+                if obj is not None and obj.kind in ("module", "instance"):
+                    for _, item in obj.fields:
+                        visit(item)
+                    for item in obj.items:
+                        visit(item)
+
+        visit(Ref(self.program.self_oid))
+        return frozenset(out)
+
+    # -- names and words
+
+    @cached_property
+    def _names(self) -> dict[int, str]:
+        """The user's name of each source: the path through attributes by which the program reaches it."""
+        out: dict[int, str] = {}
+        seen: set[int] = set()
+        queue: list[tuple[str, Value]] = []
+        if self.program.self_oid != NOWHERE:
+            queue.append(("self", Ref(self.program.self_oid)))
+        queue += [(name, value) for name, value in self.program.env.items() if name != "self" or not queue]
+        for path, value in queue:
+            number = node_of(value)
+            if number != NOWHERE and isinstance(value, (Tensor, Unknown)):
+                if self.graph[number].kind == "source":
+                    out.setdefault(number, path)
+            if isinstance(value, Seq):
+                queue += [(f"{path}[{i}]", item) for i, item in enumerate(value.items)]
+            if isinstance(value, Ref) and value.oid not in seen:
+                seen.add(value.oid)
+                obj = self.program.heap.get(value.oid)
+                if obj is None or len(queue) > 5000:
+                    continue
+                if obj.kind in ("module", "instance", "list", "dict", "object"):
+                    for name, item in obj.fields:
+                        if name == "*":
+                            if node_of(item) != NOWHERE:
+                                out.setdefault(node_of(item), path)
+                        elif not name.startswith("#"):
+                            queue.append((f"{path}[{name}]" if obj.kind == "dict" else f"{path}.{name}", item))
+                    queue += [(f"{path}[{i}]", item) for i, item in enumerate(obj.items)]
+        return out
+
+    def name(self, number: int) -> str:
+        """How the program calls a source."""
+        known = self._names.get(number)
+        if known is not None:
+            return known
+        node = self.graph[number]
+        if node.op == "argument":
+            return node.note
+        return self.text_of(node.place) if node.place is not None else "a value"
+
+    def names(self, numbers: tuple[int, ...]) -> str:
+        """A few sources in words: `model.fc1` and `model.fc2`."""
+        known = list(dict.fromkeys(shortened(self.name(number)) for number in numbers))
+        if not known:
+            return "the model"
+        prefix = common_owner(known)
+        if prefix is not None and len(known) > 2:
+            return f"`{prefix}`"
+        if len(known) > 3:
+            return ", ".join(f"`{one}`" for one in known[:2]) + f" and {len(known) - 2} more"
+        return " and ".join(f"`{one}`" for one in known)
+
+    def sink_text(self, sink: Event) -> str:
+        place = sink.place("root") or sink.place("call")
+        return shortened(self.text_of(place)) if place is not None else "the loss"
+
+    def text(self, number: int) -> str:
+        place = self._where(number)
+        return shortened(self.text_of(place)) if place is not None else "this"
+
+
+def shortened(text: str, most: int = 48) -> str:
+    """Source text on one line, short enough for a message."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= most else f"{flat[: most - 1]}…"
+
+
+def common_owner(names: list[str]) -> str | None:
+    """`model.encoder` for `model.encoder.a`, `model.encoder.b`."""
+    parts = [name.replace("[", ".[").split(".") for name in names]
+    prefix: list[str] = []
+    for column in zip(*parts):
+        if len(set(column)) > 1:
+            break
+        prefix.append(column[0])
+    joined = ".".join(prefix).replace(".[", "[")
+    return joined or None
+
+
+__all__ = ["Lost", "Program", "Queries", "There", "ast"]

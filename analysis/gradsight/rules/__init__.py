@@ -1,0 +1,34 @@
+"""Every rule, in the order of their codes. A rule is one file beside this one, listed here and nowhere else."""
+
+from __future__ import annotations
+
+from gradsight.rule import Rule
+from gradsight.rules import (
+    detach_in_loss,
+    no_grad_in_loss,
+    nll_without_log_softmax,
+    non_scalar_backward,
+    nondifferentiable_op,
+    numpy_in_loss,
+    one_hot_target,
+    plain_tensor_weight,
+    repeated_backward,
+    rewrapped_tensor,
+    scalar_in_loss,
+    softmax_before_cross_entropy,
+)
+
+RULES: tuple[Rule, ...] = (
+    numpy_in_loss.RULE,
+    detach_in_loss.RULE,
+    scalar_in_loss.RULE,
+    rewrapped_tensor.RULE,
+    no_grad_in_loss.RULE,
+    nondifferentiable_op.RULE,
+    repeated_backward.RULE,
+    non_scalar_backward.RULE,
+    one_hot_target.RULE,
+    softmax_before_cross_entropy.RULE,
+    nll_without_log_softmax.RULE,
+    plain_tensor_weight.RULE,
+)

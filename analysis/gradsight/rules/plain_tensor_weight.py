@@ -1,0 +1,131 @@
+"""
+A weight that is a plain tensor.
+
+## What it does
+Flags a tensor kept on a module that stands where a weight or bias stands but is no `nn.Parameter`: an optimizer takes the
+`parameters()` of a module that owns none, or a random (or `requires_grad=True`) attribute that nothing writes again is
+multiplied with the input.
+
+## Why is this bad?
+A plain tensor is in neither `parameters()` nor `state_dict()`, and `.to(device)` leaves it behind. The optimizer never sees
+it: at best it raises "optimizer got an empty parameter list", at worst everything else trains and this weight never moves.
+`requires_grad=True` alone does not help.
+
+## Use instead
+`nn.Parameter(torch.randn(3, 4))` if it should learn, `self.register_buffer("name", …)` if it should not.
+
+## When it is right
+Constants, masks, noise, running statistics, attributes handed to the optimizer by name. None of these is flagged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradsight import surgery
+from gradsight.domain import Edge
+from gradsight.finding import Applicability, Finding, Fix, Severity
+from gradsight.graph import Node, Place
+from gradsight.interpret.state import Event
+from gradsight.queries import KEEPING, Queries
+from gradsight.rule import Report, Rule
+from gradsight.text import Source
+
+PRODUCTS = ("matmul", "mm", "bmm", "linear", "einsum", "conv1d", "conv2d", "conv3d", "addmm", "mv", "dot", "bilinear", "baddbmm",
+            "tensordot", "inner", "embedding", "conv_transpose2d", "conv_transpose1d")  # fmt: skip
+THROUGH = ("t", "T", "mT", "transpose", "permute", "unsqueeze", "squeeze", "view", "reshape", "expand", "normalize", "__getitem__",
+           "H", "contiguous", "expand_as", "repeat", "index_select")  # fmt: skip
+
+
+def check(q: Queries) -> Iterator[Report]:
+    empty = {
+        oid
+        for event in q.all("optimizer")
+        if not event.nodes and not event.fact("unknown")
+        for oid in event.oids[1:]
+    }
+    held = {n for event in q.all("optimizer") for n in event.nodes}
+    said: set[int] = set()
+    for event in q.all("attribute"):
+        where = event.place("value")
+        if where is None or event.node in held or event.node in said:
+            continue
+        owner = event.oids[0] if event.oids else -1
+        in_init = event.fact("method").endswith("__init__")
+        written_again = event.fact("stores") not in ("0", "1")
+        random = "rand" in event.fact("origin") or "normal" in event.fact("origin") or event.fact("origin") == "leaf"
+        position = weight_position(q, event.node)
+        if owner in empty and position and not written_again:
+            said.add(event.node)
+            yield report(q, event, where, position, Severity.ERROR)
+        elif in_init and random and not written_again and position == "product":
+            said.add(event.node)
+            yield report(q, event, where, position, Severity.WARNING)
+
+
+def weight_position(q: Queries, number: int) -> str:
+    """"product": it meets something else in a matrix product, a convolution or the like (a gathered row in an elementwise
+    one); "sum": it is added or multiplied elementwise; "" where it is not used."""
+    best = ""
+    frontier = {number}
+    for user, node in enumerate(q.graph.nodes):
+        used = [i for i in node.inputs if i in frontier]
+        if not used or node.kind != "op":
+            continue
+        last = node.op.rpartition(".")[2]
+        if last in PRODUCTS:
+            return "product"
+        if last in THROUGH or node.op in KEEPING or node.op == "module":
+            frontier.add(user)
+            if last in ("__getitem__", "index_select"):
+                best = "product" if gathered(q, user) else best or "sum"
+            continue
+        if last in ("mul", "add", "sub", "div"):
+            best = best or "sum"
+            if last == "mul" and leaf(q, number) and len(node.inputs) > 1:
+                best = "product"
+        elif len([edge for edge in node.edges if edge is Edge.LIVE]) > 1:
+            best = best or "sum"
+    return best
+
+
+def gathered(q: Queries, row: int) -> bool:
+    """Rows of a table that meet something else in a product: an embedding by hand."""
+    return any(
+        row in node.inputs and node.op.rpartition(".")[2] in ("mul", *PRODUCTS) for node in q.graph.nodes if node.kind == "op"
+    )
+
+
+def leaf(q: Queries, number: int) -> bool:
+    node: Node = q.graph[number]
+    return node.op == "leaf"
+
+
+def report(q: Queries, event: Event, where: Place, position: str, severity: Severity) -> Report:
+    name = f"self.{event.fact('name')}"
+    if severity is Severity.ERROR:
+        consequence = 'the module owns no parameter, so the optimizer raises "optimizer got an empty parameter list"'
+    elif event.fact("origin") == "leaf":
+        consequence = "`requires_grad=True` gives it a gradient, but `parameters()` does not list it, so no optimizer moves it"
+    else:
+        consequence = "it is not in `parameters()` and requires no gradient, so it keeps its first random values"
+    return RULE.report(
+        severity,
+        f"`{name}` is a plain tensor where a weight stands: {consequence}",
+        where,
+        ((f"`{name}` is made here", where),),
+        (("value", where),),
+        (("name", event.fact("name")),),
+    )
+
+
+def fix(source: Source, finding: Finding) -> Iterator[Fix]:
+    parameter = surgery.as_parameter(source, finding.where)
+    if not isinstance(parameter, surgery.Refusal):
+        yield Fix("Make it an `nn.Parameter` (it learns)", Applicability.UNSAFE, parameter)
+    buffer = surgery.as_buffer(source, finding.where)
+    if not isinstance(buffer, surgery.Refusal):
+        yield Fix("Register it as a buffer (it stays fixed, but moves and is saved with the module)", Applicability.UNSAFE, buffer)
+
+
+RULE = Rule("GS401", "plain-tensor-weight", check, fix)

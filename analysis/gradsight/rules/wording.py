@@ -1,0 +1,126 @@
+"""What the rules on lost gradients say, in one voice: the sink, what it costs, and the place that costs it.
+
+Messages use the user's own names and say what happens at run time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradsight.graph import Place
+from gradsight.queries import Lost, Queries
+from gradsight.rule import Report, Rule
+
+E0 = "element 0 of tensors does not require grad"
+
+
+def reports(rule: Rule, queries: Queries) -> Iterator[Report]:
+    """One report for each lost way that carries the rule's code."""
+    for lost in queries.lost(rule.code):
+        yield rule.report(
+            lost.severity,
+            message(queries, lost),
+            lost.where,
+            path(queries, lost),
+            places(queries, lost),
+            (("kind", lost.kind), ("cause", queries.graph[lost.cause].cause)),
+        )
+
+
+def message(queries: Queries, lost: Lost) -> str:
+    """One sentence on what happens and why."""
+    what = phrase(queries, lost)
+    sink = queries.sink_text(lost.sink) if lost.sink is not None else "the loss"
+    names = queries.names(lost.sources)
+    if lost.kind == "dead":
+        returned = lost.sink is not None and lost.sink.kind == "return"
+        if lost.sink is not None and lost.sink.fact("kind") in ("number", "array"):
+            kind = "float" if lost.sink.fact("kind") == "number" else "numpy.ndarray"
+            return f"`{sink}` is no tensor any more: {what}; `backward` raises \"'{kind}' object has no attribute 'backward'\""
+        if returned and queries.program.lone:
+            return f"this loss gives {names} no gradient: {what}"
+        if lost.severity.rank > 0:
+            return f"nothing learns from `{sink}`: {what}"
+        return f'`{sink}` has no gradient to give: {what}; `backward` raises "{E0}"'
+    if lost.kind == "term":
+        return f"this term of `{sink}` is only a constant: {what}, so {names} learns nothing from it"
+    if lost.kind == "part":
+        return f"`{sink}` gives no gradient through `{receiver(queries, lost)}`: {what}, while the rest of {names} is still in the graph"
+    if lost.kind == "frozen":
+        return f"{names} gets no gradient from `{sink}` although the optimizer holds it: {what}; fine if it is meant to stay frozen"
+    verb = "learn" if " and " in names else "learns"
+    if queries.program.lone == "forward":
+        return f"{names} never {verb}: {what}, so no loss can reach it"
+    return f"{names} never {verb}: {what}, so no gradient from `{sink}` reaches it"
+
+
+def phrase(queries: Queries, lost: Lost) -> str:
+    """Why the graph ends there, in the words of the operation that ends it."""
+    graph = queries.graph
+    node = graph[lost.cause]
+    text = queries.text(lost.cause)
+    causes = [node.cause, *(graph[n].cause for n in lost.chain)]
+    if node.cause == "no_grad":
+        return f"`{text}` is computed where gradients are switched off (`no_grad`)"
+    if "numpy" in causes:
+        return f"`{text}` takes it out of torch, and numpy records no graph"
+    if node.cause == "number":
+        return f"`{text}` is a plain Python number"
+    if node.cause == "rewrap":
+        return f"`{text}` copies the numbers and leaves the graph behind"
+    if node.cause == "argmax":
+        return f"`{text}` gives indices, which have no derivative"
+    if node.cause == "comparison":
+        return f"`{text}` gives true or false, which has no derivative"
+    if node.cause == "integer":
+        return f"`{text}` gives integers, which have no gradient"
+    if node.cause in ("round", "random"):
+        return f"the derivative of `{text}` is 0 everywhere"
+    if node.cause == "data":
+        return f"`{text}` leaves the graph behind"
+    return f"`{text}` is detached"
+
+
+def receiver(queries: Queries, lost: Lost) -> str:
+    """What the cut was called on."""
+    text = queries.text(lost.cause)
+    return text.removesuffix(".detach()").removesuffix(".data")
+
+
+def path(queries: Queries, lost: Lost) -> tuple[tuple[str, Place], ...]:
+    """The way from what should learn to the sink: source, cut, what follows on it, sink."""
+    graph = queries.graph
+    steps: list[tuple[str, Place]] = []
+    source = lost.sources[0]
+    made = graph[source].place
+    if made is not None:
+        verb = {"parameter": "should learn", "leaf": "requires a gradient", "argument": "comes in here"}.get(graph[source].op, "comes from here")
+        steps.append((f"`{queries.name(source)}` {verb}", made))
+    steps.append((f"the graph ends: {phrase(queries, lost)}", lost.where))
+    for number in lost.chain[:3]:
+        place = graph[number].place
+        if place is not None and queries.text(number) != queries.text(lost.cause):
+            words = {"numpy": "it leaves torch", "number": "it becomes a Python number", "rewrap": "it is wrapped again, without its history"}
+            steps.append((words.get(graph[number].cause, "and again"), place))
+    if lost.sink is not None:
+        end = lost.sink.place("call") or lost.sink.place("root")
+        if end is not None and lost.sink.kind != "return":
+            steps.append((f"here the gradient of `{queries.sink_text(lost.sink)}` is asked for", end))
+        elif end is not None:
+            steps.append(("here it is returned as the loss" if queries.program.lone != "forward" else "here it is returned", lost.sink.place("root") or end))
+    return tuple(steps)
+
+
+def places(queries: Queries, lost: Lost) -> tuple[tuple[str, Place], ...]:
+    """Where the fix looks: each lossy operation by its cause, and the sink."""
+    out: list[tuple[str, Place]] = []
+    for number in (lost.cause, *lost.chain):
+        place = queries.graph[number].place
+        if place is not None:
+            out.append((queries.graph[number].cause, place))
+    if lost.sink is not None:
+        for name in ("root", "call"):
+            place = lost.sink.place(name)
+            if place is not None:
+                out.append((f"sink.{name}", place))
+    return tuple(out)
