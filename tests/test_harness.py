@@ -1,0 +1,173 @@
+"""The harness itself: a marker that is misspelt, a fact that is false and a program that hangs are all seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import pytest
+from harness import truth, wants
+from harness.markers import MarkerError, Raises, Want, parse
+
+
+def test_wants_are_parsed_with_brackets_and_strings_in_their_quotes() -> None:
+    text = (
+        "a = b[c[0]].detach()  # want: GS102 [b[c[0]].detach()] error\n"
+        "d = e['k]'].item() + f(g).item()  # want: GS103 [e['k]'].item()] GS103 [f(g).item()] hint\n"
+        "h(  # want: GS101 [h( …]\n)\n"
+        "i = j.numpy()  # want-missing: GS101 [j.numpy()] the loop [carries] it\n"
+    )
+    assert parse(text).wants == (
+        Want("GS102", "b[c[0]].detach()", "error", 1),
+        Want("GS103", "e['k]'].item()", None, 2),
+        Want("GS103", "f(g).item()", "hint", 2),
+        Want("GS101", "h( …", None, 3),
+        Want("GS101", "j.numpy()", None, 5, True, "the loop [carries] it"),
+    )
+
+
+def test_truths_are_parsed() -> None:
+    markers = parse(
+        "# waits-for: tensorflow\n# truth: x == 1\n# truth: raises RuntimeError: element 0: of\n"
+        "# truth-fixed: raises KeyError\ns = '# truth: not a comment'\n"
+    )
+    assert markers.waits_for == "tensorflow"
+    assert markers.facts() == ["x == 1", Raises("RuntimeError", "element 0: of")]
+    assert markers.facts(fixed=True) == [Raises("KeyError", "")]
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        "# want: GS102",
+        "# want: [x.detach()]",
+        "# want: GS102 [x.detach()",
+        "# want: GS102 [x.detach()] loud",
+        "# want: GS102 []",
+        "# wants: GS102 [x]",
+        "# Want: GS102 [x]",
+        "# want-missing: GS102 [x]",
+        "# want_missing: GS102 [x] reason",
+        "# truth:",
+        "# truth: x ==",
+        "# truth fixed: x",
+    ],
+)
+def test_a_malformed_marker_names_file_and_row(comment: str) -> None:
+    with pytest.raises(MarkerError, match=r"model\.py:2"):
+        parse(f"x = 1\ny = 2  {comment}\n", "model.py")
+
+
+def test_facts_and_exceptions() -> None:
+    text = "import torch\nx = torch.ones(2, requires_grad=True)\nx.detach().sum().backward()\n"
+    outcome = truth.run_truth(
+        text,
+        [
+            "x.grad is None",
+            "x.grad is not None",
+            Raises("RuntimeError", "element 0"),
+            Raises("ValueError", ""),
+        ],
+    )
+    assert [fact.holds for fact in outcome.facts] == [True, False, True, False]
+    assert outcome.error is not None
+    assert (outcome.error.type, outcome.error.row) == ("RuntimeError", 3)
+    assert truth.run_truth(text, ["x.grad is None"]).false, "an exception that nobody wants is wrong"
+    assert not truth.run_truth(text, ["x.grad is None", Raises("Exception", "")]).false, (
+        "a base class will do"
+    )
+
+
+def test_a_program_runs_as_main_in_a_folder_of_its_own() -> None:
+    first = truth.run_truth(
+        "import os, sys\nopen('best.pt', 'w').close()\nprint('said')\n",
+        ["__name__ == '__main__'", "os.listdir()"],
+    )
+    assert not first.false
+    assert first.output == "said\n"
+    assert not truth.run_truth("import os\n", ["'best.pt' not in os.listdir()"]).false
+
+
+def test_programs_that_hang_or_vanish_are_told_from_those_that_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(truth, "SECONDS", 1.0)
+    texts = ["while True: pass", "import os; os._exit(3)", "raise SystemExit", "x = 1"]
+    outcomes = truth.run_many([truth.Run.of(text) for text in texts])
+    assert [each.error and each.error.type for each in outcomes] == [
+        "TimeoutError",
+        "ProcessLookupError",
+        None,
+        None,
+    ]
+
+
+def test_locals_of_a_function_are_seen_when_asked_for() -> None:
+    run = truth.Run.of(
+        "def main():\n    a = 1\n    raise KeyError('b')\nmain()\n", ["a == 1"], locals_of="main"
+    )
+    assert [fact.holds for fact in truth.run_many([run])[0].facts] == [True]
+
+
+TRAINING = """
+import torch
+torch.manual_seed(0)
+model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for _ in range(2):
+    optimizer.zero_grad()
+    loss = model(torch.ones(2, 3)).pow(2).mean()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+def test_snapshots_tell_programs_apart() -> None:
+    again = TRAINING.replace("pow(2).mean()", "square().mean()")
+    frozen = TRAINING.replace("model(torch.ones(2, 3))", "model[2](model[:2](torch.ones(2, 3)).detach())")
+    hidden = (
+        TRAINING.replace("for _ in range(2):", "def train(model=model, optimizer=optimizer):")
+        + "train(); del model"
+    )
+    whole, same, cut, local = truth.snapshots(
+        [truth.Run.of(each) for each in (TRAINING, again, frozen, hidden)]
+    )
+    assert truth.compare(whole, same) == []
+    assert len(whole.losses) == len(whole.steps) == 2
+    assert set(whole.learnt().values()) == {"nonzero"}
+    differences = truth.compare(whole, cut)
+    assert any("gradient model.0.weight" in each for each in differences)
+    assert cut.learnt()["model.0.weight"] == "none"
+    assert cut.learnt()["model.2.weight"] == "nonzero"
+    assert set(local.learnt()) == {f"<stepped {number}>" for number in range(4)}
+
+
+class _Severity(Enum):
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class _Span:
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class _Finding:
+    code: str
+    where: _Span
+    severity: _Severity = _Severity.ERROR
+    message: str = "said"
+
+
+def test_false_positives_and_false_negatives_are_apart() -> None:
+    text = "a = b.detach()\nc = d.item()\n"
+    finding = _Finding("GS102", _Span(4, 14))
+    assert wants.check("f.py", text, [finding], [Want("GS102", "b.detach()", "error", 1)])
+    report = wants.check("f.py", text, [finding], [Want("GS103", "d.item()", None, 2)])
+    assert not report
+    assert report.false_positives == ("row 1: GS102 [b.detach()] error: said",)
+    assert report.false_negatives == ("row 2: GS103 [d.item()]",)
+    loud = wants.check("f.py", text, [finding], [Want("GS102", "b.detach()", "hint", 1)])
+    assert len(loud.false_positives) == len(loud.false_negatives) == 1
+    missing = Want("GS102", "b.detach()", None, 1, True, "reason")
+    assert wants.check("f.py", text, [], [missing])
+    assert not wants.check("f.py", text, [finding], [missing]), "a want-missing that is found is out of date"
