@@ -1,4 +1,4 @@
-"""The harness itself: a marker that is misspelt, a fact that is false and a program that hangs are all seen."""
+"""The harness itself: misspelt markers, false facts and programs that hang are all seen."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_facts_and_exceptions() -> None:
 def test_a_program_runs_as_main_in_a_folder_of_its_own() -> None:
     first = truth.run_truth(
         "import os, sys\nopen('best.pt', 'w').close()\nprint('said')\n",
-        ["__name__ == '__main__'", "os.listdir()"],
+        ["__name__ == '__main__'", "'best.pt' in os.listdir()"],
     )
     assert not first.false
     assert first.output == "said\n"

@@ -1,9 +1,9 @@
 """The warm process behind `truth.py`: imports torch once and runs each program in a child that it forks.
 
-Started as a script by `truth.py` alone. Reads requests and writes answers as JSON lines over its own descriptors.
-`torch.set_num_threads(1)` stands before torch's first operation: a child of a parent that ran OpenMP work on several
-threads hangs at its first parallel operation. One optimizer and one step run before the first fork, since they are
-what imports the slow rest of torch.
+Started as a script by `truth.py` alone. Requests and answers are JSON lines over descriptors of its own.
+`torch.set_num_threads(1)` stands before torch's first operation: a child of a parent that ran OpenMP work
+on several threads hangs at its first parallel operation. One optimizer and one step run before the first
+fork, since they are what imports the slow rest of torch.
 """
 
 from __future__ import annotations
@@ -129,18 +129,10 @@ def _finish(child: _Child, answers: int, *, timed_out: bool) -> None:
     try:
         answer = json.loads(child.received)
     except ValueError:
-        text = (
-            f"no end within {child.request['seconds']} s"
-            if timed_out
-            else f"the process ended with status {status}"
-        )
-        answer = {
-            "error": {
-                "type": "TimeoutError" if timed_out else "ProcessLookupError",
-                "text": text,
-                "row": None,
-            }
-        }
+        kind, text = "ProcessLookupError", f"the process ended with status {status}"
+        if timed_out:
+            kind, text = "TimeoutError", f"no end within {child.request['seconds']} s"
+        answer = {"error": {"type": kind, "text": text, "row": None}}
     with contextlib.suppress(OSError), open(os.path.join(child.folder, ".output"), "rb") as output:
         answer["output"] = output.read()[-TAIL:].decode("utf-8", "replace")
     if os.WIFEXITED(status) and os.WEXITSTATUS(status) == OWN_BUG:
@@ -255,12 +247,12 @@ class _Recorder:
             "parameters": {name: _to_record(leaf) for name, leaf in leaves.items()},
             "losses": self.losses,
             "steps": [{names[key]: record for key, record in step.items()} for step in self.steps],
-            "numbers": {name: value for name, value in _numbers(namespace)},
+            "numbers": dict(_numbers(namespace)),
         }
 
 
 def _leaves(namespace: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """What may learn, as the program reaches it: `model.fc.weight`, `scale`. An object reached twice has one name."""
+    """What may learn, as the program reaches it: `model.fc.weight`. An object reached twice has one name."""
     found: dict[str, torch.Tensor] = {}
     seen: set[int] = set()
 
@@ -313,15 +305,10 @@ def _to_record(tensor: torch.Tensor | None) -> dict[str, Any] | None:
         dense = torch.view_as_real(dense)
     flat = dense.double().flatten()
     norm = float(flat.norm())
-    if (
-        flat.numel() > WHOLE
-    ):  # fixed directions: equal tensors give equal numbers, unequal ones almost surely not
-        generator = torch.Generator().manual_seed(flat.numel())
-        values = [
-            float(flat @ torch.randn(flat.numel(), generator=generator, dtype=torch.float64))
-            / math.sqrt(flat.numel())
-            for _ in range(PROJECTIONS)
-        ]
+    if flat.numel() > WHOLE:  # equal tensors have equal projections, unequal ones almost surely not
+        random = torch.Generator().manual_seed(flat.numel())
+        directions = [torch.randn(flat.numel(), generator=random).double() for _ in range(PROJECTIONS)]
+        values = [float(flat @ direction) / math.sqrt(flat.numel()) for direction in directions]
     else:
         values = flat.tolist()
     return {"shape": list(tensor.shape), "norm": norm, "values": values}

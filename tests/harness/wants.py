@@ -77,8 +77,8 @@ def check(file: str, text: str, findings: Iterable[FindingLike], wants: Iterable
     return Report(
         file,
         tuple(
-            f"row {_row(text, each.where.start)}: {each.code} [{quoted(text, each.where.start, each.where.end)}] "
-            f"{each.severity.value}: {each.message}"
+            f"row {_row(text, each.where.start)}: {each.code} "
+            f"[{quoted(text, each.where.start, each.where.end)}] {each.severity.value}: {each.message}"
             for each in unmatched
         ),
         tuple(_shown(want) for want in wanted if not want.missing),
