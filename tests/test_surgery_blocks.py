@@ -12,9 +12,7 @@ from gradsight.text import Source, Span
 
 def moved(text: str, *live: str, header: str = "with torch.no_grad()") -> str:
     source = Source("program.py", text)
-    return fixed(
-        text, move_out_of_no_grad(source, place(text, header), [place(text, part) for part in live])
-    )
+    return fixed(text, move_out_of_no_grad(source, place(text, header), [place(text, part) for part in live]))
 
 
 MOVED = [
@@ -131,7 +129,9 @@ def test_sum_then_backward(text: str, after: str) -> None:
 
 def test_retain_graph_may_be_kept() -> None:
     text = "l1.backward(retain_graph=True)\nl2.backward(retain_graph=True)\n"
-    after = summed(text, "l1.backward(retain_graph=True)", "l2.backward(retain_graph=True)", keep_retain_graph=True)
+    after = summed(
+        text, "l1.backward(retain_graph=True)", "l2.backward(retain_graph=True)", keep_retain_graph=True
+    )
     assert after == "(l1 + l2).backward(retain_graph=True)\n"
 
 

@@ -38,22 +38,38 @@ UNWRAPPED = [
     ("x.detach_(); a = 1\n", "x.detach_()", "a = 1\n"),
     ("x.detach_()  # why\ny = x\n", "x.detach_()", "# why\ny = x\n"),
     ("h = x.detach_()\n", "x.detach_()", "h = x\n"),
-    ("h = (net(x)  # logits\n     .detach())\n", "net(x)  # logits\n     .detach()", "h = (net(x)  # logits\n     )\n"),
+    (
+        "h = (net(x)  # logits\n     .detach())\n",
+        "net(x)  # logits\n     .detach()",
+        "h = (net(x)  # logits\n     )\n",
+    ),
     ("h = net(x) \\\n    .detach()\n", "net(x) \\\n    .detach()", "h = net(x)\n"),
     ("h = net(\r\n\tx.detach(),\r\n)\r\n", "x.detach()", "h = net(\r\n\tx,\r\n)\r\n"),
     ("\ufeffh = x.detach()\n", "x.detach()", "\ufeffh = x\n"),
     ("größe = 'ä'; h = größe + ñ.detach()  # é\n", "ñ.detach()", "größe = 'ä'; h = größe + ñ  # é\n"),
     ("if x.detach() > 0:\n    pass\n", "x.detach()", "if x > 0:\n    pass\n"),
-    ("if a:\n    pass\nelif x.detach() > 0:  # b\n    pass\n", "x.detach()", "if a:\n    pass\nelif x > 0:  # b\n    pass\n"),
+    (
+        "if a:\n    pass\nelif x.detach() > 0:  # b\n    pass\n",
+        "x.detach()",
+        "if a:\n    pass\nelif x > 0:  # b\n    pass\n",
+    ),
     ("for a in x.detach():\n    pass\n", "x.detach()", "for a in x:\n    pass\n"),
     ("@f(x.detach())\ndef g(): pass\n", "x.detach()", "@f(x)\ndef g(): pass\n"),
-    ("broken = (1,\ndef f(x):\n    return x.detach()\n", "x.detach()", "broken = (1,\ndef f(x):\n    return x\n"),
+    (
+        "broken = (1,\ndef f(x):\n    return x.detach()\n",
+        "x.detach()",
+        "broken = (1,\ndef f(x):\n    return x\n",
+    ),
     ("a = 'unclosed\nh = x.detach()\n", "x.detach()", "a = 'unclosed\nh = x\n"),
     ("y = f'{x.detach()}'\n", "x.detach()", "y = f'{x}'\n"),
     ("loss = x.detach()\nloss.requires_grad = True\nz = 1\n", "x.detach()", "loss = x\nz = 1\n"),
     ("loss = x.detach()\nloss.requires_grad_(True)\n", "x.detach()", "loss = x\n"),
     ("h = (await g()).detach()\n", "(await g()).detach()", "h = (await g())\n"),
-    ("with open(p) as f, y.detach() as g:\n    pass\n", "y.detach()", "with open(p) as f, y as g:\n    pass\n"),
+    (
+        "with open(p) as f, y.detach() as g:\n    pass\n",
+        "y.detach()",
+        "with open(p) as f, y as g:\n    pass\n",
+    ),
 ]
 
 
@@ -77,8 +93,16 @@ NUMBERS = [
     ("v = math.log(float(x))\n", "float(x)", "v = torch.log(x)\n"),
     ("v = math.log(float(x))\n", "math.log(float(x))", "v = torch.log(x)\n"),
     ("v = math.sqrt(x)\n", "math.sqrt(x)", "v = torch.sqrt(x)\n"),
-    ("from math import log\nimport torch\nv = log(x.item())\n", "x.item()", "from math import log\nimport torch\nv = torch.log(x)\n"),
-    ("import math\nimport torch as th\nv = math.fabs(x)\n", "math.fabs(x)", "import math\nimport torch as th\nv = th.abs(x)\n"),
+    (
+        "from math import log\nimport torch\nv = log(x.item())\n",
+        "x.item()",
+        "from math import log\nimport torch\nv = torch.log(x)\n",
+    ),
+    (
+        "import math\nimport torch as th\nv = math.fabs(x)\n",
+        "math.fabs(x)",
+        "import math\nimport torch as th\nv = th.abs(x)\n",
+    ),
     (
         "import math\nfrom torch import nn\nv = math.exp(x)\n",
         "math.exp(x)",
@@ -149,7 +173,11 @@ def test_stack_for_rewrap(text: str, quoted: str, after: str) -> None:
         ("t = torch.tensor([a, b], dtype=torch.int64)\n", "torch.tensor([a, b], dtype=torch.int64)", "int64"),
         ("t = torch.tensor([*a, b])\n", "torch.tensor([*a, b])", "elements"),
         ("t = torch.tensor([1, 2.0])\n", "torch.tensor([1, 2.0])", "numbers"),
-        ("t = torch.tensor([a, b], pin_memory=True)\n", "torch.tensor([a, b], pin_memory=True)", "pin_memory"),
+        (
+            "t = torch.tensor([a, b], pin_memory=True)\n",
+            "torch.tensor([a, b], pin_memory=True)",
+            "pin_memory",
+        ),
         ("t = f(x)\n", "f(x)", "no call"),
     ],
 )

@@ -20,9 +20,7 @@ from gradsight.text import Source, Span
 _NO_GRAD = re.compile(r"\b(?:no_grad|inference_mode|set_grad_enabled)\b")
 
 
-def move_out_of_no_grad(
-    source: Source, where: Span, live: Sequence[Span] = ()
-) -> tuple[Edit, ...] | Refusal:
+def move_out_of_no_grad(source: Source, where: Span, live: Sequence[Span] = ()) -> tuple[Edit, ...] | Refusal:
     """The statements at `live` move out of the `with torch.no_grad():` at `where`, in their order.
 
     Without `live` all of them do. What stays keeps a block of its own. A decorator `@torch.no_grad()` or
@@ -52,7 +50,9 @@ def move_out_of_no_grad(
         return Refusal("no block that switches gradients off stands there")
     if not code.endswith(":") and isinstance(statement.body, cst.SimpleStatementSuite):
         body = statement.body.body
-        if others or (live and not all(any(_holds(span, piece.span(part)) for span in live) for part in body)):
+        if others or (
+            live and not all(any(_holds(span, piece.span(part)) for span in live) for part in body)
+        ):
             return Refusal("the block is one line that also does something else")
         start = piece.span(body[0]).start
         return (Edit(source.file, Span(line.first, start), ""),)
@@ -168,9 +168,7 @@ def _holds(outer: Span, inner: Span) -> bool:
     return outer.start < inner.end and inner.start < outer.end
 
 
-def _runs(
-    source: Source, plan: Layout, header: int, last: int, live: Sequence[Span]
-) -> list[_Run] | Refusal:
+def _runs(source: Source, plan: Layout, header: int, last: int, live: Sequence[Span]) -> list[_Run] | Refusal:
     lines = plan.lines
     body = [i for i in range(header + 1, last) if not lines[i].blank]
     if not body:
@@ -185,9 +183,11 @@ def _runs(
     for n, top in enumerate(tops):
         begin = top
         floor = header + 1 if n == 0 else tops[n - 1] + 1
-        while begin > floor and lines[begin - 1].blank and "#" in source.text[
-            lines[begin - 1].start : lines[begin - 1].end
-        ]:
+        while (
+            begin > floor
+            and lines[begin - 1].blank
+            and "#" in source.text[lines[begin - 1].start : lines[begin - 1].end]
+        ):
             begin -= 1
         bounds.append(header + 1 if n == 0 else begin)
     bounds.append(last)
@@ -219,9 +219,7 @@ def _split(source: Source, plan: Layout, header: int, runs: list[_Run]) -> tuple
         if run.live:
             edits += _dedented(source, plan, run, len(inner) - len(line.indent))
         elif n > 0:
-            edits.append(
-                Edit(file, Span(begin.start, begin.start), f"{line.indent}{opening}{newline(text)}")
-            )
+            edits.append(Edit(file, Span(begin.start, begin.start), f"{line.indent}{opening}{newline(text)}"))
     return merged(edits)
 
 
@@ -259,7 +257,9 @@ def _checked(source: Source, edits: tuple[Edit, ...], start: int, end: int) -> t
     )
     text = apply(source.text[start:end], moved)
     indented = re.match(r"(?:[ \t]*(?:#.*)?(?:\r\n|\r|\n))*[ \t]+\S", text)
-    result = parse(Source(source.file, ("if 1:\n" if indented else "") + text), 0, len(text) + 6 * bool(indented))
+    result = parse(
+        Source(source.file, ("if 1:\n" if indented else "") + text), 0, len(text) + 6 * bool(indented)
+    )
     if isinstance(result, Refusal) and text.strip():
         return Refusal("what comes out does not parse")
     return edits
@@ -316,7 +316,10 @@ _BREAKS = (
     (re.compile(r"\.\s*grad\b"), "a gradient is read or written between the backward calls"),
     (re.compile(r"\bbackward\s*\("), "another backward call stands between"),
     (re.compile(r"\bdel\b"), "something is deleted between the backward calls"),
-    (re.compile(r"\b(?:return|break|continue|raise|yield|await|exit)\b"), "the way may end between the calls"),
+    (
+        re.compile(r"\b(?:return|break|continue|raise|yield|await|exit)\b"),
+        "the way may end between the calls",
+    ),
     (re.compile(r"\.\s*[A-Za-z]\w*_\s*\(|\.\s*data\b"), "a tensor is changed in place between the calls"),
 )
 
@@ -387,5 +390,3 @@ def _without_retain_graph(piece: Piece, call: _Backward) -> list[Edit]:
         following = piece.span(arguments[1]).start
         return [Edit(piece.source.file, Span(piece.span(argument).start, following), "")]
     return []
-
-

@@ -319,7 +319,11 @@ def regular(call: NumpyCall, target: str = "", **known: Any) -> tuple[str, Value
         for i, argument in enumerate(call.arguments):
             if argument.value.kind == "number" and not (i == 1 and call.name in _SECOND_MAY_BE_NUMBER):
                 call.changed[i] = as_tensor(call, argument)
-    if call.receiver is not None and call.receiver.value.dtype in {"bool", "int"} and call.name in _NEED_FLOAT:
+    if (
+        call.receiver is not None
+        and call.receiver.value.dtype in {"bool", "int"}
+        and call.name in _NEED_FLOAT
+    ):
         call.receiver = replace(call.receiver, text=as_float(call, call.receiver), primary=True)
         text = call.as_function(call.torch + target.removeprefix("torch"))
     else:

@@ -137,7 +137,9 @@ def _quantile(call: NumpyCall) -> tuple[str, Value]:
     hundred = call.name.endswith("percentile")
     if isinstance(share, (list, tuple)):
         shares = [part / 100 if hundred else part for part in share]
-        text = f"{call.torch}.tensor({shares}, dtype={call.anchor}.dtype{_device(call)})" if call.anchor else ""
+        text = (
+            f"{call.torch}.tensor({shares}, dtype={call.anchor}.dtype{_device(call)})" if call.anchor else ""
+        )
         if not text:
             raise NoEqual(f"`np.{call.name}` of several shares")
     elif isinstance(share, (int, float)):
@@ -277,7 +279,9 @@ def _select(call: NumpyCall) -> tuple[str, Value]:
 
 def _live_of(values: list[Value]) -> Value:
     live = any(value.live for value in values)
-    return Value("tensor", live=live, dead_at="" if live else next((v.dead_at for v in values if v.dead_at), ""))
+    return Value(
+        "tensor", live=live, dead_at="" if live else next((v.dead_at for v in values if v.dead_at), "")
+    )
 
 
 @form("choose")
@@ -331,7 +335,13 @@ def _running_extreme(call: NumpyCall) -> tuple[str, Value]:
 @form("add.reduce", "maximum.reduce", "minimum.reduce", "logaddexp.reduce", "multiply.reduce")
 def _reduced(call: NumpyCall) -> tuple[str, Value]:
     call.only("axis", count=2)
-    functions = {"add": "sum", "maximum": "amax", "minimum": "amin", "logaddexp": "logsumexp", "multiply": "prod"}
+    functions = {
+        "add": "sum",
+        "maximum": "amax",
+        "minimum": "amin",
+        "logaddexp": "logsumexp",
+        "multiply": "prod",
+    }
     if not call.keyed("axis", 1, "dim"):
         call.added.append("dim=0")
     return call.written(f"{call.torch}.{functions[call.name.partition('.')[0]]}"), result(call)
@@ -358,7 +368,9 @@ def _dot(call: NumpyCall) -> tuple[str, Value]:
             return f"({one.text if one.primary else primary(one)} * {primary(other)})", result(call)
     if max(first.value.ndim or 0, second.value.ndim or 0) > 2:
         dims = "dims=([-1], [-2])"
-        return f"{call.torch}.tensordot({as_tensor(call, first)}, {as_tensor(call, second)}, {dims})", result(call)
+        return f"{call.torch}.tensordot({as_tensor(call, first)}, {as_tensor(call, second)}, {dims})", result(
+            call
+        )
     for i, argument in enumerate(call.arguments):
         call.changed[i] = as_tensor(call, argument)
     method = call.receiver is not None and call.receiver.value.is_tensor
@@ -425,12 +437,18 @@ def _convolved(call: NumpyCall) -> tuple[str, Value]:
     mode = call.literal("mode", 2)
     if mode is MISSING:
         mode = "full" if call.name == "convolve" else "valid"
-    if not kernel.text.isidentifier() or mode not in {"full", "same", "valid"} or not signal.text.isidentifier():
+    if (
+        not kernel.text.isidentifier()
+        or mode not in {"full", "same", "valid"}
+        or not signal.text.isidentifier()
+    ):
         raise NoEqual(f"`np.{call.name}` of these")
     k = kernel.text
     turned = f"{k}.flip(0)" if call.name == "convolve" else k
     padding = "" if mode == "valid" else f", padding={k}.numel() - 1"
-    text = f"{call.torch}.nn.functional.conv1d({signal.text}[None, None], {turned}[None, None]{padding})[0, 0]"
+    text = (
+        f"{call.torch}.nn.functional.conv1d({signal.text}[None, None], {turned}[None, None]{padding})[0, 0]"
+    )
     if mode == "same":
         text += f"[({k}.numel() - 1) // 2 :][: {signal.text}.numel()]"
     return text, result(call, ndim=1)
@@ -588,7 +606,12 @@ def _pad(call: NumpyCall) -> tuple[str, Value]:
     modes = {"edge": "replicate", "wrap": "circular", "reflect": "reflect"}
     if isinstance(width, int) and ndim is not None:
         width = ((width, width),) * ndim
-    if isinstance(width, (tuple, list)) and width and all(isinstance(part, int) for part in width) and ndim == 1:
+    if (
+        isinstance(width, (tuple, list))
+        and width
+        and all(isinstance(part, int) for part in width)
+        and ndim == 1
+    ):
         width = (tuple(width),)
     if not isinstance(width, (tuple, list)) or not all(
         isinstance(part, (tuple, list)) and len(part) == 2 for part in width
@@ -702,7 +725,11 @@ def _searchsorted(call: NumpyCall) -> tuple[str, Value]:
 def _isin(call: NumpyCall) -> tuple[str, Value]:
     call.only(count=2)
     values = call.need("test_elements", 1)
-    made = f"{call.torch}.tensor({values.text})" if values.value.kind in {"list", "number"} else as_tensor(call, values)
+    made = (
+        f"{call.torch}.tensor({values.text})"
+        if values.value.kind in {"list", "number"}
+        else as_tensor(call, values)
+    )
     return f"{call.torch}.isin({_subject(call)}, {made})", result(call, "-")
 
 
@@ -841,7 +868,13 @@ def _scalar_type(call: NumpyCall) -> tuple[str, Value]:
 def cast_to(torch: str, dtype: str) -> tuple[str, str]:
     """The method call that casts a tensor to a numpy dtype; the kind, if it is not a floating one."""
     name = dtype.strip("\"'").rpartition(".")[2]
-    floats = {"float": "double", "float32": "float", "single": "float", "float64": "double", "double": "double"}
+    floats = {
+        "float": "double",
+        "float32": "float",
+        "single": "float",
+        "float64": "double",
+        "double": "double",
+    }
     floats["float16"] = floats["half"] = "half"
     if name in floats:
         return f".{floats[name]}()", ""
@@ -854,5 +887,3 @@ def cast_to(torch: str, dtype: str) -> tuple[str, str]:
     if name in {"bool", "bool_"}:
         return ".bool()", "bool"
     raise NoEqual(f"the dtype `{dtype}`")
-
-

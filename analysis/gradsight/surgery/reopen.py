@@ -44,7 +44,9 @@ REWRAPS = {
     "BFloat16Tensor": ".bfloat16()",
 }
 _INTEGER_TYPES = frozenset({"int", "long", "short", "bool", "uint8", "int8", "int16", "int32", "int64"})
-_INTEGER_TENSORS = frozenset({"LongTensor", "IntTensor", "ShortTensor", "ByteTensor", "CharTensor", "BoolTensor"})
+_INTEGER_TENSORS = frozenset(
+    {"LongTensor", "IntTensor", "ShortTensor", "ByteTensor", "CharTensor", "BoolTensor"}
+)
 # math functions that torch has for tensors, with torch's name.
 MATH = {
     **{
@@ -193,7 +195,11 @@ def reduce_to_scalar(source: Source, where: Span, how: str = "mean") -> tuple[Ed
     if any(argument.keyword is not None and argument.keyword.value == "gradient" for argument in node.args):
         return Refusal("backward is given a gradient")
     receiver = node.func.value
-    if isinstance(receiver, cst.Call) and len(receiver.args) == 1 and dotted(receiver.func).endswith(".scale"):
+    if (
+        isinstance(receiver, cst.Call)
+        and len(receiver.args) == 1
+        and dotted(receiver.func).endswith(".scale")
+    ):
         receiver = receiver.args[0].value
     elif len(node.args) >= 1 and node.args[0].keyword is None:
         receiver = node.args[0].value
@@ -214,7 +220,20 @@ def drop_rounding(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
     name = dotted(node.func) or (node.func.attr.value if isinstance(node.func, cst.Attribute) else "")
     last = name.rpartition(".")[2]
     functional = qualified(source, name).startswith("torch.")
-    simple = {"round", "floor", "ceil", "trunc", "fix", "frac", "sign", "int", "long", "short", "bool", "byte"}
+    simple = {
+        "round",
+        "floor",
+        "ceil",
+        "trunc",
+        "fix",
+        "frac",
+        "sign",
+        "int",
+        "long",
+        "short",
+        "bool",
+        "byte",
+    }
     if last in simple:
         if functional or not isinstance(node.func, cst.Attribute):
             inner = node.args[0].value if node.args else None
@@ -617,7 +636,9 @@ def _cuts_of_list(source: Source, piece: Piece, name: str) -> tuple[Edit, ...]:
     return tuple(edits)
 
 
-_LAUNDERED = r"\s*{name}\s*\.\s*requires_grad(?:\s*=\s*True|_\s*\(\s*(?:True|requires_grad\s*=\s*True)?\s*\))\s*$"
+_LAUNDERED = (
+    r"\s*{name}\s*\.\s*requires_grad(?:\s*=\s*True|_\s*\(\s*(?:True|requires_grad\s*=\s*True)?\s*\))\s*$"
+)
 
 
 def _laundering_after(source: Source, piece: Piece, node: cst.BaseExpression) -> tuple[Edit, ...]:

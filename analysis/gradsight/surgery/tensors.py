@@ -323,7 +323,11 @@ class _Rewrite:
                 return
         for part in node.targets:
             self.bind(part.target, value, env, node.value)
-        if len(node.targets) == 1 and isinstance(target, cst.Name) and self.texts.get(node.value) == target.value:
+        if (
+            len(node.targets) == 1
+            and isinstance(target, cst.Name)
+            and self.texts.get(node.value) == target.value
+        ):
             self.removed.add(node)
             self.texts.pop(node.value)
 
@@ -376,7 +380,9 @@ class _Rewrite:
             return
         adds = isinstance(node.operator, cst.AddAssign | cst.SubtractAssign)
         text = self.tensor_of(node.value, value) if value.kind in {"array", "other"} else value.text
-        gained = Value("tensor", live=old.live or value.live, fresh=adds and (old.kind == "number" or old.fresh))
+        gained = Value(
+            "tensor", live=old.live or value.live, fresh=adds and (old.kind == "number" or old.fresh)
+        )
         if old.kind == "number" or (old.fresh and adds):
             self.texts[node.value] = text
         else:
@@ -432,7 +438,9 @@ class _Rewrite:
         elif isinstance(target, cst.Attribute | cst.Subscript):
             self.kept_elsewhere(target, value, source)
 
-    def kept_elsewhere(self, target: cst.Attribute | cst.Subscript, value: Value, source: cst.CSTNode | None) -> None:
+    def kept_elsewhere(
+        self, target: cst.Attribute | cst.Subscript, value: Value, source: cst.CSTNode | None
+    ) -> None:
         """What is stored outside the function stays an array there."""
         if value.kind == "tensor" and source is not None:
             self.copied(source, value)
@@ -541,7 +549,9 @@ class _Rewrite:
         """A name that the function does not bind: a number if the module says so."""
         if name in {"True", "False", "None"}:
             return NUMBER
-        bound = re.search(rf"^{re.escape(name)}\s*(?::[^=\n]*)?=\s*-?[\d.][\de.+-]*\s*(?:#.*)?$", self.source.text, re.M)
+        bound = re.search(
+            rf"^{re.escape(name)}\s*(?::[^=\n]*)?=\s*-?[\d.][\de.+-]*\s*(?:#.*)?$", self.source.text, re.M
+        )
         return NUMBER if bound else OTHER
 
     def tensor_of(self, node: cst.CSTNode, value: Value) -> str:
@@ -572,7 +582,9 @@ class _Rewrite:
 
     def binary(self, node: cst.BinaryOperation, env: Env) -> Value:
         left, right = self.evaluate(node.left, env), self.evaluate(node.right, env)
-        if isinstance(node.operator, cst.Modulo) and isinstance(node.left, cst.SimpleString | cst.ConcatenatedString):
+        if isinstance(node.operator, cst.Modulo) and isinstance(
+            node.left, cst.SimpleString | cst.ConcatenatedString
+        ):
             if right.kind == "tensor":
                 right = replace(right, text=self.copy_text(right))
             elif right.elements is not None and isinstance(node.right, cst.Tuple):
@@ -733,7 +745,11 @@ class _Rewrite:
                 bounds = [bound for bound in (part.lower, part.upper, part.step) if bound is not None]
                 for bound in bounds:
                     texts[bound] = self.evaluate(bound, env).text
-                if part.step is not None and texts[part.step].lstrip().startswith("-") and base.kind == "tensor":
+                if (
+                    part.step is not None
+                    and texts[part.step].lstrip().startswith("-")
+                    and base.kind == "tensor"
+                ):
                     if texts[part.step].strip() != "-1" or part.lower or part.upper:
                         raise NoEqual("a negative step")
                     flipped.append(i)
@@ -769,7 +785,9 @@ class _Rewrite:
     def partitioned(self, node: cst.Subscript, env: Env) -> Value | None:
         """`np.partition(v, k)[k]`, of which only the k-th value is the same in torch."""
         call = node.value
-        if not (isinstance(call, cst.Call) and qualified(self.source, dotted(call.func)) == "numpy.partition"):
+        if not (
+            isinstance(call, cst.Call) and qualified(self.source, dotted(call.func)) == "numpy.partition"
+        ):
             return None
         value = self.evaluate(call.args[0].value, env)
         if value.kind != "tensor" or len(call.args) != 2:
@@ -834,12 +852,22 @@ class _Rewrite:
         return Value("other", self.with_arguments(node, texts, base.text or None), taint=taint)
 
     def builtin(self, node: cst.Call, name: str, env: Env) -> Value | None:
-        if name not in _PLAIN_CALLS | _KEEPS | {"float", "list", "tuple", "sorted", "reversed", "enumerate", "zip"}:
+        if name not in _PLAIN_CALLS | _KEEPS | {
+            "float",
+            "list",
+            "tuple",
+            "sorted",
+            "reversed",
+            "enumerate",
+            "zip",
+        }:
             return None
         values = [self.evaluate(argument.value, env) for argument in node.args]
         text = self.with_arguments(node, [value.text for value in values])
         if not values:
-            return Value("list", text, element=None) if name in {"list", "tuple"} else replace(NUMBER, text=text)
+            return (
+                Value("list", text, element=None) if name in {"list", "tuple"} else replace(NUMBER, text=text)
+            )
         first = values[0]
         if name == "float":
             if first.kind not in {"tensor", "array", "torch", "number"}:
@@ -903,7 +931,9 @@ class _Rewrite:
         elif not suffix and not is_primary_text(text) and self.binds(node):
             text = f"({text})"
         self.sunk = True
-        return Value("torch", self.in_parentheses(node, text + suffix), live=True, reopened=True, ndim=deep.ndim)
+        return Value(
+            "torch", self.in_parentheses(node, text + suffix), live=True, reopened=True, ndim=deep.ndim
+        )
 
     def stacked(self, node: cst.BaseExpression, value: Value) -> str:
         if value.elements is None or not isinstance(node, cst.List | cst.Tuple):
@@ -912,13 +942,23 @@ class _Rewrite:
         for element, part in zip(node.elements, value.elements, strict=True):
             if part.roots:
                 self.need(part.roots)
-            texts[element.value] = f"{self.torch}.as_tensor({part.text})" if part.kind == "number" else part.text
+            texts[element.value] = (
+                f"{self.torch}.as_tensor({part.text})" if part.kind == "number" else part.text
+            )
         return self.splice(node, texts)
 
     def binds(self, node: cst.BaseExpression) -> bool:
         parent = self.piece.parent(node)
         return not isinstance(
-            parent, cst.Arg | cst.Element | cst.Index | cst.Assign | cst.Return | cst.Expr | cst.AnnAssign | cst.AugAssign
+            parent,
+            cst.Arg
+            | cst.Element
+            | cst.Index
+            | cst.Assign
+            | cst.Return
+            | cst.Expr
+            | cst.AnnAssign
+            | cst.AugAssign,
         )
 
     def method(self, node: cst.Call, function: cst.Attribute, base: Value, env: Env) -> Value | None:
@@ -946,7 +986,12 @@ class _Rewrite:
             related = base.kind == "tensor" or bool(base.roots) or self.contains_where(node)
             if related and self.root(node):
                 self.need(base.roots)
-                return replace(base, kind="tensor", live=base.live or base.kind != "tensor", text=self.in_parentheses(node, base.text))
+                return replace(
+                    base,
+                    kind="tensor",
+                    live=base.live or base.kind != "tensor",
+                    text=self.in_parentheses(node, base.text),
+                )
             if base.kind == "tensor":
                 self.numbers.add(node)
             kind = "number" if name == "item" else "list"
@@ -958,7 +1003,18 @@ class _Rewrite:
             if name in _METHODS:
                 receiver = Argument("", base, base.text, is_primary_text(base.text))
                 return self.written(node, name, values, receiver)
-            if name in {"detach", "cpu", "numpy", "backward", "requires_grad_", "float", "double", "to", "view", "clone"}:
+            if name in {
+                "detach",
+                "cpu",
+                "numpy",
+                "backward",
+                "requires_grad_",
+                "float",
+                "double",
+                "to",
+                "view",
+                "clone",
+            }:
                 return replace(base, kind="torch", text=text)
             raise NoEqual(f"`.{name}()` of an array")
         if base.kind == "torch":
@@ -1011,9 +1067,12 @@ class _Rewrite:
                 if value.roots:
                     self.need(value.roots)
             if forced:
-                values = [replace(v, kind="torch", live=True) if v.kind == "other" and i == 0 else v for i, v in enumerate(values)]
-                if node.args and not self.anchor:
+                if node.args:
                     self.anchored(_chain_start(node.args[0].value), values[0])
+                values = [
+                    replace(value, kind="torch", live=True) if value.kind == "other" and i == 0 else value
+                    for i, value in enumerate(values)
+                ]
             if name in _FRESH_ARRAYS:
                 return replace(NUMBER, text=plain)
             return self.written(node, known.removeprefix("numpy."), values, None)
@@ -1023,7 +1082,9 @@ class _Rewrite:
         taint = next((value.taint for value in deep if value.taint), "")
         if any(value.kind == "torch" for value in deep):
             return Value("array", plain, roots | {node})
-        if name in _FRESH_ARRAYS or (name in {"array", "asarray"} and values and values[0].kind in {"list", "number"}):
+        if name in _FRESH_ARRAYS or (
+            name in {"array", "asarray"} and values and values[0].kind in {"list", "number"}
+        ):
             foreign = any(value.kind in {"other", "array"} for value in deep) and name in {"array", "asarray"}
             return Value("array", plain, roots if foreign else roots | {node}, fresh=True, taint=taint)
         if all(value.kind == "number" for value in deep) and not name.startswith("random."):
@@ -1051,7 +1112,9 @@ class _Rewrite:
         extra: list[str] = []
         keep: list[str] = []
         for keyword, text in zip(keywords, texts, strict=True):
-            if keyword == "dtype" or (not keyword and qualified(self.source, text).removeprefix("numpy.") in _DTYPES | {"float"}):
+            if keyword == "dtype" or (
+                not keyword and qualified(self.source, text).removeprefix("numpy.") in _DTYPES | {"float"}
+            ):
                 kind = qualified(self.source, text).removeprefix("numpy.")
                 if kind in {"int", "int64", "int32", "bool", "bool_"}:
                     extra.append(f"dtype={self.torch}.{ {'int': 'int64', 'bool_': 'bool'}.get(kind, kind) }")
@@ -1093,7 +1156,11 @@ class _Rewrite:
                 raise NoEqual(f"`np.{name}` with starred arguments")
             keyword = argument.keyword.value if argument.keyword is not None else ""
             text = value.text
-            if value.kind == "list" and value.elements is not None and isinstance(argument.value, cst.List | cst.Tuple):
+            if (
+                value.kind == "list"
+                and value.elements is not None
+                and isinstance(argument.value, cst.List | cst.Tuple)
+            ):
                 text = self.splice(
                     argument.value,
                     {
@@ -1104,7 +1171,9 @@ class _Rewrite:
             arguments.append(Argument(keyword, value, text, is_primary_text(text)))
             texts.append(text)
 
-        def lay(function: str, changed: dict[int, str | None], keywords: dict[int, str], added: list[str]) -> str:
+        def lay(
+            function: str, changed: dict[int, str | None], keywords: dict[int, str], added: list[str]
+        ) -> str:
             return self.laid_out(node, receiver, texts, function, changed, keywords, added)
 
         call = NumpyCall(name, arguments, receiver, self.torch, self.anchor, self.device, lay)
@@ -1141,7 +1210,9 @@ class _Rewrite:
         kept = [i for i in range(len(spans)) if i not in changed or changed[i] is not None]
         for n, i in enumerate(kept):
             if n > 0:
-                pieces.append(text[_argument_end(piece, node.args[kept[n - 1]]) : spans[kept[n - 1] + 1].start])
+                pieces.append(
+                    text[_argument_end(piece, node.args[kept[n - 1]]) : spans[kept[n - 1] + 1].start]
+                )
             keyword = keywords.get(i, node.args[i].keyword.value if node.args[i].keyword else "")  # type: ignore[union-attr]
             written = changed.get(i) or texts[i]
             pieces.append(f"{keyword}={written}" if keyword else written)
@@ -1240,7 +1311,9 @@ def _combined(values: Sequence[Value]) -> Value:
     dead = "" if joined.live else next((value.dead_at for value in values if value.dead_at), "")
     kind = "array" if joined.kind == "list" else joined.kind
     dtype = "float" if any(value.dtype == "float" for value in values) else ""
-    return replace(joined, kind=kind, ndim=ndim, dead_at=dead, dtype=dtype, fresh=False, shared=False, elements=None)
+    return replace(
+        joined, kind=kind, ndim=ndim, dead_at=dead, dtype=dtype, fresh=False, shared=False, elements=None
+    )
 
 
 _TOKENS = re.compile(r"\w+|\s+|[^\w\s]")
@@ -1258,4 +1331,3 @@ def _difference(source: Source, where: Span, text: str) -> tuple[Edit, ...]:
         if tag != "equal":
             edits.append(Edit(source.file, Span(offsets[a], offsets[b]), "".join(new[c:d])))
     return tuple(edits)
-
