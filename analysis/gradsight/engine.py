@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from gradsight import suppression
 from gradsight.finding import Finding, Fix, Severity, Step
-from gradsight.graph import Here, Node, Place, There
+from gradsight.graph import Here, Node, Place, There, Within
 from gradsight.interpret.activation import OutOfBudget
 from gradsight.interpret.codec import Encoder
 from gradsight.interpret.state import Event
@@ -344,7 +344,7 @@ class _Analysis:
     def _check(self, program: Program, region: Region, name: str) -> tuple[Report, ...]:
         from gradsight.rules import RULES
 
-        queries = Queries(program, lambda place: self.text(place, name), self.call_off, lambda place: self.locate(place, name)[1].node)
+        queries = Queries(program, lambda place: self.text(place, name), lambda place: self.call_off(place, name), lambda place: self.locate(place, name)[1].node)
         out: list[Report] = []
         for rule in RULES:
             try:
@@ -384,6 +384,8 @@ class _Analysis:
     def locate(self, place: Place, root: str) -> tuple[str, Here]:
         """The function that a place stands in, and where in it."""
         owner = root
+        if isinstance(place, Within):
+            return place.owner, place.here
         while isinstance(place, There):
             summary = self.world.current[place.callee]
             owner = place.callee.fid
@@ -394,6 +396,7 @@ class _Analysis:
                 inner = summary.graph[place.node].place
             assert inner is not None
             place = inner
+        assert isinstance(place, Here)
         return owner, place
 
     def span(self, place: Place, root: str) -> Span:
@@ -408,20 +411,22 @@ class _Analysis:
             self.engine.report_bug("text of a place", error)
             return "this"
 
-    def call_off(self, place: Place) -> Place | None:
+    def call_off(self, place: Place, root: str) -> Place | None:
         """The outermost call on the way to a place that stands where the gradient mode is off already."""
-        calls: list[There] = []
+        calls: list[tuple[str, There]] = []
+        owner = root
         while isinstance(place, There):
-            calls.append(place)
+            calls.append((owner, place))
+            owner = place.callee.fid
             summary = self.world.current[place.callee]
             inner = summary.graph[place.node].place if not isinstance(place.node, tuple) else None
             if inner is None:
                 break
             place = inner
-        for there in calls:
+        for owner, there in calls:
             info = self.world.function(there.callee.fid)
             if there.callee.grad == "off" and info is not None and info.grad != "off":
-                return there.call
+                return Within(owner, there.call) if isinstance(there.call, Here) else there.call
         return None
 
 

@@ -31,7 +31,15 @@ class There:
     node: Any  # its number, or (event, part) for a place that an event keeps
 
 
-Place = Here | There
+@dataclass(frozen=True, slots=True, eq=False)
+class Within:
+    """A place in a function that is named."""
+
+    owner: str
+    here: Here
+
+
+Place = Here | There | Within
 
 
 class Node:
@@ -46,9 +54,10 @@ class Node:
     off: made while the gradient mode was off
     target: positions among the inputs that are a criterion's target
     loops: the numbers of the loops that it was made in, outermost first
+    block: while the gradient mode was off, the number of the block that switched it off; 0 for that of the caller
     """
 
-    __slots__ = ("cause", "edges", "inputs", "kind", "loops", "note", "off", "op", "place", "saves", "target")
+    __slots__ = ("block", "cause", "edges", "inputs", "kind", "loops", "note", "off", "op", "place", "saves", "target")
 
     def __init__(
         self,
@@ -63,10 +72,11 @@ class Node:
         off: bool = False,
         target: tuple[int, ...] = (),
         loops: tuple[int, ...] = (),
+        block: int = 0,
     ) -> None:
         self.kind, self.op, self.inputs, self.edges, self.cause = kind, op, inputs, edges, cause
         self.place, self.note, self.saves, self.off = place, note, saves, off
-        self.target, self.loops = target, loops
+        self.target, self.loops, self.block = target, loops, block
 
     def structure(self) -> tuple[object, ...]:
         """Everything but the place."""
@@ -81,6 +91,7 @@ class Node:
             self.off,
             self.target,
             self.loops,
+            self.block,
         )
 
     def __repr__(self) -> str:
@@ -218,6 +229,7 @@ class Graph:
         inputs: dict[int, int],
         loops: tuple[int, ...] = (),
         offset: int = 0,
+        block: int = 0,
     ) -> dict[int, int]:
         """Append the kept nodes to another graph; returns where each went. `inputs` says what stands for an input;
         the copies stand in `loops`, and their own loops are numbered from `offset` on."""
@@ -230,8 +242,20 @@ class Graph:
             node = self.nodes[number]
             note = str(int(node.note) + offset) if node.op == "element" and node.note else node.note
             own = (*loops, *(loop + offset for loop in node.loops)) if node.loops else loops
+            inner = node.block + offset if node.block else block if node.off else 0
             copy = Node(
-                node.kind, node.op, (), node.edges, node.cause, place(number), note, node.saves, node.off, node.target, own
+                node.kind,
+                node.op,
+                (),
+                node.edges,
+                node.cause,
+                place(number),
+                note,
+                node.saves,
+                node.off,
+                node.target,
+                own,
+                inner,
             )
             moved[number] = target.add(copy)
             later.append((number, copy))

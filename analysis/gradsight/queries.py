@@ -281,7 +281,6 @@ class Queries:
             left = {self.graph[s].note for s in live}
             if left <= TARGETS and not {self.graph[s].note for s in dead} <= TARGETS:
                 live = set()
-        zero = {s for s, reach in dead.items() if reach.cut is Tri.NO}
         if not live and dead:
             wanted = {s for s in dead if s in self.must_learn} or {
                 s for s in dead if not (self.graph[s].op == "argument" and self.graph[s].note in TARGETS)
@@ -289,20 +288,22 @@ class Queries:
             learning = {s for s in wanted if self.graph[s].op in LEARNING}
             if self.program.kind == "module" and learning:
                 wanted = learning if not any(self.graph[s].op in ("call", "argument") for s in wanted & self.must_learn) else wanted
-            raises = not laundered and not all(s in zero for s in wanted)
-            if not raises and self.optimizers and not wanted & self.must_learn and not laundered:
-                return
             if self._silent_without_learning(wanted):
                 return
-            severity = Severity.ERROR if raises else Severity.WARNING
+            if laundered:
+                # It runs, on a new leaf. What should learn may do so through another sink: a gradient cache.
+                wanted = {s for s in wanted if s not in alive and (s in self.must_learn or self.graph[s].op in ("call", "argument"))}
+            severity = Severity.WARNING if laundered else Severity.ERROR
             yield from self._by_cause("dead", severity, sink, root, {s: dead[s] for s in wanted})
             return
         if not live:
             return
-        starving = {s: reach for s, reach in dead.items() if s in self.must_learn and s not in alive}
-        parts: dict[int, Reach] = {}
-        for s, reach in starving.items():
-            parts[s] = reach
+        stepped = self._stepped_after(sink)
+        parts = {
+            s: reach
+            for s, reach in dead.items()
+            if s in self.must_learn and s not in alive and (stepped is None or s in stepped)
+        }
         if parts:
             yield from self._starved(sink, root, parts)
         yield from self._terms(sink, root, set(parts))
@@ -316,10 +317,12 @@ class Queries:
         self, kind: str, severity: Severity, sink: Event | None, root: int, reaches: dict[int, Reach]
     ) -> Iterator[Lost]:
         causes: dict[int, list[int]] = {}
+        untargeted = self._without_targets(root)
         for s, reach in reaches.items():
-            for cause in reach.causes[:1]:
+            own = [cause for cause in reach.causes if cause in untargeted] or list(reach.causes)
+            for cause in self._deciding(own, root):
                 causes.setdefault(cause, []).append(s)
-        for cause, sources in causes.items():
+        for cause, sources in self._one_for_each_block(causes).items():
             if self.graph[cause].cause in NOT_FINDINGS:
                 continue
             chain = self._chain(cause, root)
@@ -327,6 +330,45 @@ class Queries:
             if where is None:
                 continue
             yield Lost(self._code(cause, chain), severity, kind, cause, tuple(sources), sink, chain, where)
+
+    def _without_targets(self, root: int) -> set[int]:
+        """What the root depends on otherwise than as a criterion's target: a target is rightly cut."""
+        seen: set[int] = set()
+        stack = [root]
+        while stack:
+            number = stack.pop()
+            if number in seen or number < 0:
+                continue
+            seen.add(number)
+            node = self.graph[number]
+            stack.extend(i for position, i in enumerate(node.inputs) if position not in node.target and node.edges[position] is not Edge.NONE)
+        return seen
+
+    def _deciding(self, causes: list[int], root: int) -> list[int]:
+        """Of several cuts, those that no other one stands behind: to mend an earlier one would not help."""
+        if len(causes) < 2:
+            return causes
+        blocks = {cause: self.graph[cause].block for cause in causes if self.graph[cause].cause == "no_grad"}
+        out: list[int] = []
+        for cause in causes:
+            behind = set(self._chain(cause, root)) - {cause}
+            later = [other for other in causes if other in behind and not (other in blocks and blocks.get(cause) == blocks[other])]
+            if not later:
+                out.append(cause)
+        return out or causes[:1]
+
+    def _one_for_each_block(self, causes: dict[int, list[int]]) -> dict[int, list[int]]:
+        """One block without gradients is one root cause, placed at its first operation that loses something."""
+        out: dict[int, list[int]] = {}
+        first: dict[int, int] = {}
+        for cause in sorted(causes):
+            node = self.graph[cause]
+            if node.cause == "no_grad" and node.block:
+                cause_kept = first.setdefault(node.block, cause)
+                out.setdefault(cause_kept, []).extend(s for s in causes[cause] if s not in out.get(cause_kept, []))
+            else:
+                out[cause] = causes[cause]
+        return out
 
     def _where(self, cause: int) -> Place | None:
         """Where the cut stands: for what is called inside a no_grad block, the call."""
@@ -377,7 +419,7 @@ class Queries:
     def _looks_frozen(self, source: int) -> bool:
         """Every call of the part stands itself in a no_grad block, or is itself the receiver of `.detach()`, and only
         a blanket `model.parameters()` holds it."""
-        if self.optimizers and source not in self.blanket:
+        if self.optimizers and (source not in self.blanket or not self._part_of_something_alive(source)):
             return False
         if source in self.trained_by_name or self.graph[source].op != "parameter":
             return False
@@ -390,6 +432,15 @@ class Queries:
                 if reach is not None:
                     causes.update(reach.causes)
         return bool(causes) and all(self._is_part_boundary(source, cause) for cause in causes)
+
+    def _part_of_something_alive(self, source: int) -> bool:
+        """Whether an optimizer holds the source together with something that does learn."""
+        alive = self._alive_anywhere()
+        for event in self.optimizers:
+            nodes = {n for number in event.nodes for n in self._parameters(number)}
+            if source in nodes and nodes & alive:
+                return True
+        return False
 
     def _is_part_boundary(self, source: int, cause: int) -> bool:
         node = self.graph[cause]

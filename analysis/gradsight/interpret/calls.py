@@ -165,6 +165,7 @@ class Calls(Library):
             inputs,
             self.graph.loops,
             offset,
+            self.block if self.state.grad == "off" else self.number(),
         )
         oids = dict(enumerate(encoder.oids))
         for oid in summary.created:

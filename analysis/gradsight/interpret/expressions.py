@@ -229,7 +229,7 @@ class Expressions(Activation):
     def unary(self, node: ast.UnaryOp) -> Value:
         value = self.evaluate(node.operand)
         if isinstance(node.op, ast.Not):
-            return Number()
+            return Const(not value.value) if isinstance(value, Const) else Number()
         if isinstance(value, Const) and isinstance(value.value, (int, float)) and isinstance(node.op, ast.USub):
             return Const(-value.value)
         if isinstance(value, Tensor):
@@ -253,7 +253,11 @@ class Expressions(Activation):
     def compare(self, node: ast.Compare) -> Value:
         values = [self.evaluate(node.left), *(self.evaluate(other) for other in node.comparators)]
         if any(isinstance(op, (ast.Is, ast.IsNot, ast.In, ast.NotIn)) for op in node.ops):
+            if len(values) == 2 and values[1] == NONE and not isinstance(values[0], (Unknown, Choice)):
+                return Const((values[0] == NONE) is isinstance(node.ops[0], ast.Is))
             return Number()
+        if len(values) == 2 and all(isinstance(value, Const) for value in values) and isinstance(node.ops[0], (ast.Eq, ast.NotEq)):
+            return Const((values[0] == values[1]) is isinstance(node.ops[0], ast.Eq))
         if any(isinstance(value, Tensor) for value in values):
             parts = [(n, Edge.CUT) for value in values for n in self.nodes_in(value)]
             shape = broadcast(self.shape_of(values[0]), self.shape_of(values[1]))

@@ -350,12 +350,14 @@ class Statements(Calls):
             if test is not None:
                 self.state = before
                 known = self.evaluate(test)
-                if isinstance(known, Const) and arm == 0 and is_flag(test):
-                    # `if True:`; a constant setting such as `DEBUG = False` is somebody's switch: both ways count
-                    if known.value:
+                if isinstance(known, Const) and self.decides(test):
+                    if not known.value:
+                        continue
+                    if not states:
                         self.run_body(body, nodes)
                         return
-                    continue
+                    has_else = True
+                    clauses = clauses[: arm + 1]
             else:
                 has_else = True
             self.state = before.fork()
@@ -374,6 +376,17 @@ class Statements(Calls):
             self.dead = True
             return
         self.state = self.joiner.states(states)
+
+    def decides(self, test: ast.expr) -> bool:
+        """Whether a test whose value is known decides: `if True:`, `if optimizer is not None:`, and a flag that the caller
+        gave. A setting of the module, such as `DEBUG = False`, is somebody's switch: both ways count."""
+        if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+            return self.decides(test.operand)
+        if isinstance(test, ast.Compare):
+            return isinstance(test.ops[0], (ast.Is, ast.IsNot, ast.Eq, ast.NotEq)) and self.function_name != "<module>"
+        if isinstance(test, ast.Name):
+            return self.function_name != "<module>" and test.id in self.state.env
+        return isinstance(test, ast.Constant)
 
     def inline_body(self, clause: Clause) -> list[ast.stmt]:
         """The statements behind the colon of `else: x = 1`."""
@@ -484,14 +497,14 @@ class Statements(Calls):
         return carried
 
     def with_(self, node: ast.With | ast.AsyncWith, block: Block | None, statement: Any) -> None:
-        before = self.state.grad
+        before, block_before = self.state.grad, self.block
         at = self.at
         for item in node.items:
             value = self.evaluate(item.context_expr)
             name = self.context_name(value)
             if name in GRAD_OFF:
                 self.state.grad = "off"
-                self.grad_block = self.here(node)
+                self.block = self.number()
             elif name in GRAD_ON:
                 self.state.grad = "on"
             elif name == "torch.set_grad_enabled":
@@ -503,8 +516,7 @@ class Statements(Calls):
         self.run_body(block, node.body)
         self.at = at
         self.state.grad = before
-
-    grad_block: Any = None
+        self.block = block_before
 
     def context_name(self, value: Value) -> str:
         obj = self.obj(value)
@@ -605,10 +617,6 @@ def as_load(target: ast.expr) -> ast.expr:
     if isinstance(target, ast.Subscript):
         return ast.Subscript(target.value, target.slice, ast.Load())
     return target
-
-
-def is_flag(test: ast.expr) -> bool:
-    return isinstance(test, ast.Constant)
 
 
 def stored_names(node: ast.stmt, block: Block | None) -> list[str]:
