@@ -10,6 +10,7 @@ execution; so the memory taken does not grow with the length of a loop. Nothing 
 from __future__ import annotations
 
 import collections
+import contextlib
 import math
 import os
 import sys
@@ -31,19 +32,7 @@ SHOWN_ELEMENTS = 4
 class Cut:
     """An operation that gave a value without the history of its input (or with a gradient of zero)."""
 
-    __slots__ = (
-        "dtype",
-        "fed",
-        "file",
-        "floating",
-        "matters",
-        "op",
-        "parents",
-        "reason",
-        "row",
-        "shape",
-        "zero",
-    )
+    __slots__ = ("counts", "dtype", "fed", "file", "integer", "op", "parents", "reason", "row", "shape", "zero")
 
     def __init__(self, file: str, row: int, op: str, reason: str, parents: tuple, zero: bool = False) -> None:
         self.file = file
@@ -52,9 +41,11 @@ class Cut:
         self.reason = reason
         self.parents = parents
         self.zero = zero
-        self.floating = True
+        # An index or a mask has no gradient, and none is needed: a cut counts only if its numbers enter a value that
+        # a gradient is asked of, or if something learns by no other way (see `report`).
+        self.counts = False
+        self.integer = False
         self.fed = False
-        self.matters = False
         self.shape: Any = None
         self.dtype: str | None = None
 
@@ -297,6 +288,8 @@ class Recorder:
         if node.depth > DEPTH_LIMIT:
             node.parents, node.depth = (), 0
         node.seen_events = seen
+        for event in events:
+            event.parents = event.parents or node.parents  # what stood on the row, if its operand had no name
         return node
 
     def _store(self, node: Node) -> None:
@@ -305,10 +298,16 @@ class Recorder:
         self.last[key] = node
 
     def _bind_tensor(self, site: Site, name: str, value: Any, events: tuple[Cut, ...]) -> Node:
-        node = self._start(site, name, value, events)
         fact = self.fact_of(value)
-        if fact is not None and fact.node is not None and fact.node not in node.parents:
-            node.parents += (fact.node,)
+        if fact is not None and fact.node is not None and site.kind != "update":
+            # The very object is known already: what else stands on this row did not make it.
+            node = Node(site, name)
+            node.parents = (fact.node,)
+            node.depth = fact.node.depth + 1
+        else:
+            node = self._start(site, name, value, events)
+            if fact is not None and fact.node is not None:
+                node.parents += (fact.node,)
         node.tensor = True
         node.requires_grad = value.requires_grad
         node.leaf = value.is_leaf
@@ -321,6 +320,8 @@ class Recorder:
         if fact is None:
             fact = self.make_fact(value)
         if node.requires_grad:
+            for cut in node.cuts:
+                cut.counts = True
             self._hook(node, fact, value)
             if node.leaf:
                 self._name_object(site, name, value)
@@ -343,7 +344,7 @@ class Recorder:
         for parent in rewrapped:
             if parent.cuts:
                 carried.append(parent)
-            elif parent.requires_grad and not (parent.leaf and parent.name.startswith("self.")):
+            elif parent.requires_grad:
                 made = Cut(
                     site.file,
                     site.row,
@@ -426,7 +427,8 @@ class Recorder:
                 and not value.is_inference()
                 and torch._C._functorch.maybe_current_level() is None
             ):
-                value.register_hook(self._hook_of(gradient))
+                with contextlib.suppress(RuntimeError):  # some views may not be hooked
+                    value.register_hook(self._hook_of(gradient))
         node.gradient = gradient
         if len(gradient.nodes) > 32:
             del gradient.nodes[:-16]
@@ -466,6 +468,8 @@ class Recorder:
         for root in roots:
             fact = self.fact_of(root)
             if fact is not None:
+                for cut in fact.cuts:
+                    cut.counts = True
                 cuts += fact.cuts
                 if fact.node is not None:
                     starts.append(fact.node)
@@ -499,9 +503,7 @@ class Recorder:
                 if cut.fed:
                     continue
                 cut.fed = True
-                self.cuts[(cut.file, cut.row, cut.op)] = cut
-                if cut.floating:
-                    cut.matters = True
+                self.count(cut)
                 stack += [(parent, cut, None, None) for parent in cut.parents]
                 cut.parents = ()
                 continue
@@ -522,16 +524,18 @@ class Recorder:
                         zero = event
                 else:
                     waiting.append((event, None))
-            if node.floating and not node.requires_grad:
-                for cut in node.cuts:
-                    cut.matters = (
-                        True  # an index or a mask on the way costs nothing; a number made of it does
-                    )
             if node.cuts and behind is None:
                 behind = next((cut for cut in node.cuts if not cut.zero), None)
             stack += [(parent, behind, zero, node) for parent in node.parents]
             node.parents = ()
             node.seen_events = tuple(event for event in node.seen_events if event.zero)
+
+    def count(self, cut: Cut) -> None:
+        """Keeps one cut of each place that feeds a root, one that counts before one that does not."""
+        key = (cut.file, cut.row, cut.op)
+        known = self.cuts.get(key)
+        if known is None or not known.counts:
+            self.cuts[key] = cut
 
     # -- cuts -----------------------------------------------------------------------------------------
 
@@ -546,6 +550,15 @@ class Recorder:
             del self.events[(cut.file, cut.row)][:-16]
             if len(self.events) > 10000:
                 self.events.clear()
+
+    def absorb(self, place: tuple[str, int], cuts: tuple[Cut, ...], floating: bool, weighting: bool) -> None:
+        """A value without history went into one that has one, at this place: as a number, or as an index."""
+        kept = self.events.setdefault(place, [])
+        for cut in cuts:
+            if floating and not (weighting and cut.integer):
+                cut.counts = True
+            if cut not in kept and len(kept) < 64:
+                kept.append(cut)
 
     def parents_of(self, values: Iterable[Any]) -> tuple[Node, ...]:
         found = []

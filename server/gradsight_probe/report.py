@@ -19,8 +19,13 @@ def lines(recorder: Recorder, file: str, rows: tuple[int, int] | None) -> list[d
     anything = recorder.sinks == 0  # nobody asked for a gradient: then every cut counts
     entries: list[dict[str, Any]] = []
     cut_places: set[tuple[str, int]] = set()
-    for key, last in list(recorder.last.items()):
-        node = recorder.confirmed.get(key, last)
+    nodes = [recorder.confirmed.get(key, last) for key, last in list(recorder.last.items())]
+    for node in nodes:
+        if node.requires_grad and node.behind is not None and node.gradient is not None:
+            if node.gradient.read() is None:
+                node.behind.counts = True  # autograd reached it by no other way
+                recorder.count(node.behind)
+    for node in nodes:
         entry = _entry(recorder, node, anything)
         entries.append(entry)
         if entry["state"] == "cut":
@@ -28,7 +33,7 @@ def lines(recorder: Recorder, file: str, rows: tuple[int, int] | None) -> list[d
     for cut in list((recorder.seen_cuts if anything else recorder.cuts).values()):
         if cut.zero:
             entries.append(_cut_entry(cut, "zero"))
-        elif (cut.matters or anything) and (cut.file, cut.row) not in cut_places:
+        elif (cut.counts or anything) and (cut.file, cut.row) not in cut_places:
             entries.append(_cut_entry(cut, "cut"))
     entries.sort(key=lambda entry: (entry["filename"] != file, entry["filename"], entry["row"]))
     if rows is not None:
@@ -84,7 +89,7 @@ def _state(
         cause = _place(cut.file, cut.row)
         if not node.fed and not anything:
             return "constant", cause, "no backward depends on it (%s)" % cut.reason
-        if not node.floating and not cut.matters and not anything:
+        if not node.floating and not cut.counts and not anything:
             return "constant", cause, "an index or a mask: %s, and none is needed" % cut.reason
         if here:
             reason = cut.reason

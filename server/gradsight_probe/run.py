@@ -354,7 +354,7 @@ class Probe:
             and "has no attribute 'backward'" not in error["message"]
         ):
             return
-        cuts = [cut for cut in self.recorder.cuts.values() if cut.matters and not cut.zero]
+        cuts = [cut for cut in self.recorder.cuts.values() if cut.counts and not cut.zero]
         if cuts and error["explanation"]:
             places = ", ".join("row %d (%s)" % (cut.row, cut.reason) for cut in cuts[:3])
             error["explanation"] += " Here the graph ends at %s." % places

@@ -61,8 +61,11 @@ LEAVES_TORCH = {
 UNINTERESTING = frozenset(
     ["__bool__", "__len__", "__repr__", "__format__", "__str__", "__hash__", "size", "dim", "numel", "nelement", "ndimension", "stride", "is_floating_point", "is_complex", "is_contiguous", "is_nonzero", "is_inference", "is_same_size", "is_signed", "is_tensor", "register_hook", "retain_grad", "requires_grad_", "__deepcopy__", "__reduce_ex__", "__contains__", "__dir__", "data_ptr", "element_size", "untyped_storage", "storage", "get_device", "_set_grad_enabled", "register_post_accumulate_grad_hook", "zeros_like", "ones_like", "rand_like", "randn_like", "empty_like", "full_like", "randint_like", "new_zeros", "new_ones", "new_full", "new_empty", "type_as", "has_names", "manual_seed"]
 )
+MOST_CUTS = 4
 # Attributes whose value is a tensor; every other property is metadata.
 TENSOR_PROPERTIES = frozenset(["data", "T", "mT", "H", "mH", "real", "imag"])
+# A factor without history only weights what it is multiplied with.
+WEIGHTING = frozenset("mul __mul__ __rmul__ mul_ div __truediv__ __div__ masked_fill where".split())
 IN_PLACE = frozenset(["__setitem__", "copy_", "index_put_", "index_copy_", "masked_scatter_", "fill_"])
 
 
@@ -81,6 +84,13 @@ def _reason(name: str, result: Any) -> str:
     if name in ("tensor", "new_tensor", "as_tensor"):
         return "`torch.%s` copies the numbers, not the graph" % name
     return "`%s` gives a value without gradient" % name
+
+
+def _is_new_leaf(output: Any, operands: list[Any]) -> bool:
+    try:
+        return bool(output.is_leaf) and not any(output is operand for operand in operands)
+    except RuntimeError:  # a view that was made with the grad mode off and written to with it on
+        return False
 
 
 def _op_name(name: str) -> str:
@@ -105,9 +115,8 @@ class Watch(TorchFunctionMode):
                 return func(*args, **kwargs) if kwargs else func(*args)
         if recorder.paused or name in UNINTERESTING:
             return func(*args, **kwargs) if kwargs else func(*args)
-        live = False
-        lost: tuple[Cut, ...] = ()
         tensors = []
+        lost: tuple[Cut, ...] = ()  # the cuts that an operand without history descends from
         for item in args:
             if isinstance(item, torch.Tensor):
                 tensors.append(item)
@@ -117,91 +126,111 @@ class Watch(TorchFunctionMode):
                         tensors.append(inner)
                     elif isinstance(inner, (list, tuple)):
                         tensors.extend(deep for deep in inner if isinstance(deep, torch.Tensor))
-                    elif not lost and isinstance(inner, float):
-                        lost = recorder.cuts_of(inner)
-            elif not lost and not isinstance(item, (int, str)):
-                lost = recorder.cuts_of(item)
+                    elif isinstance(inner, float):
+                        lost = lost or recorder.cuts_of(inner)
+            elif not isinstance(item, (int, str)):
+                lost = lost or recorder.cuts_of(item)
         if kwargs:
             tensors.extend(item for item in kwargs.values() if isinstance(item, torch.Tensor))
+        live = False
+        counts = False
         facts = recorder.facts
         for tensor in tensors:
-            if tensor.requires_grad:
+            cuts = recorder.cuts_of(tensor) if id(tensor) in facts else ()
+            if cuts:
+                lost = lost + tuple(cut for cut in cuts if cut not in lost) if lost else cuts
+                counts = counts or tensor.is_floating_point() or tensor.is_complex()
+            elif tensor.requires_grad:
                 live = True
-                break
-            if not lost and id(tensor) in facts:
-                lost = recorder.cuts_of(tensor)
         result = func(*args, **kwargs) if kwargs else func(*args)
         if live or lost:
             try:
-                self._look(name, tensors, args, result, live, lost)
+                self._look(name, tensors, args, result, live, lost[:MOST_CUTS], counts)
             except Exception as error:
                 recorder.fault(error)
         return result
 
     def _look(
-        self, name: str, tensors: list[Any], args: Any, result: Any, live: bool, lost: tuple[Cut, ...]
+        self,
+        name: str,
+        tensors: list[Any],
+        args: Any,
+        result: Any,
+        live: bool,
+        lost: tuple[Cut, ...],
+        counts: bool,
     ) -> None:
-        recorder = self.recorder
+        if name in LEAVES_TORCH:
+            self._leaves(name, tensors, result, live, lost)
+            return
         if isinstance(result, torch.Tensor):
             outputs = [result]
-        elif isinstance(result, (tuple, list)) and name != "tolist":
+        elif isinstance(result, (tuple, list)):
             outputs = [item for item in result if isinstance(item, torch.Tensor)]
         else:
             outputs = []
         if name in IN_PLACE and args and isinstance(args[0], torch.Tensor):
             outputs = [args[0]]
-        if name in LEAVES_TORCH:
-            if live:
-                file_row = recorder.place(SKIPPED, False)
-                if file_row is None:
-                    return
-                what = "`.%s()`" % name if not name.startswith("__") else "the conversion"
-                reason = "%s gives %s: autograd does not see what is computed from it" % (
-                    what,
-                    LEAVES_TORCH[name],
-                )
-                cut = self._cut(file_row, name, reason, tensors)
-                cut.floating = not isinstance(result, int)
-                recorder.event(cut)
-                lost = (cut,)
-            elif lost:
-                # The numbers are not seen by identity in every case: tell the statement too.
-                file_row = recorder.place(SKIPPED, False)
-                if file_row is not None:
-                    recorder.events.setdefault(file_row, []).append(lost[0])
-            recorder.taint(result, lost)
-            return
         if not outputs:
             return
-        if any(output.requires_grad for output in outputs):
-            if live:
-                self._look_for_zero(name, tensors, outputs[0])
-                if all(output.requires_grad or not output.is_floating_point() for output in outputs):
-                    rest = [output for output in outputs if not output.requires_grad]
-                    if not rest:
-                        return
-                    outputs = rest  # max(dim=...).indices and their like
-                else:
-                    return
-            elif not all(output.is_leaf for output in outputs):
-                return
-        if not live:
-            for output in outputs:
-                if not recorder.cuts_of(output):
-                    recorder.taint(output, lost)
-            return
+        recorder = self.recorder
         grad_off = not torch.is_grad_enabled()
+        # A leaf that is none of the operands is new. (Indexing with the grad mode off makes such leaves too.)
+        without = [
+            output
+            for output in outputs
+            if not output.requires_grad or _is_new_leaf(output, tensors)
+        ]
+        if len(without) < len(outputs):
+            if lost:
+                file_row = recorder.place(SKIPPED, False)
+                if file_row is not None:
+                    recorder.absorb(file_row, lost, counts, name in WEIGHTING)
+            if live:
+                self._look_for_zero(name, tensors, next(output for output in outputs if output.requires_grad))
+        if not without:
+            return
+        if not live:
+            for output in without:
+                recorder.taint(output, lost)
+            return
         explicit = name in ("detach", "detach_", "data")
         file_row = recorder.place(SKIPPED, grad_off and not explicit)
         if file_row is None:
             return
-        cut = self._cut(file_row, name, _reason(name, outputs[0]), tensors)
-        cut.floating = outputs[0].is_floating_point() or outputs[0].is_complex()
-        cut.shape = tuple(outputs[0].shape)
-        cut.dtype = str(outputs[0].dtype).replace("torch.", "")
+        output = without[0]
+        cut = self._cut(file_row, name, _reason(name, output), tensors)
+        cut.integer = not (output.is_floating_point() or output.is_complex())
+        cut.counts = output.requires_grad and not grad_off
+        cut.shape = tuple(output.shape)
+        cut.dtype = str(output.dtype).replace("torch.", "")
         recorder.event(cut)
-        for output in outputs:
-            recorder.taint(output, (cut,))
+        for output in without:
+            recorder.taint(output, (cut, *lost)[:MOST_CUTS])
+
+    def _leaves(
+        self, name: str, tensors: list[Any], result: Any, live: bool, lost: tuple[Cut, ...]
+    ) -> None:
+        """A value became numbers of Python or an array: what is computed from it is followed by name."""
+        file_row = self.recorder.place(SKIPPED, False)
+        if file_row is None:
+            return
+        if live:
+            what = "`.%s()`" % name if not name.startswith("__") else "the conversion"
+            reason = "%s gives %s: autograd does not see what is computed from it" % (what, LEAVES_TORCH[name])
+            cut = self._cut(file_row, name, reason, tensors)
+            cut.integer = isinstance(result, int)
+            cut.counts = not cut.integer
+            self.recorder.event(cut)
+            lost = (cut, *lost)[:MOST_CUTS]
+        else:
+            # The numbers are not found by identity in every case: tell the statement too.
+            kept = self.recorder.events.setdefault(file_row, [])
+            kept.extend(cut for cut in lost if cut not in kept)
+            for cut in lost:
+                if not cut.integer:
+                    cut.counts = True
+        self.recorder.taint(result, lost)
 
     def _look_for_zero(self, name: str, tensors: list[Any], output: Any) -> None:
         function = output.grad_fn
@@ -329,6 +358,11 @@ def _ignore_custom_functions(recorder: Recorder, patches: Patches) -> None:
     original = torch.autograd.Function.__dict__["apply"]
 
     def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        lost = tuple(cut for item in args for cut in recorder.cuts_of(item))
+        if lost and not recorder.paused:
+            place = recorder.place((), False)
+            if place is not None:
+                recorder.absorb(place, lost, True, False)
         recorder.paused += 1
         try:
             return original.__get__(None, cls)(*args, **kwargs)
