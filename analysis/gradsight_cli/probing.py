@@ -1,10 +1,163 @@
-"""`gradsight probe`: hands the request to the server's probe room and prints what comes back."""
+"""`gradsight probe`: hands the request over, and prints what autograd did.
+
+The program's own output goes where the report does not: to standard error, so that `--output-format json` prints
+JSON alone.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from gradsight.slicing import SelectionError
+
+from gradsight_cli.formats.full import printable
+from gradsight_cli.painting import Line, printer
+from gradsight_cli.reading import Unreadable, display, read
+
+if TYPE_CHECKING:
+    from gradsight_server.probe import ProbeResult
+
+_ROWS = re.compile(r"(?P<file>.+):(?P<first>\d+)(?:-(?P<last>\d+))?")
+_STYLES = {
+    "nonzero": "added",
+    "live": "added",
+    "none": "error",
+    "nonfinite": "error",
+    "cut": "error",
+    "zero": "warning",
+    "cut-upstream": "warning",
+}
 
 
 def probe(options: argparse.Namespace) -> int:
     """Run the probe; returns the exit code: 0 it ran, 1 the program raised, 2 misuse or no torch."""
-    raise NotImplementedError
+    from gradsight_server import probe as server
+
+    path, rows = _target(options.target)
+    settings: dict[str, Any] = {"device": options.device, "allow_writes": options.allow_writes}
+    if options.python is not None:
+        settings["python"] = options.python
+    if options.timeout is not None:
+        settings["timeout"] = options.timeout
+    try:
+        if os.path.isdir(path):
+            raise Unreadable("is a folder: name one file")
+        read(path)
+        request = server.request(path, rows=rows, call=options.call, **settings)
+    except Unreadable as error:
+        return _misuse(f"{display(path)}: {error}")
+    except SelectionError as error:
+        return _misuse(f"{display(path)}: {error}")
+    except SyntaxError as error:
+        return _misuse(f"{display(path)}:{error.lineno}: does not parse: {error.msg}")
+    result = server.run(request, output=_pass_on)
+    if options.output_format == "json":
+        print(json.dumps(server.to_json(result), indent=2, allow_nan=False))
+        for note in result.notes:
+            print(f"gradsight: {note}", file=sys.stderr)
+    elif result.problem is None:
+        printer(sys.stdout, options.color).print(to_lines(result, display(path)))
+    if result.problem is not None:
+        print(f"gradsight: {result.problem}", file=sys.stderr)
+    for fault in result.faults:
+        print(
+            f"gradsight: a mistake of the probe, which it survived; please report it: {fault}",
+            file=sys.stderr,
+        )
+    return result.exit_code
+
+
+def _target(text: str) -> tuple[str, tuple[int, int] | None]:
+    found = None if os.path.exists(text) else _ROWS.fullmatch(text)
+    if found is None:
+        return text, None
+    first = int(found["first"])
+    return found["file"], (first, int(found["last"] or first))
+
+
+def _misuse(message: str) -> int:
+    print(f"gradsight: {message}", file=sys.stderr)
+    return 2
+
+
+def _pass_on(text: str) -> None:
+    sys.stderr.write(text)
+    sys.stderr.flush()
+
+
+def to_lines(result: ProbeResult, file: str) -> Iterator[Line]:
+    """The report for people: what arrived at each parameter, and what each line did."""
+    backwards = len(result.steps)
+    yield [
+        (
+            f"{file}: {'1 backward' if result.steps_taken == 1 else f'{result.steps_taken} backwards'}",
+            "message",
+        ),
+        (f" on {result.device}, torch {result.torch}", ""),
+        (f", loss {_number(result.loss)}" if result.loss is not None else "", ""),
+    ]
+    if result.parameters:
+        yield []
+        yield from _table(
+            ("parameter", "shape", "gradient", "norm", "optimizer"),
+            [
+                (
+                    each["name"],
+                    _shape(each["shape"]),
+                    each["at_last_step"] or each["gradient"],
+                    _number(each["norm"]),
+                    each["optimizer"] or "",
+                )
+                for each in result.parameters
+            ],
+        )
+    elif not backwards:
+        yield [("nothing here learns: no parameter, and no backward", "help")]
+    if result.lines:
+        yield []
+        yield from _table(
+            ("line", "name", "state", "norm", ""),
+            [
+                (
+                    str(each["row"]),
+                    each["name"],
+                    each["state"],
+                    _number(each["norm"]),
+                    each["reason"] or "",
+                )
+                for each in result.lines
+            ],
+        )
+    if result.error is not None:
+        row = f" in line {result.error['row']}" if result.error["row"] else ""
+        yield []
+        yield [
+            (f"{result.error['type']}{row}: ", "error"),
+            (printable(result.error["message"]), "message"),
+        ]
+        if result.error["explanation"]:
+            yield [("  help: ", "help"), (printable(result.error["explanation"]), "")]
+    for note in result.notes:
+        yield [("note: ", "help"), (printable(note), "")]
+
+
+def _table(head: Sequence[str], rows: Sequence[tuple[str, ...]]) -> Iterator[Line]:
+    cells = [tuple(map(printable, row)) for row in rows]
+    widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
+    yield [(f"  {text:<{width}}", "gutter") for text, width in zip(head, widths, strict=True)]
+    for row in cells:
+        yield [(f"  {text:<{width}}", _STYLES.get(text, "")) for text, width in zip(row, widths, strict=True)]
+
+
+def _shape(shape: Sequence[int] | None) -> str:
+    return "" if shape is None else "×".join(map(str, shape)) or "scalar"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
