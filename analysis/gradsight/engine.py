@@ -22,7 +22,7 @@ from gradsight.interpret.state import Event
 from gradsight.interpret.statements import Statements
 from gradsight.interpret.world import Memo, World
 from gradsight.outline import Outline, Region, outline
-from gradsight.queries import Program, Queries
+from gradsight.queries import TARGETS, Program, Queries
 from gradsight.rule import Report
 from gradsight.text import Source, Span
 from gradsight.values import NOWHERE, Class, Const, Number, Obj, Ref, Tensor, Unknown, Value
@@ -30,6 +30,7 @@ from gradsight.values import NOWHERE, Class, Const, Number, Obj, Ref, Tensor, Un
 FRAMEWORKS = re.compile(r"\btorch\b|\blightning\b|\baccelerate\b")
 LOSS_NAME = re.compile(r"loss|criterion|objective|penalty|nll|regulari[sz]er", re.IGNORECASE)
 NOT_A_LOSS = re.compile(r"metric|accuracy|eval|valid|score|plot|log_|print|make|build|get_loss_fn|create|register|init|test", re.IGNORECASE)
+METRIC_NAME = re.compile(r"acc|iou|score|precision|recall|psnr|ssim|f1|rmse|mae|mape|error|correct|coef|corr|dist|count|stat", re.I)
 MOST_DOCUMENTS = 64
 
 
@@ -243,7 +244,7 @@ class _Analysis:
         assert info is not None
         it = self._open()
         args, kwargs, env = self._arguments(it, info.node, info.header, skip=0)
-        lone = "loss" if LOSS_NAME.search(info.node.name) and not NOT_A_LOSS.search(info.node.name) else ""
+        lone = "loss" if is_lone_loss(info.node, self.world.regions[fid]) else ""
         value = it.call_function(fid, args, kwargs, info.node)
         if lone and not any(event.kind in ("backward", "grad") for event in it.events):
             it.sink(it.returned_loss(value), info.node, None, kind="return")
@@ -428,6 +429,32 @@ class _Analysis:
             if there.callee.grad == "off" and info is not None and info.grad != "off":
                 return Within(owner, there.call) if isinstance(there.call, Here) else there.call
         return None
+
+
+def is_lone_loss(node: ast.FunctionDef | ast.AsyncFunctionDef, region: Region) -> bool:
+    """Whether a function that nothing calls is a loss: its name says so, or it reduces an expression over a prediction
+    and a target. A metric does that too, so there the arguments' names must tell which is which."""
+    name = node.name
+    if NOT_A_LOSS.search(name):
+        return False
+    if LOSS_NAME.search(name):
+        return True
+    names = [parameter.arg for parameter in (*node.args.posonlyargs, *node.args.args)]
+    if METRIC_NAME.search(name) or not any(one in TARGETS for one in names) or all(one in TARGETS for one in names):
+        return False
+    returned = [part for line in region.lines for part in line.nodes if isinstance(part, ast.Return)]
+    return bool(returned) and all(is_reduction(part.value) for part in returned)
+
+
+def is_reduction(node: ast.expr | None) -> bool:
+    """`x.mean()`, `torch.sum(x)`, also scaled, negated or subtracted from a number."""
+    if isinstance(node, ast.UnaryOp):
+        return is_reduction(node.operand)
+    if isinstance(node, ast.BinOp):
+        return is_reduction(node.left) or is_reduction(node.right)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        return node.func.attr in ("mean", "sum") or is_reduction(node.func.value)
+    return False
 
 
 def attributes_called(world: World, cid: str, name: str) -> Iterator[ast.Attribute]:

@@ -44,7 +44,7 @@ KEEPING = {
 
 DETACHING = ("detach", "data")
 NO_DERIVATIVE = ("argmax", "integer", "comparison", "round", "random")
-NOT_FINDINGS = ("copy", "grad")
+NOT_FINDINGS = ("copy", "grad", "sample")
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +208,7 @@ class Queries:
                     continue
                 found.add(current)
             for position, (i, edge) in enumerate(zip(node.inputs, node.edges)):
-                if edge not in (Edge.LIVE, Edge.UNKNOWN, Edge.ZERO) or i < 0:
+                if edge not in (Edge.LIVE, Edge.UNKNOWN) or i < 0:
                     continue
                 if position in node.target and not self._learns_behind(i):
                     continue
@@ -219,6 +219,14 @@ class Queries:
         return any(
             self.graph[n].kind == "source" and self.graph[n].op in LEARNING
             for n in self.graph.feeding(number, (Edge.LIVE, Edge.UNKNOWN))
+        )
+
+    def requires_gradient(self, number: int) -> bool:
+        """Whether a value surely requires a gradient."""
+        return any(
+            reach.live is Tri.MUST and not reach.unknown and self.graph[s].op in LEARNING and s not in self.frozen
+            for s, reach in self.graph.reach(number).items()
+            if self.graph[s].kind == "source"
         )
 
     # -- lost ways
@@ -318,9 +326,10 @@ class Queries:
     ) -> Iterator[Lost]:
         causes: dict[int, list[int]] = {}
         untargeted = self._without_targets(root)
+        everything = {cause for reach in reaches.values() for cause in reach.causes}
         for s, reach in reaches.items():
             own = [cause for cause in reach.causes if cause in untargeted] or list(reach.causes)
-            for cause in self._deciding(own, root):
+            for cause in self._deciding(own, everything, root):
                 causes.setdefault(cause, []).append(s)
         for cause, sources in self._one_for_each_block(causes).items():
             if self.graph[cause].cause in NOT_FINDINGS:
@@ -344,7 +353,7 @@ class Queries:
             stack.extend(i for position, i in enumerate(node.inputs) if position not in node.target and node.edges[position] is not Edge.NONE)
         return seen
 
-    def _deciding(self, causes: list[int], root: int) -> list[int]:
+    def _deciding(self, causes: list[int], everything: set[int], root: int) -> list[int]:
         """Of several cuts, those that no other one stands behind: to mend an earlier one would not help."""
         if len(causes) < 2:
             return causes
@@ -352,7 +361,7 @@ class Queries:
         out: list[int] = []
         for cause in causes:
             behind = set(self._chain(cause, root)) - {cause}
-            later = [other for other in causes if other in behind and not (other in blocks and blocks.get(cause) == blocks[other])]
+            later = [other for other in everything if other in behind and not (other in blocks and blocks.get(cause) == blocks[other])]
             if not later:
                 out.append(cause)
         return out or causes[:1]

@@ -46,6 +46,7 @@ class Activation:
         self.at = 0  # the line of the region that is being read
         self.events: list[Event] = []
         self.context: tuple[tuple[str, int, int], ...] = ()
+        self.starred_many = False  # the call's arguments hold a list of unknown length
         self.block = 0  # the block that switched gradients off
         self.counter = 0  # numbers loops and branches
         self.next_oid = 0

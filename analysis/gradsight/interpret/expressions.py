@@ -34,6 +34,7 @@ from gradsight.values import (
     Unknown,
     Value,
     node_of,
+    surely_many,
 )
 
 OPERATORS = {
@@ -172,8 +173,12 @@ class Expressions(Activation):
             role = "logit"
         elif op in ("add", "sub"):
             # Adding a bias keeps raw scores raw; anything else makes a value of its own.
-            roles = [value.role for value in (left, right) if isinstance(value, Tensor) and value.role]
-            role = "logit" if roles == ["logit"] or roles == ["logit", "logit"] else ""
+            roles = [
+                value.role
+                for value in (left, right)
+                if isinstance(value, (Tensor, Unknown)) and getattr(value, "origin", "") not in ("parameter", "leaf", "buffer")
+            ] if not isinstance(left, Unknown) and not isinstance(right, Unknown) else []
+            role = "logit" if roles in (["logit"], ["logit", "logit"]) else ""
         elif op in ("mul", "div") and (isinstance(right, (Const, Number)) or isinstance(left, (Const, Number))):
             roles = [value.role for value in (left, right) if isinstance(value, Tensor)]
             role = "logit" if roles == ["logit"] else ""
@@ -488,7 +493,10 @@ class Expressions(Activation):
         if isinstance(receiver, Choice):
             return self.joiner.values([self.item(option, index, node) for option in receiver.options])
         if isinstance(receiver, Tensor):
-            number = self.combine("torch.Tensor.__getitem__", [(receiver.node, Edge.LIVE)], node)
+            chosen = [(n, Edge.CUT) for n in self.nodes_in(index)]
+            number = self.combine(
+                "torch.Tensor.__getitem__", [(receiver.node, Edge.LIVE), *chosen], node, "index" if chosen else ""
+            )
             role = receiver.role
             if receiver.origin == "torch.eye" or receiver.role == "identity":
                 role = "one-hot"
@@ -558,6 +566,9 @@ class Expressions(Activation):
         self.yields.append(value)
         return Unknown("what is sent to a generator")
 
+    def all_modules(self, values: tuple[Value, ...]) -> bool:
+        return bool(values) and all((obj := self.obj(value)) is not None and obj.kind in ("module", "instance") for value in values)
+
     yields: list[Value]
 
     def called(self, node: ast.Call) -> Value:
@@ -569,7 +580,10 @@ class Expressions(Activation):
                 value = self.evaluate(argument.value)
                 known = self.items(value)
                 obj = self.obj(value)
-                if known is not None and not (obj is not None and obj.many):
+                if known is not None and obj is not None and obj.many and self.all_modules(known):
+                    args += known
+                    self.starred_many = True
+                elif known is not None and not (obj is not None and obj.many):
                     args += known
                 else:
                     args.append(Unknown("starred arguments", self.combine("starred", [(n, Edge.LIVE) for n in self.nodes_in(value)], argument, keep_off=True)))
@@ -627,7 +641,9 @@ def indexed_shape(shape: Shape, node: ast.AST, index: Value) -> Shape:
 def broadcast(a: Shape, b: Shape) -> Shape:
     """The shape of an elementwise operation; None where it cannot be known."""
     if a is None or b is None:
-        return None
+        # Broadcasting never makes fewer elements.
+        known = a if b is None else b
+        return (MANY,) if surely_many(known) else None
     if len(a) < len(b):
         a, b = b, a
     b = (1,) * (len(a) - len(b)) + b

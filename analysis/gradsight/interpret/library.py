@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from gradsight import model
@@ -104,6 +105,8 @@ class Library(Expressions):
             return self.apply_criterion(name, {}, args, kwargs, node)
         if model.module(name) is not None:
             return self.make_module(name, args, kwargs, node)
+        if name.startswith("torch.distributions."):
+            return self.distribution(name, args, kwargs, node)
         operation = model.operation(name)
         if operation is not None:
             return self.apply(operation, args, kwargs, node)
@@ -119,6 +122,26 @@ class Library(Expressions):
             origin = self.source("call", name, node)
             return self.allocate(Obj("object", Lib(name), (("*", Unknown(f"`{name}` is not seen", origin)), *fields.items()), tuple(args)))
         return self.unknown_call(f"`{name}` is not known", None, args, kwargs, node)
+
+    def distribution(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+        """A distribution depends on its parameters; what it draws by `sample` does not."""
+        parts: list[tuple[int, Edge]] = []
+        for value in (*args, *kwargs.values()):
+            obj = self.obj(value)
+            numbers = [node_of(obj.get("*"))] if obj is not None and obj.kind == "object" else list(self.nodes_in(value))
+            parts += [(n, Edge.LIVE) for n in numbers if n != NOWHERE]
+        number = self.combine(name, parts, node, saves=True)
+        if name.rpartition(".")[2][:1].islower():
+            return Tensor(number, "float")
+        return self.allocate(Obj("object", Lib(name), (("*", Tensor(number, "float")),)))
+
+    def distribution_method(self, own: Value | None, name: str, args: list[Value], node: ast.AST) -> Value:
+        parts = [(n, Edge.LIVE) for value in (own, *args) for n in self.nodes_in(value)]
+        if name in ("sample", "sample_n"):
+            return Tensor(self.combine("torch.distributions.sample", [(n, Edge.CUT) for n, _ in parts], node, "sample"))
+        if name == "expand":
+            return Unknown("a distribution", self.combine("torch.distributions.expand", parts, node))
+        return Tensor(self.combine(f"torch.distributions.{name}", parts, node, saves=True), "float")
 
     def run_callback(self, value: Value) -> None:
         """A function handed to code that is not seen: nothing is assumed."""
@@ -179,22 +202,32 @@ class Library(Expressions):
         saves = bool(operation.saves)
         dtype = self.dtype_of(operation, args, kwargs)
         integer = dtype in ("int", "bool") and operation.dtype == "argument"
+        index_only = False
         for position, (name, value) in enumerate(self.bind(operation.params, args, kwargs)):
             bound.setdefault(name, value)
             edge = operation.edges.get(name, operation.other)
             if to_numpy and edge is Edge.LIVE:
                 if isinstance(value, Tensor) or any(True for _ in self.tensors_in(value)):
                     edge, cause = Edge.CUT, "numpy"
+                    self.raising_conversion(operation, value, node)
+            elif operation.name == "torch.Tensor.numpy" and position == 0 and kwargs.get("force") != Const(True):
+                self.raising_conversion(operation, value, node)
             if to_number and edge is Edge.LIVE and (isinstance(value, Tensor) or any(True for _ in self.tensors_in(value))):
                 edge, cause = Edge.CUT, "number"
             if integer and edge is Edge.LIVE and position == 0:
                 edge, cause = Edge.CUT, "integer"
             if edge is Edge.NONE:
-                continue
+                if name not in INDICES and not operation.name.startswith("torch.nn.Embedding"):
+                    continue
+                # What is chosen depends on the index, though no gradient was ever to be had through it.
+                edge = Edge.CUT
+                index_only = True
             for number in self.nodes_in(value):
                 parts.append((number, edge))
         first = args[0] if args else next(iter(kwargs.values()), None)
         kind = operation.kind
+        if operation.name == "torch.from_numpy" and isinstance(first, Array):
+            dtype = first.dtype
         if kind == "same":
             kind = {Array: "array", Number: "number", Const: "number", Unknown: "unknown"}.get(type(first), "tensor")  # type: ignore[arg-type]
             if kind == "unknown" and operation.name.startswith("torch.Tensor."):
@@ -203,7 +236,7 @@ class Library(Expressions):
             operation.name,
             parts,
             node,
-            cause if any(edge in (Edge.CUT, Edge.ZERO) for _, edge in parts) else "",
+            (cause or ("index" if index_only else "")) if any(edge in (Edge.CUT, Edge.ZERO) for _, edge in parts) else "",
             saves,
             self.note_of(operation, bound, parts),
             keep_off=kind in ("number", "array", "numbers") or operation.in_place,
@@ -247,11 +280,23 @@ class Library(Expressions):
         number = self.combine("torch.argmax", [(n, Edge.CUT) for n, _ in parts], node, "argmax")
         return Tensor(number, "int", result.shape, "index")
 
+    def raising_conversion(self, operation: model.Operation, value: Value, node: ast.AST) -> None:
+        """numpy refuses a tensor that requires a gradient: remembered, whether it does is asked of the graph later."""
+        for number in self.nodes_in(value):
+            self.event("raises", number, facts={"text": operation.raises.partition(": ")[2] or operation.raises}, call=self.here(node))
+
     def several(self, operation: model.Operation, result: Tensor, args: list[Value], kwargs: dict[str, Value]) -> Value:
         """Operations that give a tuple of equal things: chunks, splits, a mesh."""
         if last_name(operation.name) == "chunk":
             count = args[1] if len(args) > 1 else kwargs.get("chunks")
             if isinstance(count, Const) and isinstance(count.value, int) and 0 < count.value <= 16:
+                dim = args[2] if len(args) > 2 else kwargs.get("dim", Const(0))
+                shape = self.shape_of(args[0])
+                if shape is not None and isinstance(dim, Const) and isinstance(dim.value, int) and -len(shape) <= dim.value < len(shape):
+                    at = dim.value % len(shape)
+                    size = shape[at]
+                    part = size // count.value if size is not None and size > 0 else None
+                    result = replace(result, shape=(*shape[:at], part, *shape[at + 1 :]))
                 return Seq((result,) * count.value)
         return self.allocate(Obj("list", None, items=(result,), many=True))
 
@@ -310,6 +355,8 @@ class Library(Expressions):
             value = args[3] if len(args) > 3 else None
             if value is None or isinstance(value, Const):
                 return "one-hot"
+        if last == "exp" and before == "log-probability":
+            return "probability"
         if operation.role == "keep":
             return before
         if operation.role == "log":
@@ -341,6 +388,8 @@ class Library(Expressions):
                 if keep is None and len(args) < 3:
                     return (*first[:at], *first[at + 1 :])
             return None
+        if last == "gather":
+            return self.shape_of(args[2] if len(args) > 2 else kwargs.get("index"))
         if operation.shape == "matmul" and len(args) > 1:
             return matmul_shape(first, self.shape_of(args[1]))
         if last in ("view", "reshape") and len(args) > 1:
@@ -480,6 +529,9 @@ class Library(Expressions):
             fields["*"] = Tensor(self.source("parameter", name, node), "float", None, "", "parameter")
         if stub.container:
             items: list[Value] = list(args)
+            if self.starred_many:
+                self.starred_many = False
+                return self.allocate(Obj("module", Lib(name), tuple(fields.items()), tuple(items), True))
             if len(args) == 1:
                 known = self.items(args[0])
                 obj = self.obj(args[0])
@@ -639,7 +691,8 @@ class Library(Expressions):
             input_=self.here(argument_ast(call, names[0], 0)) if call is not None and argument_ast(call, names[0], 0) is not None else None,
             target=self.here(argument_ast(call, "target", 1)) if call is not None and argument_ast(call, "target", 1) is not None else None,
         )
-        role = "unreduced" if word == "none" else ""
+        single = isinstance(first, Tensor) and first.node >= 0 and self.graph[first.node].op.endswith("__getitem__")
+        role = "unreduced" if word == "none" and not single else ""
         return Tensor(loss, "float", shape, role)
 
     def make_optimizer(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
@@ -1016,6 +1069,8 @@ class Library(Expressions):
         if cls in ("torch.Generator", "torch.device", "torch.cuda.Stream"):
             return receiver
         own = obj.get("*")
+        if cls.startswith("torch.distributions."):
+            return self.distribution_method(own, name, args, node)
         if name in ("parameters", "named_parameters"):
             return Params((node_of(own),) if node_of(own) != NOWHERE else (), True, True, name.startswith("named"))
         if name in MODULE_SELF:
@@ -1039,6 +1094,7 @@ AMBIGUOUS = frozenset(
 ) - {"item", "tolist", "numpy"}  # fmt: skip
 
 
+INDICES = frozenset({"index", "indices", "idx"})
 RANDOM_FILLS = frozenset({"uniform_", "normal_", "xavier_uniform_", "xavier_normal_", "kaiming_uniform_", "kaiming_normal_",
                           "trunc_normal_", "orthogonal_", "exponential_", "random_", "sparse_", "bernoulli_"})  # fmt: skip
 

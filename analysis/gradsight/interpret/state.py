@@ -145,6 +145,8 @@ class Joiner:
         if any(n != NOWHERE for n in nodes):
             if all(n == nodes[0] for n in nodes):
                 node = nodes[0]
+            elif (filtered := self._accumulated(nodes)) is not None:
+                node = filtered
             else:
                 node = self.graph.add(
                     Node("join", "join", tuple(nodes), (Edge.LIVE,) * len(nodes), place=self.place())
@@ -176,6 +178,15 @@ class Joiner:
         if len(refs) == 1 and all(isinstance(value, (Const, Ref)) for value in values):
             return refs[0]
         return Unknown("different things by branch", node)
+
+    def _accumulated(self, nodes: list[int]) -> int | None:
+        """`if name.endswith("weight"): total = total + x` inside a loop: over all turns something is added."""
+        if len(nodes) != 2 or not self.graph.loops:
+            return None
+        for old, new in (nodes, nodes[::-1]):
+            if new >= 0 and self.graph[new].op in ("torch.add", "operator.add") and old in self.graph[new].inputs:
+                return new
+        return None
 
     def _objects(self, a: Obj, b: Obj) -> Obj:
         names = dict.fromkeys([key for key, _ in a.fields] + [key for key, _ in b.fields])

@@ -13,8 +13,9 @@ class CriterionStub:
     `params`: the tensors of its call, in order; `target`: which of them is the target, "" for none.
     `arguments`: every positional parameter of the function, in order; of the module, of its constructor.
     `input_wants`: "logit", "probability", "log-probability" or "" (anything).
-    `target_wants`: "index" (class numbers, `int64`), "index-or-probability", "probability" (floating, same shape),
-    "log-probability-or-probability", "same" (floating, same shape), "sign" (1 and -1), "".
+    `target_wants`: "index" (class numbers, `int64`), "probability" (floating, the input's shape; of KLDivLoss a
+    log-probability with `log_target=True`), "same" (floating, the input's shape), "sign" (1 and -1), "".
+    `soft_target`: class probabilities of the input's shape are taken too, if they are floating.
     `settings`: those of `arguments` that change the loss's value, shape or wants.
     `class_dim`: the dimension of the input that holds the classes, None where there is none.
     """
@@ -27,6 +28,7 @@ class CriterionStub:
     target_wants: str
     settings: tuple[str, ...]
     class_dim: int | None
+    soft_target: bool
 
 
 def criterion(name: str) -> CriterionStub | None:
@@ -37,11 +39,11 @@ def criterion(name: str) -> CriterionStub | None:
 # module | function | tensors of the call | input wants | target wants | what the function takes besides
 # (the constructor takes the same without the tensors). The order is that of torch's signatures.
 _ROWS = """
-CrossEntropyLoss | cross_entropy | input target | logit | index-or-probability | weight size_average ignore_index reduce reduction label_smoothing
+CrossEntropyLoss | cross_entropy | input target | logit | index | weight size_average ignore_index reduce reduction label_smoothing
 NLLLoss | nll_loss | input target | log-probability | index | weight size_average ignore_index reduce reduction
 BCELoss | binary_cross_entropy | input target | probability | probability | weight size_average reduce reduction
 BCEWithLogitsLoss | binary_cross_entropy_with_logits | input target | logit | probability | weight size_average reduce reduction pos_weight
-KLDivLoss | kl_div | input target | log-probability | log-probability-or-probability | size_average reduce reduction log_target
+KLDivLoss | kl_div | input target | log-probability | probability | size_average reduce reduction log_target
 MSELoss | mse_loss | input target | | same | size_average reduce reduction
 L1Loss | l1_loss | input target | | same | size_average reduce reduction
 SmoothL1Loss | smooth_l1_loss | input target | | same | size_average reduce reduction beta
@@ -82,18 +84,19 @@ def _by_name() -> dict[str, CriterionStub]:
         params, arguments = tuple(tensors.split()), tuple(rest.split())
         target = next((param for param in params if param in ("target", "targets")), "")
         settings = tuple(argument for argument in arguments if argument in _SETTINGS)
-        class_dim = 1 if "index" in target_wants else None
+        class_dim = 1 if target_wants == "index" else None
+        soft = module == "CrossEntropyLoss"
         constructor = tuple(_CONSTRUCTORS.get(module, rest).split())
         if module:
             name = f"torch.nn.{module}"
             out[name] = CriterionStub(
-                name, params, target, constructor, wants, target_wants, settings, class_dim
+                name, params, target, constructor, wants, target_wants, settings, class_dim, soft
             )
         if function:
             name = f"torch.nn.functional.{function}"
             arguments = (*params, *arguments)
             out[name] = CriterionStub(
-                name, params, target, arguments, wants, target_wants, settings, class_dim
+                name, params, target, arguments, wants, target_wants, settings, class_dim, soft
             )
     for other, name in _OTHER_NAMES.items():
         out[f"torch.nn.{other}"] = out[f"torch.nn.{name}"]

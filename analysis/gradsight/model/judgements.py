@@ -15,6 +15,10 @@ INTEGER_DTYPES = frozenset(
     LongTensor IntTensor ShortTensor ByteTensor CharTensor BoolTensor""".split()
 )
 
+# Arguments that choose or weigh: the result depends on their numbers, but nobody expects a gradient there, so a
+# value that reaches the loss through them alone is not lost. NONE, although torch would call it cut.
+NEVER_A_WAY = frozenset("index indices mask condition target targets weight repeats input_lengths".split())
+
 # -- by last name
 
 GROUPS: list[tuple[str, str]] = [
@@ -40,6 +44,12 @@ GROUPS: list[tuple[str, str]] = [
         bitwise_not isin""",
     ),
     ("| kind number | shape scalar", "equal allclose is_nonzero"),
+    # In place the dtype stays, and with it a graph; what torch does there is strange, and was measured.
+    (
+        "| cause comparison",
+        """eq_ ne_ lt_ le_ gt_ ge_ greater_ greater_equal_ less_ less_equal_ not_equal_ logical_and_ logical_or_
+        logical_not_ logical_xor_""",
+    ),
     ("| other cut | cause argmax | dtype int | role index | saves ", "argmax argmin"),
     (
         "| other cut | cause argmax | dtype int | saves ",
@@ -61,6 +71,11 @@ GROUPS: list[tuple[str, str]] = [
     ("| results values indices | results_when dim | shape reduce | saves buffer", "max min median nanmedian"),
     ("| shape same", "maximum minimum fmax fmin prelu"),
     ("| kind tensors | results min max | shape reduce", "aminmax"),
+    ("| results output indices | results_when return_indices", """max_pool1d max_pool2d max_pool3d adaptive_max_pool1d
+     adaptive_max_pool2d adaptive_max_pool3d fractional_max_pool2d fractional_max_pool3d"""),
+    ("| kind tensors | results std mean | shape reduce", "std_mean"),
+    ("| kind tensors | results var mean | shape reduce", "var_mean"),
+    ("| zero_when rounding_mode", "div divide"),
     # Roles: what the numbers mean to a criterion.
     ("| role probability | shape same", "softmax sigmoid expit softmin gumbel_softmax hardsigmoid"),
     ("| role log-probability | shape same", "log_softmax logsigmoid log_expit log_sigmoid"),
@@ -77,9 +92,12 @@ GROUPS: list[tuple[str, str]] = [
         "| role keep | shape view",
         """view reshape view_as reshape_as flatten ravel squeeze unsqueeze transpose permute swapaxes swapdims movedim
         moveaxis t expand expand_as narrow select unfold unflatten diagonal broadcast_to as_strided adjoint
-        view_as_real view_as_complex atleast_1d atleast_2d atleast_3d slice_copy repeat tile repeat_interleave
-        take_along_dim index_select masked_select take gather unbind chunk split tensor_split hsplit vsplit dsplit
-        split_with_sizes unsafe_chunk unsafe_split __getitem__""",
+        view_as_real view_as_complex atleast_1d atleast_2d atleast_3d unbind chunk split tensor_split hsplit vsplit
+        dsplit split_with_sizes unsafe_chunk unsafe_split __getitem__""",
+    ),
+    (
+        "| role keep | shape unknown",
+        "repeat tile repeat_interleave take_along_dim index_select masked_select take gather",
     ),
     (
         "| role keep | shape same",
@@ -144,8 +162,11 @@ GROUPS: list[tuple[str, str]] = [
 GROUPS += [
     (
         "| role | dtype float | shape scalar | edges target:none weight:none | saves input target",
-        "cross_entropy nll_loss multi_margin_loss multilabel_margin_loss",
+        "nll_loss nll_loss2d multi_margin_loss multilabel_margin_loss",
     ),
+    # Probabilities as a target pass their gradient, class numbers have none to pass.
+    ("| role | dtype float | shape scalar | edges weight:none | saves input target", "cross_entropy"),
+    ("| edges target:none", "hinge_embedding_loss cosine_embedding_loss margin_ranking_loss soft_margin_loss"),
     (
         "| role | dtype float | shape scalar | edges targets:none input_lengths:none target_lengths:none",
         "ctc_loss",

@@ -199,7 +199,7 @@ def _module(name: str) -> ModuleStub | None:
     forward = _ROWS.get(short, "input | saves input")
     if loss is not None and short not in _ROWS:
         forward = " ".join(loss.params) + " | shape scalar | dtype float | saves input target"
-        if loss.target and "index" in loss.target_wants:
+        if loss.target and loss.target_wants in ("index", "sign") and not loss.soft_target:
             forward += f" | edges {loss.target}:none"
     return ModuleStub(
         name,

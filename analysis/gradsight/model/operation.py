@@ -33,9 +33,11 @@ class Operation:
     log-probability of a probability), "index", "one-hot".
     `in_place`: writes its first argument and returns it.
     `results`: names of what comes back, where that is a pair: ("values", "indices") of sort and topk. What is called
-    "indices" is an integer tensor without gradient. `results_when`: "" (always a pair) or "dim" (only where a dim is
-    given: `x.max()` is one tensor, `x.max(1)` and `x.max(dim=1)` are pairs, and `x.max(other_tensor)` is a tensor).
-    `raises`: "", or what happens to a tensor that requires gradient: "backward raises", "raises: TEXT".
+    "indices" is an integer tensor without gradient. `results_when`: "" (always a pair), "dim" (only where a dim is
+    given: `x.max()` is one tensor, `x.max(1)` and `x.max(dim=1)` are pairs, and `x.max(other_tensor)` is a tensor),
+    or "return_indices" (where that flag is true).
+    `zero_when`: the name of an argument that makes every live edge ZERO if it is given and not None: the
+    `rounding_mode` of div.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Operation:
     raises: str
     results: tuple[str, ...]
     results_when: str
+    zero_when: str
 
     def edge(self, param: str) -> Edge:
         """The edge of the argument bound to `param` (the name of a varargs parameter without its star)."""
@@ -92,4 +95,5 @@ def decode(name: str, *rows: str) -> Operation:
         fields.get("raises", ""),
         tuple(fields.get("results", "").split()),
         fields.get("results_when", ""),
+        fields.get("zero_when", ""),
     )

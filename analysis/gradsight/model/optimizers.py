@@ -25,7 +25,7 @@ def optimizer(name: str) -> OptimizerStub | None:
     prefix, _, short = name.rpartition(".")
     if prefix.startswith("torch.optim"):
         # torch.optim.Adam and torch.optim.adam.Adam
-        if short in TORCH and prefix in ("torch.optim", f"torch.optim.{short.lower()}"):
+        if short in TORCH and prefix.count(".") < 3:
             return OptimizerStub(name, closure=short == "LBFGS")
         if prefix in ("torch.optim.swa_utils",) or short in SCHEDULERS:
             return None

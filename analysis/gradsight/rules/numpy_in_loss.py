@@ -29,14 +29,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gradsight import surgery
-from gradsight.finding import Applicability, Finding, Fix
-from gradsight.queries import Queries
+from gradsight.finding import Applicability, Finding, Fix, Severity
+from gradsight.queries import Queries, shortened
 from gradsight.rule import Report, Rule
 from gradsight.rules import wording
 from gradsight.text import Source
 
 
 def check(q: Queries) -> Iterator[Report]:
+    said: set[str] = set()
+    for event in q.all("raises"):
+        where = event.place("call")
+        if where is not None and q.requires_gradient(event.node):
+            text = q.text_of(where)
+            said.add(text)
+            yield RULE.report(
+                Severity.ERROR,
+                f'`{shortened(text)}` takes a tensor that requires a gradient out of torch: raises "{event.fact("text")}"',
+                where,
+                facts=(("kind", "raises"), ("cause", "numpy")),
+            )
     yield from wording.reports(RULE, q)
 
 

@@ -62,6 +62,9 @@ def check(q: Queries) -> Iterator[Report]:
         if old:
             said.add(id(second))
             yield again(q, second, min(old), where)
+        elif back := carried(q, second, loop):
+            said.add(id(second))
+            yield from_before(q, second, min(back), where)
 
 
 def inner_loop(event: Event) -> int:
@@ -96,18 +99,32 @@ def saving(q: Queries, event: Event) -> set[int]:
             continue
         if any(edge is Edge.UNKNOWN for edge in node.edges):
             continue
-        if node.saves and any(edge is Edge.LIVE and requires(q, i) for i, edge in zip(node.inputs, node.edges)):
+        if node.saves and any(edge is Edge.LIVE and q.requires_gradient(i) for i, edge in zip(node.inputs, node.edges)):
             out.add(number)
         stack.extend(i for i, edge in zip(node.inputs, node.edges) if i >= 0 and edge is Edge.LIVE)
     return out
 
 
-def requires(q: Queries, number: int) -> bool:
-    """Whether a value surely requires a gradient."""
-    return any(
-        reach.live and not reach.unknown and q.graph[s].op in ("parameter", "leaf") and s not in q.frozen
-        for s, reach in q.graph.reach(number).items()
-    )
+def carried(q: Queries, event: Event, loop: int) -> set[int]:
+    """What a backward pass inside a loop walks of the turn before it: reached through a value that the loop carries."""
+    own = saving(q, event)
+    seen: set[int] = set()
+    stack = list(q.roots(event))
+    out: set[int] = set()
+    while stack:
+        number = stack.pop()
+        if number in seen:
+            continue
+        seen.add(number)
+        node = q.graph[number]
+        if node.kind == "loop":
+            for back in node.inputs[1:]:
+                if loop in q.graph[back].loops and loop not in node.loops and q.requires_gradient(back):
+                    out |= own & set(q.graph.feeding(back, (Edge.LIVE,)))
+            continue
+        if node.kind == "op":
+            stack.extend(i for i, edge in zip(node.inputs, node.edges) if i >= 0 and edge is Edge.LIVE)
+    return out
 
 
 def report(q: Queries, first: Event, second: Event, shared: int, where: Place) -> Report:
@@ -154,6 +171,23 @@ def again(q: Queries, second: Event, old: int, where: Place) -> Report:
         tuple(path),
         (("backward", where),),
         (("kind", "loop"),),
+    )
+
+
+def from_before(q: Queries, second: Event, old: int, where: Place) -> Report:
+    place = q.graph[old].place
+    path: list[tuple[str, Place]] = []
+    if place is not None:
+        path.append(("each turn goes on from what this gave in the turn before", place))
+    path.append(("and goes back through both", where))
+    return RULE.report(
+        Severity.ERROR,
+        f"`{q.sink_text(second)}` still hangs on the turn of the loop before it, whose graph is freed (detach what is carried "
+        'over): the second turn raises "Trying to backward through the graph a second time"',
+        where,
+        tuple(path),
+        (("backward", where),),
+        (("kind", "carried"),),
     )
 
 

@@ -14,7 +14,12 @@ from gradsight.surgery.refusal import Refusal
 
 if TYPE_CHECKING:
     from gradsight.surgery.blocks import insert_ignore, move_out_of_no_grad, sum_then_backward
-    from gradsight.surgery.criteria import drop_softmax, indices_for_one_hot, log_softmax_for
+    from gradsight.surgery.criteria import (
+        cross_entropy_for_nll,
+        drop_softmax,
+        indices_for_one_hot,
+        log_softmax_for,
+    )
     from gradsight.surgery.reopen import (
         drop_rounding,
         reduce_to_scalar,
@@ -30,6 +35,7 @@ __all__ = [
     "Refusal",
     "as_buffer",
     "as_parameter",
+    "cross_entropy_for_nll",
     "drop_rounding",
     "drop_softmax",
     "indices_for_one_hot",
@@ -47,7 +53,7 @@ __all__ = [
 
 _ROOMS = {
     "blocks": ("insert_ignore", "move_out_of_no_grad", "sum_then_backward"),
-    "criteria": ("drop_softmax", "indices_for_one_hot", "log_softmax_for"),
+    "criteria": ("cross_entropy_for_nll", "drop_softmax", "indices_for_one_hot", "log_softmax_for"),
     "reopen": (
         "drop_rounding",
         "reduce_to_scalar",

@@ -106,16 +106,13 @@ def layout(text: str) -> Layout:
     pieces: list[str] = []
     lines: list[Line] = []
     position = start = depth = 0
-    if text.startswith("\ufeff"):
-        pieces.append(" ")
-        position = start = 1
 
     def close(end: int) -> None:
         nonlocal start, done
         code = "".join(pieces[done:])
         indent = _INDENT.match(text, start)
         assert indent is not None
-        blank = not code.strip(" \t\f\r\n\ufeff")
+        blank = not code.strip(" \t\f\r\n")
         lines.append(Line(start, end, indent.group(), blank))
         start, done = end, len(pieces)
 

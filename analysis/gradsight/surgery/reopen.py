@@ -43,6 +43,8 @@ REWRAPS = {
     "HalfTensor": ".half()",
     "BFloat16Tensor": ".bfloat16()",
 }
+# Also made anew, but right where a module is built: only seen where the caller points at it.
+_POINTED_AT = frozenset({"Parameter"})
 _INTEGER_TYPES = frozenset({"int", "long", "short", "bool", "uint8", "int8", "int16", "int32", "int64"})
 _INTEGER_TENSORS = frozenset(
     {"LongTensor", "IntTensor", "ShortTensor", "ByteTensor", "CharTensor", "BoolTensor"}
@@ -120,7 +122,7 @@ def tensor_for_number(source: Source, where: Span) -> tuple[Edit, ...] | Refusal
         elif name in _STEPS:
             return Refusal(f"`{name}()` around it has no gradient")
         elif name == "float":
-            edits += _put_inner(piece, above, above.args[0].value)
+            edits += put_inner(piece, above, above.args[0].value)
     return merged(edits)
 
 
@@ -138,7 +140,9 @@ def stack_for_rewrap(
     if isinstance(found, Refusal):
         return found
     piece, node = found
-    call: cst.Call | None = node if isinstance(node, cst.Call) and rewraps(node) else None
+    call: cst.Call | None = None
+    if isinstance(node, cst.Call) and (rewraps(node) or last_name(node.func) in _POINTED_AT):
+        call = node
     if call is None:
         for above in piece.ancestors(node):
             if isinstance(above, cst.Call) and rewraps(above):
@@ -203,7 +207,7 @@ def reduce_to_scalar(source: Source, where: Span, how: str = "mean") -> tuple[Ed
         receiver = receiver.args[0].value
     elif len(node.args) >= 1 and node.args[0].keyword is None:
         receiver = node.args[0].value
-    return _with_suffix(piece, receiver, f".{how}()")
+    return with_suffix(piece, receiver, f".{how}()")
 
 
 def drop_rounding(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
@@ -240,9 +244,9 @@ def drop_rounding(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
         else:
             inner = node.func.value
         if inner is not None:
-            return _put_inner(piece, node, inner)
+            return put_inner(piece, node, inner)
     if last in {"to", "type"} and isinstance(node.func, cst.Attribute) and len(node.args) == 1:
-        return _put_inner(piece, node, node.func.value)
+        return put_inner(piece, node, node.func.value)
     return Refusal(f"`{last}` has no gradient and nothing to put in its place")
 
 
@@ -250,7 +254,7 @@ def drop_cuts(piece: Piece, node: cst.BaseExpression) -> tuple[Edit, ...]:
     """The edits that free the value of `node`, and the operands it is computed from, of cuts."""
     inner = _innermost(node)
     if inner is not node:
-        return (*_put_inner(piece, node, inner), *drop_cuts(piece, inner))
+        return (*put_inner(piece, node, inner), *drop_cuts(piece, inner))
     edits: list[Edit] = []
     if isinstance(node, cst.BinaryOperation):
         edits += (*drop_cuts(piece, node.left), *drop_cuts(piece, node.right))
@@ -416,17 +420,17 @@ def _opened(
             return merged(
                 remove_statement(source, piece.span(assigned)), _laundering_after(source, piece, outer)
             )
-    return merged(_put_inner(piece, outer, inner, suffix), _laundering_after(source, piece, outer))
+    return merged(put_inner(piece, outer, inner, suffix), _laundering_after(source, piece, outer))
 
 
-def _put_inner(
+def put_inner(
     piece: Piece, outer: cst.BaseExpression, inner: cst.BaseExpression, suffix: str = ""
 ) -> tuple[Edit, ...]:
     """Delete what stands around `inner` up to the ends of `outer`; `inner` is kept as it is written."""
     source = piece.source
     span, kept = piece.span(outer), piece.whole(inner)
     opening, closing = "", suffix
-    if not is_primary(inner) and (suffix or _binds(piece, outer, source.text[kept.start : kept.end])):
+    if not is_primary(inner) and (suffix or binds(piece, outer, source.text[kept.start : kept.end])):
         opening, closing = "(", f"){suffix}"
     masked = layout(source.text).masked
     tail = kept.end
@@ -438,7 +442,7 @@ def _put_inner(
     )
 
 
-def _binds(piece: Piece, node: cst.BaseExpression, text: str) -> bool:
+def binds(piece: Piece, node: cst.BaseExpression, text: str) -> bool:
     """Whether what stands around `node` would pull apart an operator expression put in its place."""
     if node.lpar:
         return False
@@ -451,7 +455,7 @@ def _binds(piece: Piece, node: cst.BaseExpression, text: str) -> bool:
     return not isinstance(parent, loose) or "\n" in text
 
 
-def _with_suffix(piece: Piece, node: cst.BaseExpression, suffix: str) -> tuple[Edit, ...]:
+def with_suffix(piece: Piece, node: cst.BaseExpression, suffix: str) -> tuple[Edit, ...]:
     span = piece.whole(node)
     file = piece.source.file
     if is_primary(node):
@@ -524,7 +528,7 @@ def data_of(source: Source, piece: Piece, call: cst.Call) -> tuple[cst.BaseExpre
     if device == "None":
         device = ""
     given = ", ".join(part for part in (device, dtype) if part)
-    suffix = REWRAPS[name] + (f".to({given})" if given else "")
+    suffix = REWRAPS.get(name, "") + (f".to({given})" if given else "")
     if dotted(call.func).endswith("cuda." + name):
         suffix = ".cuda()" + suffix
     return value, suffix
