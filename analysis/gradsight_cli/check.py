@@ -14,7 +14,7 @@ from gradsight.finding import Severity
 from gradsight_cli.checking import Checked, Task, check_all, check_text
 from gradsight_cli.discovery import files
 from gradsight_cli.formats import Texts
-from gradsight_cli.painting import printer, wants_colour
+from gradsight_cli.painting import counted, printer, wants_colour
 from gradsight_cli.projects import Projects
 from gradsight_cli.reading import Unreadable, decode, display
 
@@ -115,6 +115,8 @@ class _Report:
             self._problems.append(checked)
             self.warn(f"{checked.file}: {checked.problem}")
             return
+        for bug in checked.bugs:
+            self.warn(f"{checked.file}: {bug}")
         self._texts.add(checked)
         for finding in checked.findings:
             self._counts[finding.severity] += 1
@@ -163,26 +165,17 @@ class _Report:
         elif self._printer is not None:
             self._printer.print([[(self._summary(), "")]])
         if self.notebooks:
-            self.warn(f"{_count(self.notebooks, 'notebook')} passed over: notebooks come in a later release")
+            self.warn(f"{counted(self.notebooks, 'notebook')} passed over: notebooks come in a later release")
         if self._problems:
             return 2
         return int(any(count for severity, count in self._counts.items() if severity.rank <= self._limit))
 
     def _summary(self) -> str:
-        checked = _count(self._files - len(self._problems), "file")
-        found = [_count(count, severity.value) for severity, count in self._counts.items() if count]
+        checked = counted(self._files - len(self._problems), "file")
+        found = [counted(count, severity.value) for severity, count in self._counts.items() if count]
         if not found:
             return f"{checked} checked: nothing found"
         return f"{checked} checked: {', '.join(found)}"
-
-
-_UNCOUNTED = ("information",)
-
-
-def _count(number: int, thing: str) -> str:
-    if number == 1 or thing in _UNCOUNTED:
-        return f"{number} {thing}"
-    return f"{number} {thing}s"
 
 
 def _with_progress(results: Iterator[Checked], total: int, colour: str) -> Iterator[Checked]:

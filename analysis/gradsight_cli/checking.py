@@ -34,6 +34,7 @@ class Checked:
     silences: tuple[Silence, ...] = ()
     fixes: tuple[tuple[Fix, ...], ...] = ()  # one tuple a finding, where fixes were asked for
     problem: str | None = None  # why it could not be checked
+    bugs: tuple[str, ...] = ()  # what single rules could not do, though the file was checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,7 @@ def check_text(name: str, file: File, task: Task) -> Checked:
     found = cache.get(task.path, name, file.raw) if cache is not None else None
     fixes: tuple[tuple[Fix, ...], ...] = ()
     if found is None:
+        _BUGS.clear()
         try:
             source = Source(name, file.text)
             engine = _engine()
@@ -109,16 +111,19 @@ def check_text(name: str, file: File, task: Task) -> Checked:
             if task.with_fixes:
                 fixes = tuple(engine.fixes(source, finding) for finding in result.findings)
         except Exception as error:
-            return Checked(name, problem=describe(error))
-        if cache is not None:
+            return Checked(name, problem=f"could not be checked: {to_report(error)}")
+        if cache is not None and not _BUGS:
             cache.put(task.path, name, file.raw, *found)
     findings, silences = found
     if not task.with_silences:
         silences = ()
-    return Checked(name, file.text if findings or silences else "", findings, silences, fixes)
+    bugs = tuple(_BUGS)
+    _BUGS.clear()
+    return Checked(name, file.text if findings or silences else "", findings, silences, fixes, bugs=bugs)
 
 
 _ENGINE: Engine | None = None
+_BUGS: list[str] = []  # of the file that is being checked
 
 
 def _engine() -> Engine:
@@ -127,20 +132,19 @@ def _engine() -> Engine:
     if _ENGINE is None:
         from gradsight.engine import Engine  # not needed where the cache knows the answer
 
-        _ENGINE = Engine()
+        _ENGINE = Engine(lambda where, error: _BUGS.append(f"{where} failed: {to_report(error)}"))
     return _ENGINE
 
 
-def describe(error: BaseException) -> str:
-    """A bug of ours in one line, for a report."""
+def to_report(error: BaseException) -> str:
+    """A bug of ours in one line, with all that its report needs."""
     place = ""
     trace = error.__traceback__
     while trace is not None:
-        code = trace.tb_frame.f_code
-        place = f" at {os.path.basename(code.co_filename)}:{trace.tb_lineno}"
+        place = f" at {os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}"
         trace = trace.tb_next
     text = f": {error}" if str(error) else ""
     return (
-        f"could not be checked: this is a bug in Gradsight {__version__} "
-        f"({type(error).__name__}{place}{text}); please report it with the file"
+        f"this is a bug in Gradsight {__version__} ({type(error).__name__}{place}{text}); "
+        "please report it with the file"
     )

@@ -19,9 +19,9 @@ from gradsight.engine import Engine
 from gradsight.finding import Applicability, Edit, Finding, Fix, Severity, apply
 from gradsight.text import Source, Span
 
-from gradsight_cli.checking import describe
+from gradsight_cli.checking import to_report
 from gradsight_cli.discovery import files
-from gradsight_cli.painting import Line, printer, wants_colour
+from gradsight_cli.painting import Line, counted, printer, wants_colour
 from gradsight_cli.projects import Projects
 from gradsight_cli.reading import File, Unreadable, display, read
 
@@ -45,7 +45,9 @@ def fix(options: argparse.Namespace) -> int:
     Without `--write`: 1 if anything would change. With it: 1 if something at `warning` or above is left.
     """
     projects = Projects(options.isolated)
-    engine = Engine()
+    engine = Engine(
+        lambda where, error: print(f"gradsight: {where} failed: {to_report(error)}", file=sys.stderr)
+    )
     wanted = {Applicability.SAFE, Applicability.UNSAFE} if options.unsafe else {Applicability.SAFE}
     trouble = False
     made = changed = left = 0
@@ -73,12 +75,14 @@ def fix(options: argparse.Namespace) -> int:
         except configuration.BadConfiguration:
             raise
         except Exception as error:
-            print(f"gradsight: {name}: {describe(error)}", file=sys.stderr)
+            print(f"gradsight: {name}: {to_report(error)}", file=sys.stderr)
             trouble = True
     verb = "made" if options.write else "would be made"
     hint = "" if options.write or not made else "; `--write` makes them"
     more = f"; {left} at warning or above left" if left else ""
-    print(f"gradsight: {made} fixes {verb} in {changed} files{hint}{more}", file=sys.stderr)
+    print(
+        f"gradsight: {counted(made, 'fix')} {verb} in {counted(changed, 'file')}{hint}{more}", file=sys.stderr
+    )
     if trouble:
         return 2
     return int(left > 0 if options.write else changed > 0)

@@ -71,3 +71,10 @@ def wants_colour(stream: IO[str], colour: str) -> bool:
     if colour != "auto":
         return colour == "always"
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def counted(number: int, thing: str) -> str:
+    """`1 file`, `2 files`, `2 fixes`; information has no plural."""
+    if number == 1 or thing == "information":
+        return f"{number} {thing}"
+    return f"{number} {thing}{'es' if thing.endswith('x') else 's'}"

@@ -1,7 +1,7 @@
 """`gradsight probe`: hands the request over, and prints what autograd did.
 
-The program's own output goes where the report does not: to standard error, so that `--output-format json` prints
-JSON alone.
+The program's own output goes where the report does not: to standard error, so that `--output-format json`
+prints JSON alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from gradsight.slicing import SelectionError
 
 from gradsight_cli.formats.full import printable
-from gradsight_cli.painting import Line, printer
+from gradsight_cli.painting import Line, counted, printer
 from gradsight_cli.reading import Unreadable, display, read
 
 if TYPE_CHECKING:
@@ -93,12 +93,8 @@ def _pass_on(text: str) -> None:
 
 def to_lines(result: ProbeResult, file: str) -> Iterator[Line]:
     """The report for people: what arrived at each parameter, and what each line did."""
-    backwards = len(result.steps)
     yield [
-        (
-            f"{file}: {'1 backward' if result.steps_taken == 1 else f'{result.steps_taken} backwards'}",
-            "message",
-        ),
+        (f"{file}: {counted(result.steps_taken, 'backward')}", "message"),
         (f" on {result.device}, torch {result.torch}", ""),
         (f", loss {_number(result.loss)}" if result.loss is not None else "", ""),
     ]
@@ -117,7 +113,7 @@ def to_lines(result: ProbeResult, file: str) -> Iterator[Line]:
                 for each in result.parameters
             ],
         )
-    elif not backwards:
+    elif not result.steps:
         yield [("nothing here learns: no parameter, and no backward", "help")]
     if result.lines:
         yield []
@@ -150,9 +146,12 @@ def to_lines(result: ProbeResult, file: str) -> Iterator[Line]:
 def _table(head: Sequence[str], rows: Sequence[tuple[str, ...]]) -> Iterator[Line]:
     cells = [tuple(map(printable, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
-    yield [(f"  {text:<{width}}", "gutter") for text, width in zip(head, widths, strict=True)]
-    for row in cells:
-        yield [(f"  {text:<{width}}", _STYLES.get(text, "")) for text, width in zip(row, widths, strict=True)]
+    for row, style in ((tuple(head), "gutter"), *((row, "") for row in cells)):
+        filled = max((number for number, text in enumerate(row, 1) if text), default=0)
+        yield [
+            (f"  {text:<{width if number < filled else 0}}", style or _STYLES.get(text, ""))
+            for number, (text, width) in enumerate(zip(row[:filled], widths, strict=False), 1)
+        ]
 
 
 def _shape(shape: Sequence[int] | None) -> str:
