@@ -25,7 +25,7 @@ def place(text: str, quoted: str, nth: int = 0) -> Span:
 def fixed(text: str, answer: tuple[Edit, ...] | Refusal) -> str:
     assert not isinstance(answer, Refusal), answer.reason
     assert all(edit.file == "program.py" for edit in answer)
-    return apply(text, answer)
+    return apply(Source("program.py", text).text, answer)
 
 
 def fix(fixer: Fixer, text: str, quoted: str, *more: Any, nth: int = 0, **options: Any) -> str:

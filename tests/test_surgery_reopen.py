@@ -45,7 +45,6 @@ UNWRAPPED = [
     ),
     ("h = net(x) \\\n    .detach()\n", "net(x) \\\n    .detach()", "h = net(x)\n"),
     ("h = net(\r\n\tx.detach(),\r\n)\r\n", "x.detach()", "h = net(\r\n\tx,\r\n)\r\n"),
-    ("\ufeffh = x.detach()\n", "x.detach()", "\ufeffh = x\n"),
     ("größe = 'ä'; h = größe + ñ.detach()  # é\n", "ñ.detach()", "größe = 'ä'; h = größe + ñ  # é\n"),
     ("if x.detach() > 0:\n    pass\n", "x.detach()", "if x > 0:\n    pass\n"),
     (
