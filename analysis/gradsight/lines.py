@@ -33,8 +33,6 @@ from gradsight.syntax import (
 
 # White space before the first token: a lone `\` counts as blank.
 _LEAD = re.compile(r"[ \t\f]*(?:\\(?:\r\n|\r|\n)[ \t\f]*)*")
-# Lone `\` at the end, with a blank line or comment behind; the text's very end behind one is an error.
-_TRAIL = re.compile(r"(?:[ \t\f]*\\(?:\r\n|\r(?!\n)|\n))+(?:[ \t\f]+[\r\n]*|[\r\n]+)\Z")
 _ROLE = re.compile(r"(?:elif|else|except|finally|case|match|try|class|def|async\s+def)\b|@")
 _COMPOUND = re.compile(
     r"(?:if|for|while|with|async|def|class|try|match|elif|else|except|finally|case)\b", re.DOTALL
@@ -63,13 +61,11 @@ class Line:
             `node.lineno - 1 - line.shift` is the physical row relative to the line's first.
         error: why it does not parse, or None. Then `nodes` is empty.
         error_at: row (relative) and column (code points) of the error.
-        binds: if it does not parse, the names and dotted attributes that it evidently assigns.
-        needs: if it does not parse, the Python version that would, where that is all that is wrong: "3.12".
     """
 
     __slots__ = (
         "__weakref__",
-        "binds",
+        "_broken",
         "code",
         "count",
         "error",
@@ -77,7 +73,6 @@ class Line:
         "header",
         "indent",
         "name",
-        "needs",
         "nodes",
         "role",
         "shift",
@@ -94,8 +89,7 @@ class Line:
         self.error: str | None = None
         self.error_at = (0, 0)
         self.shift, self.header, self.role, self.name = 0, False, "", ""
-        self.binds: tuple[str, ...] = ()
-        self.needs: str | None = None
+        self._broken: tuple[str, str] | None = None
         if self.code:
             code = text[:comment] + "\n" if comment >= 0 else text
             self._parse(code, start, blank)
@@ -103,9 +97,18 @@ class Line:
     def __repr__(self) -> str:
         return f"Line({self.text!r})"
 
+    @property
+    def binds(self) -> tuple[str, ...]:
+        """If it does not parse, the names and dotted attributes that it evidently assigns: `x`, `self.x`."""
+        return () if self._broken is None else _assigned(self._broken[0])
+
+    @property
+    def needs(self) -> str | None:
+        """If it does not parse, the newer Python that it needs, where that is all that is wrong: "3.12"."""
+        return None if self._broken is None else needed(self._broken[0], self._would_parse)
+
     def _parse(self, text: str, start: int, blank: str) -> None:
-        code = _TRAIL.sub("", text) if "\\" in text else text
-        code = code.rstrip(" \t\f\r\n")
+        code = _without_trail(text)
         found = _ROLE.match(text, start)
         role = found[0].split()[-1] if found else ""
         self.header = code.endswith(":") and bool(_COMPOUND.match(text, start))
@@ -117,12 +120,11 @@ class Line:
         if role in ("def", "class") and (named := _NAME.match(text, start)):
             self.name = named[1]
         if self.error is not None:
-            self.binds = _assigned(code)
-            self.needs = needed(code, functools.partial(self._would_parse, blank))
+            self._broken = code, blank
 
-    def _would_parse(self, blank: str, code: str) -> bool:
+    def _would_parse(self, code: str) -> bool:
         try:
-            self._statements(code, blank)
+            self._statements(code, self._broken[1] if self._broken else "")
         except UNPARSABLE:
             return False
         return True
@@ -169,6 +171,18 @@ class Line:
         return False
 
 
+def _without_trail(text: str) -> str:
+    """The text less the blank space at its end, lone `\\` included. But the very end behind one is an error."""
+    stop = len(text.rstrip(" \t\f\r\n"))
+    if text.endswith(("\\\n", "\\\r", "\\\r\n")):
+        return text[:stop]
+    while text[stop - 1 : stop] == "\\":
+        stop -= 1
+        while text[stop - 1 : stop] in (" ", "\t", "\f", "\r", "\n"):
+            stop -= 1
+    return text[:stop]
+
+
 def _indentation(lead: str) -> tuple[int, str]:
     """The column that blank space leads to, and blank space on one line that leads there too.
 
@@ -196,6 +210,7 @@ _IMPORT = re.compile(r"\s*(?:from\b.*?\b)?import\b(.*)", re.DOTALL)
 _BOUND = re.compile(r"\bas\s+([^\W\d]\w*)|([^\W\d]\w*)\s*:=")
 
 
+@functools.lru_cache(1024)
 def _assigned(code: str) -> tuple[str, ...]:
     text = masked(code[:_FAR])
     targets: list[str] = []
@@ -232,20 +247,37 @@ def _assigned(code: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-# Whoever holds a line holds its identity: equal texts are one object as long as one of them lives.
-_INTERNED: weakref.WeakValueDictionary[tuple[str, int], Line] = weakref.WeakValueDictionary()
-_INTERNING = threading.Lock()
+class _Interning:
+    """Equal texts are one line as long as that line lives, and the latest live on for a while: what was typed a
+    moment ago is typed again."""
+
+    kept = 1_000_000  # characters; each of two generations holds so many
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lines: weakref.WeakValueDictionary[tuple[str, int], Line] = weakref.WeakValueDictionary()
+        self._recent: set[Line] = set()
+        self._older: set[Line] = set()
+        self._size = 0
+
+    def line(self, text: str, comment: int) -> Line:
+        with self._lock:
+            line = self._lines.get((text, comment))
+            if line is None:
+                line = self._lines[text, comment] = Line(text, comment)
+            if line not in self._recent:
+                self._recent.add(line)
+                self._size += len(text)
+                if self._size > self.kept:
+                    self._older, self._recent, self._size = self._recent, set(), 0
+            return line
 
 
-@functools.lru_cache(32768)  # what was typed a moment ago is typed again: parse it once
-def _line(text: str, comment: int) -> Line:
-    with _INTERNING:
-        line = _INTERNED.get((text, comment))
-        if line is None:
-            line = _INTERNED[text, comment] = Line(text, comment)
-        return line
+_line = _Interning().line
 
-
+# Nobody who closes so many brackets writes what is in them as far left as the statement. It bounds how often a broken
+# text is looked at again.
+_DOUBTFUL_DEPTH = 20
 # From Python 3.12 on the fields of an f-string are code. A line in which that matters is not longer than this.
 _NESTS, _NESTED_ROWS = sys.version_info >= (3, 12), 500
 
@@ -321,7 +353,7 @@ def _plain_line(lines: Sequence[str], start: int) -> tuple[Line, int]:
         length += len(line)
         if depth <= 0 and not quote and not more:
             break
-        if depth > TOO_DEEP:
+        if depth > (_DOUBTFUL_DEPTH if soft else TOO_DEEP):
             return cut(soft or j, j)
     if depth > 0 or quote:  # the end of the text came first
         return cut(soft or (opened if quote else i) + 1, n + 1)

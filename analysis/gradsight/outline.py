@@ -107,6 +107,8 @@ class Outline:
     functions: tuple[Region, ...]
     names: tuple[str, ...]  # of each function, dotted: `train`, `Net.forward`
     headers: tuple[int, ...]  # of each function, the index of its `def` line in `skeleton.lines`
+    units: Sequence[Line] = field(repr=False, compare=False)  # that it is the outline of
+    stops: tuple[int, ...] = field(repr=False, compare=False)  # of each function, the first unit behind it
 
     def function_at(self, index: int) -> int | None:
         """The number of the function whose `def` line is `skeleton.lines[index]`."""
@@ -114,46 +116,96 @@ class Outline:
 
 
 def outline(units: Sequence[Line], previous: Outline | None = None) -> Outline:
-    """The functions of a file. `previous` changes nothing but the time it takes."""
+    """The functions of a file. `previous`, of an earlier state of it, changes nothing but the time it takes."""
+    old = _Old(units, previous) if previous is not None else None
     skeleton: list[int] = []
-    functions: list[list[int]] = []
+    functions: list[Region] = []
     names: list[str] = []
     headers: list[int] = []
+    stops: list[int] = []
     classes: list[tuple[int, str]] = []
     decorators = 0  # how many lines at the skeleton's end wait for their definition
-    body: list[int] | None = None
-    limit = 0
-    for at, line in enumerate(units):
+    at, end = 0, len(units)
+    while at < end:
+        line = units[at]
+        at += 1
         if not line.code:
             continue
-        if body is not None:
-            if line.indent > limit:
-                body.append(at)
-                continue
-            body = None
-        role = line.role
-        while classes and line.indent <= classes[-1][0]:
+        indent, role = line.indent, line.role
+        while classes and indent <= classes[-1][0]:
             classes.pop()
-        skeleton.append(at)
+        skeleton.append(at - 1)
         if role == "@":
             decorators += 1
             continue
         if role == "def":
-            body, limit = skeleton[-1 - decorators :], line.indent
-            functions.append(body)
-            names.append(".".join([name for _, name in classes] + [line.name]))
+            body = skeleton[-1 - decorators :]
+            reused = old.function(body[0], at - 1) if old is not None else None
+            if reused is not None:
+                region, at = reused
+            else:
+                while at < end and not ((line := units[at]).code and line.indent <= indent):
+                    if line.code:
+                        body.append(at)
+                    at += 1
+                region = _region(units, body)
+            functions.append(region)
+            names.append(".".join([name for _, name in classes] + [units[skeleton[-1]].name]))
             headers.append(len(skeleton) - 1)
+            stops.append(at)
         elif role == "class":
-            classes.append((line.indent, line.name))
+            classes.append((indent, line.name))
         decorators = 0
-    before = iter(previous.functions if previous is not None else ())
-    regions = tuple(_region(units, at, next(before, None)) for at in functions)
-    whole = _region(units, skeleton, previous.skeleton if previous is not None else None)
-    return Outline(whole, regions, tuple(names), tuple(headers))
+    whole = _region(units, skeleton)
+    return Outline(whole, tuple(functions), tuple(names), tuple(headers), units, tuple(stops))
 
 
-def _region(units: Sequence[Line], at: list[int], before: Region | None) -> Region:
+def _region(units: Sequence[Line], at: list[int]) -> Region:
     lines = tuple(map(units.__getitem__, at))
-    if before is not None and before.lines == lines:
-        return Region(before.lines, tuple(at), before._hash)
     return Region(lines, tuple(at), hash(lines))
+
+
+class _Old:
+    """An earlier outline's functions, found by where they stand now."""
+
+    def __init__(self, units: Sequence[Line], outline: Outline) -> None:
+        old = outline.units
+        self._outline = outline
+        # units[:first] are as they were, and from old[last:] on they have only moved.
+        self._first = _common(units, old)
+        same_end = min(_common(units[::-1], old[::-1]), len(old) - self._first, len(units) - self._first)
+        self._last, self._delta = len(old) - same_end, len(units) - len(old)
+        self._next = 0
+
+    def function(self, first: int, header: int) -> tuple[Region, int] | None:
+        """The function whose decorators begin at unit `first` and whose `def` is unit `header`, and where it stops."""
+        outline = self._outline
+        moved = 0 if header < self._first else self._delta
+        while self._next < len(outline.headers):
+            k = self._next
+            was = outline.skeleton.at[outline.headers[k]]
+            if was + moved > header:
+                break
+            self._next += 1
+            region, stop = outline.functions[k], outline.stops[k]
+            if was + moved == header and region.at[0] + moved == first:
+                if stop < self._first:
+                    return region, stop
+                if region.at[0] >= self._last:
+                    if moved:
+                        region = Region(region.lines, tuple(map(moved.__add__, region.at)), region._hash)
+                    return region, stop + moved
+                break
+        return None
+
+
+def _common(one: Sequence[Line], other: Sequence[Line]) -> int:
+    """How many lines both begin with."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -37,7 +37,7 @@ HARD = re.compile(
     r"[ \t\f]*(?:(?:def|class|return|import|while|with|try|except|finally|raise|pass|break|continue|del"
     r"|global|nonlocal|assert|elif|async\s+(?:def|with))\b|from\s+[\w.]+\s+import\b|else\s*:|[\w.]+\.\w+\s*=[^=])"
 )
-# CPython refuses deeper nesting of brackets. It also bounds how often a broken text is looked at again.
+# CPython refuses deeper nesting of brackets.
 TOO_DEEP = 200
 
 _PHYSICAL = re.compile(rf"[^\r\n]*{_END}|[^\r\n]+\Z")
