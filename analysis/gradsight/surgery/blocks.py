@@ -5,6 +5,7 @@ Lines inside strings are never re-indented; comments move with the statement tha
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -192,7 +193,7 @@ def _runs(source: Source, plan: Layout, header: int, last: int, live: Sequence[S
         bounds.append(header + 1 if n == 0 else begin)
     bounds.append(last)
     runs: list[_Run] = []
-    for begin, end in zip(bounds, bounds[1:], strict=False):
+    for begin, end in itertools.pairwise(bounds):
         span = Span(lines[begin].start, lines[end - 1].end)
         moves = not live or any(_holds(part, span) for part in live)
         if runs and runs[-1].live == moves:
@@ -339,8 +340,12 @@ def _between(piece: Piece, calls: list[_Backward], own: set[cst.Expr]) -> Refusa
 def _bound(piece: Piece, start: int, stop: int) -> set[str]:
     """The names that are bound or changed between two offsets."""
     bound: set[str] = set()
-    for node in (*piece.nodes(cst.AssignTarget), *piece.nodes(cst.AugAssign), *piece.nodes(cst.AnnAssign)):
-        target = node.target
+    targets = [
+        *(node.target for node in piece.nodes(cst.AssignTarget)),
+        *(node.target for node in piece.nodes(cst.AugAssign)),
+        *(node.target for node in piece.nodes(cst.AnnAssign)),
+    ]
+    for target in targets:
         if start <= piece.span(target).start < stop:
             bound |= {name.value for name in piece.nodes(cst.Name, target)}
     for loop in piece.nodes(cst.For):

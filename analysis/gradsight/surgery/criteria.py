@@ -12,7 +12,7 @@ import libcst as cst
 from gradsight.finding import Edit
 from gradsight.surgery.imports import qualified, spelling
 from gradsight.surgery.piece import Piece, dotted, find, is_primary, layout, merged, parse_line, replaced
-from gradsight.surgery.refusal import Refusal
+from gradsight.surgery.refusal import Refusal, words
 from gradsight.surgery.reopen import binds, last_name, put_inner, remove_statement, with_suffix
 from gradsight.text import Source, Span
 
@@ -232,7 +232,7 @@ def _shortest(source: Source, *names: str) -> tuple[str, tuple[Edit, ...]] | Ref
     return best.name, best.edits
 
 
-_CASTS = frozenset("float double half to type type_as permute movedim transpose contiguous long int detach".split())
+_CASTS = words("float double half to type type_as permute movedim transpose contiguous long int detach")
 
 
 def _stripped(piece: Piece, node: cst.BaseExpression) -> tuple[cst.BaseExpression, str]:
@@ -262,7 +262,11 @@ def _indices(source: Source, piece: Piece, node: cst.BaseExpression) -> str | No
             base = core.func.value
             if isinstance(base, cst.Call) and last_name(base.func) in {"zeros", "zeros_like", "new_zeros"}:
                 indices = _unsqueezed(core.args[1].value)
-    elif isinstance(core, cst.Subscript) and len(core.slice) == 1 and isinstance(core.slice[0].slice, cst.Index):
+    elif (
+        isinstance(core, cst.Subscript)
+        and len(core.slice) == 1
+        and isinstance(core.slice[0].slice, cst.Index)
+    ):
         base = core.value
         eye = isinstance(base, cst.Call) and last_name(base.func) == "eye"
         if eye and qualified(source, dotted(base.func)).startswith("torch"):  # type: ignore[attr-defined]

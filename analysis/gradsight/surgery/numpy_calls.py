@@ -13,6 +13,8 @@ from functools import lru_cache
 from typing import Any
 
 from gradsight.model.numpy_table import ROWS
+from gradsight.surgery.array_value import Value
+from gradsight.surgery.refusal import words
 
 
 class NoEqual(Exception):
@@ -25,34 +27,6 @@ class NoGradient(NoEqual):
     """Something has an equal in torch, but no gradient comes through it."""
 
     reason = "lets no gradient through"
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """What is known of an expression once it is written for torch.
-
-    `kind` is tensor (was an array, is a tensor after the fix), array (stays numpy's), torch (was a tensor
-    before), number (Python's), list (of `element`), other. `roots` are the expressions that would have to
-    change to make an array a tensor. `taint` names foreign code that the value went through.
-    """
-
-    kind: str
-    text: str = ""
-    roots: frozenset[Any] = frozenset()
-    live: bool = False
-    dead_at: str = ""
-    dtype: str = ""  # float, int, bool; empty: not known
-    ndim: int | None = None
-    fresh: bool = False  # made here: may be written in place
-    shared: bool = False  # the memory of a tensor that existed before
-    taint: str = ""
-    element: Value | None = None
-    elements: tuple[Value, ...] | None = None
-    reopened: bool = False  # made a tensor again by a call that is now gone
-
-    @property
-    def is_tensor(self) -> bool:
-        return self.kind in {"tensor", "torch"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +170,21 @@ def as_tensor(call: NumpyCall, argument: Argument) -> str:
     return f"{call.torch}.as_tensor({argument.text}{device})"
 
 
+def of_list(call: NumpyCall, argument: Argument) -> str:
+    """The first argument as one tensor: a list of arrays is stacked."""
+    if argument.value.kind == "list":
+        return f"{call.torch}.stack({argument.text})"
+    return as_tensor(call, argument)
+
+
+def subject_of(call: NumpyCall, name: str = "a") -> str:
+    return of_list(call, call.need(name, 0))
+
+
+def primary_tensor(call: NumpyCall, argument: Argument) -> str:
+    return primary(argument) if argument.value.is_tensor else as_tensor(call, argument)
+
+
 def as_float(call: NumpyCall, argument: Argument) -> str:
     """The argument with a floating dtype, where its own is known to be none."""
     if argument.value.dtype in {"bool", "int"}:
@@ -243,17 +232,17 @@ def result(call: NumpyCall, gradient: str = "+", **known: Any) -> Value:
     return Value("tensor", live=live, dead_at="" if live else dead_at, **known)
 
 
-_BOOLEAN = frozenset(
-    "isnan isinf isfinite signbit logical_not logical_and logical_or logical_xor greater greater_equal less "
-    "less_equal equal not_equal isclose isin all any".split()
+_BOOLEAN = words(
+    "isnan isinf isfinite signbit logical_not logical_and logical_or logical_xor greater greater_equal "
+    "less less_equal equal not_equal isclose isin all any"
 )
-_NEED_FLOAT = frozenset("mean std var quantile nanmean linalg.norm softmax log_softmax".split())
-_BOTH_TENSORS = frozenset(
-    "maximum minimum fmax fmin arctan2 atan2 hypot logaddexp logaddexp2 copysign matmul inner kron fmod "
-    "scipy.special.xlogy logical_and logical_or logical_xor greater greater_equal less less_equal equal "
-    "not_equal isclose bitwise_and bitwise_or bitwise_xor".split()
+_NEED_FLOAT = words("mean std var quantile nanmean linalg.norm softmax log_softmax")
+_BOTH_TENSORS = words(
+    "maximum minimum fmax fmin arctan2 atan2 hypot logaddexp logaddexp2 copysign matmul inner kron "
+    "fmod scipy.special.xlogy logical_and logical_or logical_xor greater greater_equal less less_equal "
+    "equal not_equal isclose bitwise_and bitwise_or bitwise_xor"
 )
-_SECOND_MAY_BE_NUMBER = frozenset("fmod greater greater_equal less less_equal equal not_equal".split())
+_SECOND_MAY_BE_NUMBER = words("fmod greater greater_equal less less_equal equal not_equal")
 
 
 def write(call: NumpyCall) -> tuple[str, Value]:
@@ -337,7 +326,7 @@ def regular(call: NumpyCall, target: str = "", **known: Any) -> tuple[str, Value
     return text, result(call, row.gradient, **known)
 
 
-_PLAIN = frozenset(
-    "axis keepdims axes shape reps shift k ddof repeats n ord indices_or_sections source destination axis1 axis2 "
-    "fill_value nan minlength mode s norm subscripts".split()
+_PLAIN = words(
+    "axis keepdims axes shape reps shift k ddof repeats n ord indices_or_sections source destination "
+    "axis1 axis2 fill_value nan minlength mode s norm subscripts"
 )

@@ -105,7 +105,7 @@ def layout(text: str) -> Layout:
     """The logical lines of `text`; never fails, whatever the text is."""
     pieces: list[str] = []
     lines: list[Line] = []
-    position = start = depth = 0
+    position = start = depth = done = 0
 
     def close(end: int) -> None:
         nonlocal start, done
@@ -116,7 +116,6 @@ def layout(text: str) -> Layout:
         lines.append(Line(start, end, indent.group(), blank))
         start, done = end, len(pieces)
 
-    done = len(pieces)
     for token in _TOKEN.finditer(text, position):
         first = text[token.start()]
         pieces.append(text[position : token.start()])

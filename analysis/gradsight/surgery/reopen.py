@@ -23,7 +23,7 @@ from gradsight.surgery.piece import (
     parse_line,
     replaced,
 )
-from gradsight.surgery.refusal import Refusal
+from gradsight.surgery.refusal import Refusal, words
 from gradsight.text import Source, Span
 
 # What a method that cuts returns is its receiver's value.
@@ -53,8 +53,10 @@ _INTEGER_TENSORS = frozenset(
 MATH = {
     **{
         name: name
-        for name in "exp expm1 exp2 log log2 log10 log1p sqrt sin cos tan asin acos atan sinh cosh tanh asinh "
-        "acosh atanh erf erfc lgamma pow".split()
+        for name in words(
+            "exp expm1 exp2 log log2 log10 log1p sqrt sin cos tan asin acos atan sinh cosh tanh asinh acosh "
+            "atanh erf erfc lgamma pow"
+        )
     },
     "fabs": "abs",
     "radians": "deg2rad",

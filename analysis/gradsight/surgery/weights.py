@@ -45,14 +45,18 @@ def as_buffer(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
     piece = parse_line(source, where.start)
     if isinstance(piece, Refusal):
         return piece
-    for assignment in (*piece.nodes(cst.Assign), *piece.nodes(cst.AnnAssign)):
+    assignments: list[cst.Assign | cst.AnnAssign] = [*piece.nodes(cst.Assign), *piece.nodes(cst.AnnAssign)]
+    for assignment in assignments:
         span = piece.span(assignment)
         value = assignment.value
         if not (span.start <= where.start and where.end <= span.end) or value is None:
             continue
-        targets = assignment.targets if isinstance(assignment, cst.Assign) else [assignment]
-        target = targets[0].target
-        if len(targets) != 1 or not isinstance(target, cst.Attribute) or not dotted(target.value):
+        if isinstance(assignment, cst.Assign):
+            target = assignment.targets[0].target
+            several = len(assignment.targets) > 1
+        else:
+            target, several = assignment.target, False
+        if several or not isinstance(target, cst.Attribute) or not dotted(target.value):
             break
         inner, edits = _plain(piece, value)
         if inner is not value:
@@ -95,7 +99,9 @@ def _without_argument(piece: Piece, call: cst.Call, argument: cst.Arg) -> tuple[
     return (Edit(piece.source.file, Span(start, end), ""),)
 
 
-def _around(source: Source, span: Span, opening: str, closing: str, edits: tuple[Edit, ...]) -> tuple[Edit, ...]:
+def _around(
+    source: Source, span: Span, opening: str, closing: str, edits: tuple[Edit, ...]
+) -> tuple[Edit, ...]:
     """Text put around a span whose inside is edited too; what meets at one place becomes one edit."""
     return _closed(source, _opened(source, edits, span.start, opening), span.end, closing)
 
@@ -112,4 +118,3 @@ def _closed(source: Source, edits: tuple[Edit, ...], at: int, text: str) -> tupl
         if edit.where.end == at:
             return (*edits[:i], Edit(edit.file, edit.where, edit.text + text), *edits[i + 1 :])
     return (*edits, Edit(source.file, Span(at, at), text))
-
