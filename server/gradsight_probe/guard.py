@@ -153,9 +153,10 @@ class Guard:
         patches.set(torch.serialization, "save", torch.save)
         patches.set(torch.jit, "save", checked(torch.jit.save, 1))
         patches.set(torch._C, "PyTorchFileWriter", checked(torch._C.PyTorchFileWriter, 0))
-        script = getattr(torch.jit, "RecursiveScriptModule", None)
-        if script is not None and "save" in script.__dict__:
-            patches.set(script, "save", checked(script.save, 1))
+        for name in ("ScriptModule", "RecursiveScriptModule"):
+            script = getattr(torch.jit, name, None)
+            if script is not None and "save" in script.__dict__:
+                patches.set(script, "save", checked(script.save, 1))
         original = torch.from_file
 
         def from_file(filename: Any, shared: Any = None, *args: Any, **kwargs: Any) -> Any:

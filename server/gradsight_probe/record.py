@@ -53,12 +53,13 @@ class Cut:
 class Gradient:
     """What backward brought to one version of one tensor; shared by the bindings that hold it."""
 
-    __slots__ = ("creator", "leaf", "nodes", "norm", "version", "zero")
+    __slots__ = ("creator", "leaf", "nodes", "norm", "order", "version", "zero")
 
     def __init__(self, version: int, leaf: bool, creator: Node | None) -> None:
         self.version = version
         self.leaf = leaf
         self.creator = creator  # the binding that made a leaf: it shows the last gradient, others their own
+        self.order = 0  # when it arrived
         self.norm: Any = None  # a number, or a tensor of one on the device until somebody reads it
         self.zero = False
         self.nodes: list[Node] = []
@@ -75,7 +76,7 @@ class Node:
     """One execution of one binding."""
 
     __slots__ = (
-        "behind", "behind_zero", "consumer", "cuts", "depth", "dtype", "fed", "floating", "gradient", "leaf",
+        "behind", "behind_zero", "consumers", "cuts", "depth", "dtype", "fed", "floating", "gradient", "leaf",
         "name", "parents", "requires_grad", "seen_events", "shape", "shown", "site", "tensor",
     )  # fmt: skip
 
@@ -96,7 +97,7 @@ class Node:
         self.fed = False
         self.behind: Cut | None = None
         self.behind_zero: Cut | None = None
-        self.consumer: Node | None = None
+        self.consumers: list[Node] = []
         self.depth = 0
 
 
@@ -133,6 +134,7 @@ class Recorder:
         # Modules, optimizers and leaves by the function and the name they were bound to; called, gives the object.
         self.objects: dict[tuple[str, str], Callable[[], Any]] = {}
         self.sinks = 0
+        self.arrivals = 0
         self.pass_has_nonfinite = False
         self.culprits: list[Node] = []
         self.faults: list[str] = []
@@ -436,6 +438,8 @@ class Recorder:
 
     def _hook_of(self, gradient: Gradient) -> Callable[[Any], None]:
         def on_gradient(incoming: Any) -> None:
+            if incoming is None:
+                return  # a custom function gave none
             try:
                 with NoTorchFunction(), torch.no_grad():
                     norm = torch.linalg.vector_norm(incoming)
@@ -453,6 +457,8 @@ class Recorder:
                             self.culprits = list(gradient.nodes)
                     else:
                         gradient.norm = norm.detach()  # read when the run has ended: no synchronisation here
+                self.arrivals += 1
+                gradient.order = self.arrivals
                 self.reached.append(gradient)
             except Exception as error:
                 self.fault(error)
@@ -508,12 +514,14 @@ class Recorder:
                 cut.parents = ()
                 continue
             node, behind, zero, consumer = stack.pop()
+            if consumer is not None and len(node.consumers) < 8:
+                node.consumers.append(consumer)
             if node.fed:
                 if zero is not None and behind is None:
                     node.behind_zero = zero
                 continue
             node.fed = True
-            node.behind, node.behind_zero, node.consumer = behind, zero, consumer
+            node.behind, node.behind_zero = behind, zero
             if node.shown:
                 self.confirmed[(node.site.file, node.site.row, node.name)] = node
             for event in node.seen_events + node.cuts:

@@ -123,8 +123,15 @@ def _state(
 
 
 def _nonfinite(recorder: Recorder, node: Node) -> tuple[str, dict[str, Any] | None, str]:
+    """To blame is what used the first value that got such a gradient: the last finite one before it."""
     for culprit in reversed(recorder.culprits):
-        consumer = culprit.consumer or culprit
-        place = _place(consumer.site.file, consumer.site.row)
-        return "nonfinite", place, "the gradient is not finite from row %d on" % consumer.site.row
+        finite = [
+            consumer
+            for consumer in culprit.consumers
+            if consumer.gradient is not None and math.isfinite(consumer.gradient.read() or math.nan)
+        ]
+        last = max(finite, key=lambda consumer: consumer.gradient.order if consumer.gradient else 0, default=None)
+        blamed = last or culprit
+        place = _place(blamed.site.file, blamed.site.row)
+        return "nonfinite", place, "the gradient is not finite from row %d on" % blamed.site.row
     return "nonfinite", None, "the gradient that arrived is not finite"

@@ -78,6 +78,7 @@ class Probe:
         self.error: dict[str, Any] | None = None
         self.problem: str | None = None
         self.guard = Guard(request["folder"], self._place)
+        self.hints: list[str] = []
         self._reported = threading.Lock()
         self._pid = os.getpid()
         self._main_thread = threading.get_ident()
@@ -172,6 +173,7 @@ class Probe:
         watch.install(self.recorder, self.steps, self.patches)
         self._record_neighbours()
         self._keep_exit()
+        self._keep_warnings()
         if not self.request["allow_writes"]:
             self.guard.install(self.patches)
 
@@ -213,6 +215,23 @@ class Probe:
             original(code)
 
         os._exit = leave  # type: ignore[assignment]
+
+    def _keep_warnings(self) -> None:
+        """Torch's warnings about gradients are explained like its errors."""
+        import warnings
+
+        original = warnings.showwarning
+
+        def show(message: Any, category: Any, filename: str, lineno: int, *rest: Any, **named: Any) -> None:
+            text = str(message)
+            meaning = explain(category.__name__, text)
+            if meaning is not None and len(self.hints) < 20:
+                hint = "%s:%d: %s: %s" % (filename, lineno, category.__name__, meaning)
+                if hint not in self.hints:
+                    self.hints.append(hint)
+            original(message, category, filename, lineno, *rest, **named)
+
+        self.patches.set(warnings, "showwarning", show)
 
     # -- the program ----------------------------------------------------------------------------------
 
@@ -344,6 +363,7 @@ class Probe:
             "lines": lines,
             "error": self.error,
             "stopped": self.guard.stopped,
+            "hints": self.hints,
             "faults": self.recorder.faults,
         }
 

@@ -142,7 +142,12 @@ class Watch(TorchFunctionMode):
                 counts = counts or tensor.is_floating_point() or tensor.is_complex()
             elif tensor.requires_grad:
                 live = True
-        result = func(*args, **kwargs) if kwargs else func(*args)
+        try:
+            result = func(*args, **kwargs) if kwargs else func(*args)
+        except Exception:
+            if live and name in LEAVES_TORCH:
+                self._leaves(name, tensors, None, live, lost)  # numpy of a tensor with a history raises
+            raise
         if live or lost:
             try:
                 self._look(name, tensors, args, result, live, lost[:MOST_CUTS], counts)

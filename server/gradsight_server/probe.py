@@ -487,6 +487,7 @@ def to_result(
     for stopped in report.get("stopped", ()):
         if error is None or stopped != error["message"]:
             notes.append(stopped)
+    notes += report.get("hints", ())
     steps = [*told.steps, *report.get("last_steps", ())]
     taken = report.get("steps_taken", len(steps))
     if taken > len(steps):
