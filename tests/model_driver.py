@@ -9,6 +9,7 @@ depend on the argument, none if they do not.
 from __future__ import annotations
 
 import itertools
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -25,7 +26,8 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 @dataclass
 class Observation:
-    """`edges`: by parameter, "live", "zero", "cut", "none", "raises" or "integer" (takes no floating numbers)."""
+    """`edges`: by parameter, "live", "zero", "cut", "none", "integer" (takes no floating numbers), "raises" (its
+    backward does) or "refuses" (the call does, once that argument requires gradient)."""
 
     params: tuple[str, ...] = ()
     edges: dict[str, str] = field(default_factory=dict)
@@ -37,11 +39,15 @@ class Observation:
     errors: dict[str, str] = field(default_factory=dict)
 
     @property
+    def refused(self) -> list[str]:
+        return [key for key, edge in self.edges.items() if edge in ("raises", "refuses")]
+
+    @property
     def driven(self) -> bool:
         return bool(self.kinds)
 
 
-ORDER = ["integer", "none", "cut", "raises", "zero", "live"]
+ORDER = ["integer", "none", "cut", "refuses", "raises", "zero", "live"]
 
 
 # -- arguments
@@ -245,6 +251,9 @@ def shape_of(result: Any, arguments: Arguments) -> str:
     tensors = tensors_of(list(arguments[0]) + list(arguments[1].values()))
     if not isinstance(result, torch.Tensor) or not tensors:
         return ""
+    if result.dim() == 0 and any(tensor.dim() for tensor in tensors):
+        return "scalar"
+    tensors = [tensor for tensor in tensors if is_float(tensor)] or tensors
     try:
         whole = torch.broadcast_shapes(*(tensor.shape for tensor in tensors))
     except RuntimeError:
@@ -253,7 +262,7 @@ def shape_of(result: Any, arguments: Arguments) -> str:
         return ""
     if result.shape == whole:
         return "square" if len(set(whole)) < len(whole) else "same"
-    return "scalar" if result.dim() == 0 else "other"
+    return "other"
 
 
 def same(a: Any, b: Any) -> bool:
@@ -265,7 +274,7 @@ def same(a: Any, b: Any) -> bool:
         )
     if type(a).__module__ == "numpy":
         return bool((a == b).all())
-    return bool(a == b)
+    return bool(a == b) or type(a).__name__.endswith("Storage")
 
 
 def observe(name: str, params: tuple[str, ...], make: Callable[[], Arguments], into: Observation) -> None:
@@ -301,7 +310,7 @@ def alone(
         result, given = call(function, arguments, change)
     except Exception as error:
         into.errors[key] = f"{type(error).__name__}: {error}".partition("\n")[0]
-        return "raises"
+        return "refuses"
     if result is None and in_place:
         result = given[0][0]
     if result is None:
@@ -317,24 +326,49 @@ def alone(
         except Exception as error:
             into.errors[key] = f"{type(error).__name__}: {error}".partition("\n")[0]
             return "raises"
-        if gradient is not None:
-            return (
-                "zero"
-                if torch.count_nonzero(torch.abs(gradient) > 1e-9) == 0 and not gradient.isnan().any()
-                else "live"
-            )
+        if gradient is None:
+            return "none"
+        if torch.count_nonzero(torch.abs(gradient) > 1e-9) > 0 or gradient.isnan().any():
+            return "live"
+    if not depends(function, arguments, chosen):
         return "none"
-    other = torch.randn_like(chosen) * 3
+    return "zero" if outputs else "cut"
 
-    def changed(tensor: torch.Tensor) -> torch.Tensor:
-        return other.clone() if tensor is chosen else tensor.clone()
 
+def depends(function: Any, arguments: Arguments, chosen: torch.Tensor) -> bool:
+    """Whether the numbers of the result change with those of one argument."""
+    twins = [
+        t
+        for t in tensors_of([*arguments[0], *arguments[1].values()])
+        if t is not chosen and t.shape == chosen.shape
+    ]
+    others = [
+        torch.randn_like(chosen) * 3,
+        torch.zeros_like(chosen),
+        torch.full_like(chosen, math.nan),
+        *twins,
+    ]
+    others += [
+        torch.full_like(chosen, math.inf),
+        torch.full_like(chosen, -math.inf),
+        torch.rand_like(chosen) ** 9,
+    ]
     try:
         plain, _ = call(function, arguments, torch.clone)
-        moved, _ = call(function, arguments, changed)
     except Exception:
-        return "cut"
-    return "none" if same(plain, moved) else "cut"
+        return True
+    for other in others:
+        try:
+            moved, _ = call(
+                function,
+                arguments,
+                lambda tensor, other=other: (other if tensor is chosen else tensor).clone(),
+            )
+        except Exception:
+            continue
+        if not same(plain, moved):
+            return True
+    return False
 
 
 def weights(tensor: torch.Tensor) -> torch.Tensor:
@@ -397,9 +431,8 @@ def storage(tensor: torch.Tensor) -> int:
 def drive(name: str) -> Observation:
     """What torch does with the operation of this dotted name; not driven where no arguments were found."""
     out = Observation()
-    ways = SAMPLES.get(name) or SAMPLES.get(
-        name.rpartition(".")[2] if not name.startswith("torch.Tensor.") else name
-    )
+    leaf = name.rpartition(".")[2]
+    ways = SAMPLES.get(name) or SAMPLES.get(leaf) or SAMPLES.get(leaf.removesuffix("_"))
     signatures = overloads(name)
     out.params = parameters(name)
     if ways:
@@ -440,7 +473,12 @@ def parameters(name: str) -> tuple[str, ...]:
         positional = [p for p in signature if not p.keyword_only and p.name != "out"]
         first = positional[0].name if positional else ""
         names = tuple(("*" if p.star else "") + p.name for p in positional)
-        legacy = first == "self" and not name.startswith("torch.Tensor.")
+        # deprecated overloads, which put the factors of a sum first
+        legacy = (
+            first == "self"
+            and not name.startswith("torch.Tensor.")
+            or bool({"alpha", "beta"} & set(names[:3]))
+        )
         tensors = sum("Tensor" in p.type or p.name in TENSORS for p in positional)
         score = (
             0 if legacy else 1,

@@ -30,6 +30,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "TransformerDecoderLayer": (4, 2, 8),
     "TransformerEncoderLayer": (4, 2, 8),
     "Threshold": (0.1, 0.2),
+    "Upsample": (None, 2),
     "Unflatten": (1, (2, 2)),
     "UpsamplingBilinear2d": ((4, 4),),
     "UpsamplingNearest2d": ((4, 4),),

@@ -33,13 +33,14 @@ Signature = tuple[Param, ...]
 # Not operations on tensors: state of the library, private leftovers of other backends.
 SKIPPED = re.compile(
     r"(cudnn|miopen|mkldnn|fbgemm|quantized|sym_|set_(?!$)|get_(?!device$)|init_|import_ir|fork$|wait$|merge_|parse_"
-    r"|autocast|clear_|is_autocast|is_grad|is_inference_mode|is_anomaly|vitals|read_|unify|choose_qparams|fused_moving"
+    r"|autocast|clear_|is_autocast|is_grad|is_inference_mode|is_anomaly|is_vulkan_av|is_determ|is_warn|vitals|read_|unify|choose_qparams|fused_moving"
     r"|fake_quantize|from_file|q_|hspmm|hsmm|sspaddmm|smm|native_|segment_reduce|thread_|typename|use_|manual_seed"
     r"|save$|load$|seed$|initial_seed|are_|compiled|prepare_|profiler|while_loop|cond$|vmap|compile$|assert|handle_torch"
     r"|has_torch|boolean_dispatch|classproperty|grouped_mm|scaled_mm|scaled_grouped|ccol|crow|col_ind|row_ind|sparse_"
     r"|to_mkldnn|to_padded|broadcast_shapes|module_load|reinforce|eig$|lstsq$|solve$|symeig$|matrix_rank$|lu_solve$"
     r"|has_names|align_|refine_|rename|names$|int_repr|values$|indices$|record_stream|coalesce|is_set|ctypes|error_if"
-    r"|result_type|promote_types)"
+    r"|result_type|promote_types|batch_norm_|empty_quantized|quantize_per|indices_copy|values_copy|saddmm"
+    r"|resize_as_sparse_|qscheme|const_data_ptr|to_sparse_bs|to_sparse_cs)"
 )
 
 

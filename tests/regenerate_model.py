@@ -39,39 +39,25 @@ from __future__ import annotations
 
 def row(name: str, seen: Observation) -> str:
     """The text of one operation's row: what was observed, without what is true by default."""
-    params = parameters(name)
-    edges = {key: edge for key, edge in seen.edges.items() if key != "?"}
-    parts = [" ".join(params)]
+    parts = [" ".join(parameters(name))]
+    in_place = ["in_place"] if name.endswith("_") and not name.endswith("__") else []
     if not seen.driven:
-        return parts[0]
-    raises = [key for key, edge in edges.items() if edge == "raises"]
-    plain = {
-        key: "none" if edge == "integer" else "live" if edge == "raises" else edge
-        for key, edge in edges.items()
-    }
-    kinds = collections.Counter(edge for key, edge in edges.items() if edge not in ("integer", "raises"))
-    if plain and len(kinds) == 1 and not raises:
-        (only,) = kinds
-        if only != "live":
-            parts.append(f"other {only}")
-        plain = {key: edge for key, edge in plain.items() if edge != only}
-        if only != "live":
-            plain = {key: edge for key, edge in plain.items() if edge != "none"}
-    differing = " ".join(
-        f"{key}:{edge}"
-        for key, edge in plain.items()
-        if f"other {edge}" not in parts
-        and not (edge == "live" and not any(part.startswith("other") for part in parts))
-    )
-    if differing:
+        return " | ".join(parts + in_place)
+    measured = {edge for edge in seen.edges.values() if edge in ("live", "zero", "cut", "none")}
+    other = next(iter(measured)) if len(measured) == 1 and not seen.refused else "live"
+    if other != "live":
+        parts.append(f"other {other}")
+    edges = {key: edge for key, edge in seen.edges.items() if edge in measured}
+    if "live" in measured:
+        edges |= {key: "none" for key, edge in seen.edges.items() if edge == "integer"}
+    if differing := " ".join(f"{key}:{edge}" for key, edge in edges.items() if edge != other and key != "?"):
         parts.append(f"edges {differing}")
     kind = (
         next(iter(seen.kinds)) if len(seen.kinds) == 1 else "tensor" if "tensor" in seen.kinds else "unknown"
     )
     if kind != "tensor":
         parts.append(f"kind {kind}")
-    dtype = dtype_of(seen)
-    if dtype != "same":
+    if (dtype := dtype_of(seen)) != "same":
         parts.append(f"dtype {dtype}")
     if seen.saves:
         parts.append("saves " + " ".join(sorted(seen.saves)))
@@ -80,13 +66,19 @@ def row(name: str, seen: Observation) -> str:
         parts.append("shape same")
     elif shapes == {"scalar"} and kind == "tensor":
         parts.append("shape scalar")
-    if raises:
-        text = seen.errors.get(raises[0], "")
-        backward = "derivative" in text or "not implemented" in text or "not differentiable" in text
-        parts.append("raises backward raises" if backward else f"raises raises: {text[:110]}")
-    if name.endswith("_") and not name.endswith("__"):
-        parts.append("in_place")
-    return " | ".join(parts)
+    if seen.refused:
+        parts.append("raises " + refusal(seen))
+    return " | ".join(parts + in_place)
+
+
+def refusal(seen: Observation) -> str:
+    """`backward raises`, `raises: TEXT`, and `… for NAME` where other arguments do well."""
+    first = seen.refused[0]
+    text = (
+        "backward raises" if seen.edges[first] == "raises" else f"raises: {seen.errors[first][:110].rstrip()}"
+    )
+    whole = all(edge in ("raises", "refuses", "integer", "none") for edge in seen.edges.values())
+    return text if whole else f"{text} for {' '.join(seen.refused)}"
 
 
 def dtype_of(seen: Observation) -> str:

@@ -61,7 +61,7 @@ TripletMarginLoss | triplet_margin_loss | anchor positive negative | | | margin 
 TripletMarginWithDistanceLoss | triplet_margin_with_distance_loss | anchor positive negative | | | distance_function margin swap reduction
 CTCLoss | ctc_loss | log_probs targets input_lengths target_lengths | log-probability | index | blank reduction zero_infinity
 AdaptiveLogSoftmaxWithLoss | | input target | | index | in_features n_classes cutoffs div_value head_bias
-LinearCrossEntropyLoss | linear_cross_entropy | input target | | index | in_features num_classes bias weight ignore_index reduction label_smoothing
+LinearCrossEntropyLoss | linear_cross_entropy | input linear_weight target | | index | linear_bias weight reduction ignore_index label_smoothing options
 """  # noqa: E501
 
 # Constructors whose positional order is not that of the function's other arguments.
@@ -69,7 +69,12 @@ _CONSTRUCTORS = {
     "MultiMarginLoss": "p margin weight size_average reduce reduction",
     "BCEWithLogitsLoss": "weight size_average reduce reduction pos_weight",
     "SmoothL1Loss": "size_average reduce reduction beta",
+    "LinearCrossEntropyLoss": (
+        "in_features num_classes out_features bias reduction weight ignore_index label_smoothing options"
+    ),
 }
+# The call of the module, where it is not that of the function.
+_CALLS = {"LinearCrossEntropyLoss": ("input", "target"), "PoissonNLLLoss": ("log_input", "target")}
 _OTHER_NAMES = {"NLLLoss2d": "NLLLoss"}
 _SETTINGS = frozenset(
     "weight ignore_index reduction label_smoothing reduce size_average log_target pos_weight".split()
@@ -90,7 +95,15 @@ def _by_name() -> dict[str, CriterionStub]:
         if module:
             name = f"torch.nn.{module}"
             out[name] = CriterionStub(
-                name, params, target, constructor, wants, target_wants, settings, class_dim, soft
+                name,
+                _CALLS.get(module, params),
+                target,
+                constructor,
+                wants,
+                target_wants,
+                settings,
+                class_dim,
+                soft,
             )
         if function:
             name = f"torch.nn.functional.{function}"

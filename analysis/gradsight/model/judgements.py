@@ -33,14 +33,14 @@ GROUPS: list[tuple[str, str]] = [
     (
         "| other cut | cause comparison | dtype bool | saves ",
         """eq ne lt le gt ge equal greater greater_equal less less_equal not_equal isclose allclose isnan isinf isfinite
-        isposinf isneginf isreal signbit logical_and logical_or logical_not logical_xor all any isin is_nonzero
+        isposinf isneginf signbit logical_and logical_or logical_not logical_xor all any isin is_nonzero
         bitwise_and bitwise_or bitwise_xor bitwise_not __and__ __or__ __xor__ __invert__ __eq__ __ne__ __lt__ __le__
         __gt__ __ge__""",
     ),
     (
         "| shape same",
         """eq ne lt le gt ge greater greater_equal less less_equal not_equal isclose isnan isinf isfinite isposinf
-        isneginf isreal signbit logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_xor
+        isneginf signbit logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_xor
         bitwise_not isin""",
     ),
     ("| kind number | shape scalar", "equal allclose is_nonzero"),
@@ -78,7 +78,7 @@ GROUPS: list[tuple[str, str]] = [
     ("| zero_when rounding_mode", "div divide"),
     # Roles: what the numbers mean to a criterion.
     ("| role probability | shape same", "softmax sigmoid expit softmin gumbel_softmax hardsigmoid"),
-    ("| role log-probability | shape same", "log_softmax logsigmoid log_expit log_sigmoid"),
+    ("| role log-probability | shape same", "log_softmax logsigmoid"),
     ("| role log | shape same", "log"),
     ("| role one-hot | dtype int | other none", "one_hot"),
     (
@@ -101,10 +101,10 @@ GROUPS: list[tuple[str, str]] = [
     ),
     (
         "| role keep | shape same",
-        """clone contiguous cpu cuda to type type_as float double half bfloat16 clamp clip clamp_min clamp_max alias
+        """clone contiguous cpu cuda to type type_as float double half bfloat16 clamp clip clamp_min clamp_max
         dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout roll flip fliplr
-        flipud masked_fill where nan_to_num requires_grad_ pin_memory xpu mps contiguous_format resolve_conj
-        resolve_neg positive conj detach_copy fill_diagonal_ index_fill lift_fresh""",
+        flipud masked_fill where nan_to_num requires_grad_ pin_memory xpu mps resolve_conj
+        resolve_neg positive conj detach_copy fill_diagonal_ index_fill""",
     ),
     ("| role keep | shape cat", "cat concat concatenate hstack vstack dstack column_stack row_stack"),
     ("| role keep | shape stack", "stack"),
@@ -126,13 +126,13 @@ GROUPS: list[tuple[str, str]] = [
     ),
     ("| other none | saves | role ", "new_zeros new_ones new_empty new_empty_strided"),
     ("| other none | edges fill_value:cut | cause rewrap | saves | role ", "new_full full full_like"),
-    ("| dtype argument", "zeros_like ones_like rand_like randn_like empty_like full_like new_zeros new_ones new_full"),
-    ("| dtype int", "randint_like randint randperm tril_indices triu_indices"),
+    ("| dtype argument", "zeros_like ones_like rand_like randn_like randint_like empty_like full_like new_zeros new_ones new_full"),
+    ("| dtype int", "randint randperm tril_indices triu_indices"),
     (
         "| other none | kind number | shape scalar | saves ",
         """size dim ndimension numel nelement element_size is_floating_point is_complex is_contiguous is_signed
         get_device storage_offset data_ptr stride is_pinned is_shared is_inference is_neg is_conj is_coalesced
-        is_same_size is_set_to has_names __len__ dense_dim sparse_dim is_tensor is_storage dim_order
+        is_same_size is_set_to __len__ dense_dim sparse_dim is_tensor is_storage dim_order
         can_cast result_type promote_types nbytes untyped_storage storage storage_type __hash__ __repr__""",
     ),
     ("| other none | kind none", "backward retain_grad register_hook register_post_accumulate_grad_hook"),
@@ -162,11 +162,11 @@ GROUPS: list[tuple[str, str]] = [
 GROUPS += [
     (
         "| role | dtype float | shape scalar | edges target:none weight:none | saves input target",
-        "nll_loss nll_loss2d multi_margin_loss multilabel_margin_loss",
+        "nll_loss multi_margin_loss multilabel_margin_loss",
     ),
     # Probabilities as a target pass their gradient, class numbers have none to pass.
     ("| role | dtype float | shape scalar | edges weight:none | saves input target", "cross_entropy"),
-    ("| edges target:none", "hinge_embedding_loss cosine_embedding_loss margin_ranking_loss soft_margin_loss"),
+    ("| edges target:none", "hinge_embedding_loss cosine_embedding_loss"),
     (
         "| role | dtype float | shape scalar | edges targets:none input_lengths:none target_lengths:none",
         "ctc_loss",
@@ -207,6 +207,7 @@ JUDGED: dict[str, str] = {
         "self | other cut | cause numpy | kind array | role keep | shape same | raises raises: RuntimeError: Can't "
         "call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."
     ),
+    "torch.Tensor.new": "self *args | edges self:none cls:none",
     "torch.Tensor.repeat": "self *sizes | role keep | shape view",
     "torch.Tensor.__getitem__": "self index | edges index:none | role keep | shape view",
     "torch.Tensor.__setitem__": "self index value | edges index:none | kind none | in_place",
@@ -233,7 +234,7 @@ JUDGED["torch.Tensor"] = "data | cause rewrap | dtype float | role keep | shape 
 # Methods that ndarray has too: on a value that may be either, the result is of the same kind.
 SHARED_WITH_NUMPY = frozenset(
     """all any argmax argmin argsort clip conj cumprod cumsum diagonal dot flatten max mean min nonzero prod ravel
-    repeat reshape round sort squeeze std sum swapaxes take trace transpose var view put __getitem__""".split()
+    repeat reshape round squeeze std sum swapaxes take trace transpose var view put __getitem__""".split()
 )
 
 # -- attributes of a tensor

@@ -54,7 +54,10 @@ class ModuleStub:
 
 def module(name: str) -> ModuleStub | None:
     """The module of a dotted name, `torch.nn.Linear` or `torch.nn.modules.linear.Linear`; None for anything else."""
-    return _module(name)
+    prefix, _, short = name.rpartition(".")
+    if prefix != "torch.nn" and not prefix.startswith("torch.nn.modules."):
+        return None
+    return _module(short)
 
 
 CONTAINERS = frozenset("Container Sequential ModuleList ModuleDict ParameterList ParameterDict".split())
@@ -181,10 +184,7 @@ _MODE_DEPENDENT = frozenset(
 
 
 @lru_cache(maxsize=None)
-def _module(name: str) -> ModuleStub | None:
-    prefix, _, short = name.rpartition(".")
-    if prefix != "torch.nn" and not prefix.startswith("torch.nn.modules"):
-        return None
+def _module(short: str) -> ModuleStub | None:
     row = MODULES.get(short)
     if row is None:
         return None
