@@ -36,7 +36,7 @@ def to_lines(checked: Checked, texts: Texts) -> Iterator[Line]:
         yield _head(
             silence.file, silence.where, texts, [("silent", "hint"), (f": {printable(silence.reason)}", "")]
         )
-        yield from _excerpt(texts.source(silence.file), silence.where, "hint", "")
+        yield from _excerpt(texts.source(silence.file), silence.where, "hint", "", 1)
         yield []
 
 
@@ -49,7 +49,9 @@ def _finding(finding: Finding, fixes: tuple[Fix, ...], texts: Texts) -> Iterator
     loud = finding.severity.value
     rest = [(finding.code, loud), (" ", ""), (loud, loud), (f": {printable(finding.message)}", "message")]
     yield _head(finding.file, finding.where, texts, rest)
-    yield from _excerpt(texts.source(finding.file), finding.where, loud, "")
+    places = ((finding.file, finding.where), *((step.file, step.where) for step in finding.path))
+    gutter = max(len(str(texts.place(*place).end_row)) for place in places)
+    yield from _excerpt(texts.source(finding.file), finding.where, loud, "", gutter)
     if finding.path:
         yield [("  the way of the gradient:", "help")]
     digits = len(str(len(finding.path)))
@@ -59,13 +61,13 @@ def _finding(finding: Finding, fixes: tuple[Fix, ...], texts: Texts) -> Iterator
             *_head(step.file, step.where, texts, [(printable(step.message), "")]),
         ]
         mark = loud if step.where == finding.where and step.file == finding.file else "way"
-        yield from _excerpt(texts.source(step.file), step.where, mark, " " * (digits + 4))
+        yield from _excerpt(texts.source(step.file), step.where, mark, " " * (digits + 4), gutter)
     for fix in fixes:
         yield [(f"  {_APPLICABILITY[fix.applicability]}: ", "help"), (printable(fix.title), "")]
     yield [("  help: ", "help"), (f"gradsight explain {finding.code}", "")]
 
 
-def _excerpt(source: Source, where: Span, style: str, indent: str) -> Iterator[Line]:
+def _excerpt(source: Source, where: Span, style: str, indent: str, gutter: int) -> Iterator[Line]:
     """The lines that a span touches, numbered, each underlined where the span is."""
     (first, start), (last, end) = source.row_column(where.start), source.row_column(where.end)
     if last > first and end == 0:  # ends with a line's end: nothing of the next line is meant
@@ -74,7 +76,7 @@ def _excerpt(source: Source, where: Span, style: str, indent: str) -> Iterator[L
     rows: list[int | None] = list(range(first, last + 1))
     if len(rows) > _ROWS:
         rows[_ROWS - 2 : -1] = [None]
-    gutter = len(str(last + 1))
+    gutter = max(gutter, len(str(last + 1)))
     for row in rows:
         if row is None:
             yield [(f"{indent}{'…':>{gutter}}", "gutter")]
