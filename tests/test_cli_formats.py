@@ -174,12 +174,12 @@ def test_tabs_and_wide_characters_keep_the_underline_in_place(tmp_path: Path) ->
 def test_a_span_of_several_lines_is_underlined_on_each(tmp_path: Path) -> None:
     lines = _full(tmp_path, LOST.replace("prediction.detach()", "(prediction\n    .detach(\n  ))"))
     assert lines[1:7] == [
-        "6 | loss = (prediction",
-        "  |         ^^^^^^^^^^",
-        "7 |     .detach(",
-        "  |     ^^^^^^^^",
-        "8 |   )).pow(2).mean()",
-        "  |   ^",
+        " 6 | loss = (prediction",
+        "   |         ^^^^^^^^^^",
+        " 7 |     .detach(",
+        "   |     ^^^^^^^^",
+        " 8 |   )).pow(2).mean()",
+        "   |   ^",
     ]
 
 
