@@ -29,7 +29,7 @@ from gradsight.values import NOWHERE, Class, Const, Number, Obj, Ref, Tensor, Un
 
 FRAMEWORKS = re.compile(r"\btorch\b|\blightning\b|\baccelerate\b")
 LOSS_NAME = re.compile(r"loss|criterion|objective|penalty|nll|regulari[sz]er", re.IGNORECASE)
-NOT_A_LOSS = re.compile(r"metric|accuracy|eval|valid|score|plot|log_|print|make|build|get_loss_fn|create|register|init|test", re.IGNORECASE)
+NOT_A_LOSS = re.compile(r"metric|accuracy|eval|valid|scor|estimate|plot|log_|print|make|build|get_loss_fn|create|register|init|test", re.IGNORECASE)
 METRIC_NAME = re.compile(r"acc|iou|score|precision|recall|psnr|ssim|f1|rmse|mae|mape|error|correct|coef|corr|dist|count|stat", re.I)
 MOST_DOCUMENTS = 64
 

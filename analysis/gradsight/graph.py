@@ -106,6 +106,7 @@ class Graph:
         self.nodes: list[Node] = []
         self.loops: tuple[int, ...] = ()  # the loops that what is added now stands in
         self._reach: dict[int, dict[int, Reach]] = {}
+        self._first: dict[int, dict[int, Reach]] = {}
 
     def add(self, node: Node) -> int:
         if not node.loops:
@@ -130,39 +131,43 @@ class Graph:
         """Every source that the value depends on, with what is left of the way to it."""
         if number < 0:
             return {}
-        return self._solve(number, set())
-
-    def _solve(self, number: int, active: set[int]) -> dict[int, Reach]:
         known = self._reach.get(number)
-        if known is not None:
-            return known
-        # Iterative post-order: training loops nest deeply enough to meet Python's recursion limit.
+        return known if known is not None else self._solve(number, self._reach, self._turn)
+
+    def _turn(self, number: int) -> dict[int, Reach]:
+        """The reach of a value within one turn of its loops, what is carried over left out."""
+        known = self._first.get(number)
+        return known if known is not None else self._solve(number, self._first, None)
+
+    def _solve(
+        self, number: int, memo: dict[int, dict[int, Reach]], carried: Callable[[int], dict[int, Reach]] | None
+    ) -> dict[int, Reach]:
+        # Without the back edges of loops the graph has no cycle. Iterative: nested training loops are deep.
         stack: list[tuple[int, bool]] = [(number, False)]
         while stack:
             current, done = stack.pop()
-            if current in self._reach:
+            if current in memo:
                 continue
+            node = self.nodes[current]
             if done:
-                active.discard(current)
-                self._reach[current] = self._combine(current)
+                memo[current] = self._combine(current, memo, carried)
                 continue
-            if current in active:
-                continue
-            active.add(current)
             stack.append((current, True))
-            stack.extend((i, False) for i in self.nodes[current].inputs if i >= 0 and i not in active)
-        return self._reach[number]
+            inputs = node.inputs[:1] if node.kind == "loop" else node.inputs
+            stack.extend((i, False) for i in inputs if i >= 0 and i not in memo)
+        return memo[number]
 
-    def _combine(self, number: int) -> dict[int, Reach]:
+    def _combine(
+        self, number: int, memo: dict[int, dict[int, Reach]], carried: Callable[[int], dict[int, Reach]] | None
+    ) -> dict[int, Reach]:
         node = self.nodes[number]
+        own: dict[int, Reach] = {}
         if node.kind in ("source", "input"):
             own = {number: PASSING}
             if not node.inputs:
                 return own
-        else:
-            own = {}
         if node.kind == "join":
-            maps = [self._reach.get(i, {}) if i >= 0 else {} for i in node.inputs]
+            maps = [memo.get(i, {}) if i >= 0 else {} for i in node.inputs]
             out: dict[int, Reach] = {}
             for source in {key: None for one in maps for key in one}:
                 reach: Reach | None = maps[0].get(source)
@@ -172,19 +177,19 @@ class Graph:
                     out[source] = reach
             return out
         if node.kind == "loop":
-            out = dict(self._reach.get(node.inputs[0], {})) if node.inputs and node.inputs[0] >= 0 else {}
-            for i in node.inputs[1:]:
-                for source, reach in self._reach.get(i, {}).items():
+            out = dict(memo.get(node.inputs[0], {})) if node.inputs and node.inputs[0] >= 0 else {}
+            for i in node.inputs[1:] if carried is not None else ():
+                for source, kept in carried(i).items():  # type: ignore[misc]
                     # What earlier iterations lost is no finding of this one; what they kept alive is.
-                    if reach.live and source not in out:
-                        out[source] = either(Reach(live=reach.live, unknown=reach.unknown), None)
+                    if kept.live and source not in out:
+                        out[source] = either(Reach(live=kept.live, unknown=kept.unknown), None)
             return out
         out = own
         for i, edge in zip(node.inputs, node.edges):
             if i < 0:
                 continue
-            for source, reach in self._reach.get(i, {}).items():
-                behind = reach.along(edge, number)
+            for source, seen in memo.get(i, {}).items():
+                behind = seen.along(edge, number)
                 if behind is not None:
                     old = out.get(source)
                     out[source] = behind if old is None else both(old, behind)

@@ -1,9 +1,10 @@
 """Logical lines: the grain of all analysis. Each is interned by its text and parsed alone.
 
-Nothing here knows of gradients, files or positions in a file: a line's nodes are relative to the line. Lines are
-frozen: whoever changes a line's nodes changes every file that has it. A line that does not parse costs itself alone,
-and scanning never fails, whatever the text. Only what stands at and after a line's start decides where it ends, and
-`next_line` says how far it looked: that is what makes re-scanning after an edit exact.
+Nothing here knows of gradients, files or positions in a file: a line's nodes are relative to the line. Lines
+are frozen: whoever changes a line's nodes changes every file that has it. A line that does not parse costs
+itself alone, and scanning never fails, whatever the text. Only what stands at and after a line's start
+decides where it ends, and `next_line` says how far it looked: that is what makes re-scanning after an edit
+exact.
 """
 
 from __future__ import annotations
@@ -53,11 +54,12 @@ class Line:
         code: False for a blank line or one with nothing but a comment.
         indent: column of its first token, tabs counted to multiples of eight.
         header: a compound statement or clause whose block stands in the lines below.
-        role: `elif`, `else`, `except`, `finally`, `case`, `match`, `try`, `class`, `def` (also `async def`), `@` or "".
+        role: `elif`, `else`, `except`, `finally`, `case`, `match`, `try`, `class`, `def` (also `async def`),
+            `@` or "".
         name: what a `def` or `class` line defines, else "". Known for lines that don't parse, too.
-        nodes: its statements, parsed. A header's body is a `pass` that is not in the text (a `match` has one
-            such case, a `try` such a `finally`, a decorator such a function). `elif`: the `If`; `else` and `finally`:
-            the statements on its line (or that `pass`); `except`: the `ExceptHandler`; `case`: the `match_case`.
+        nodes: its statements, parsed. A header's body is a `pass` that is not in the text; a `match` has one
+            such case, a `try` such a `finally`, a decorator such a function. `elif`: the `If`. `else`
+            and `finally`: the statements on its line, or that `pass`. `except`: the `ExceptHandler`. `case`: the `match_case`.
             `node.lineno - 1 - line.shift` is the physical row relative to the line's first.
         error: why it does not parse, or None. Then `nodes` is empty.
         error_at: row (relative) and column (code points) of the error.
@@ -172,7 +174,7 @@ class Line:
 
 
 def _without_trail(text: str) -> str:
-    """The text less the blank space at its end, lone `\\` included. But the very end behind one is an error."""
+    """The text less the blank space at its end, lone `\\` included; a last one with nothing behind stays."""
     stop = len(text.rstrip(" \t\f\r\n"))
     if text.endswith(("\\\n", "\\\r", "\\\r\n")):
         return text[:stop]
@@ -248,8 +250,8 @@ def _assigned(code: str) -> tuple[str, ...]:
 
 
 class _Interning:
-    """Equal texts are one line as long as that line lives, and the latest live on for a while: what was typed a
-    moment ago is typed again."""
+    """Equal texts are one line as long as that line lives, and the latest live on for a while: what was typed
+    a moment ago is typed again."""
 
     kept = 1_000_000  # characters; each of two generations holds so many
 
@@ -275,18 +277,18 @@ class _Interning:
 
 _line = _Interning().line
 
-# Nobody who closes so many brackets writes what is in them as far left as the statement. It bounds how often a broken
-# text is looked at again.
+# Nobody who closes so many brackets writes what is in them as far left as the statement. It bounds how often
+# a broken text is looked at again.
 _DOUBTFUL_DEPTH = 20
-# From Python 3.12 on the fields of an f-string are code. A line in which that matters is not longer than this.
+# From Python 3.12 on the fields of an f-string are code. No line in which that matters is longer.
 _NESTS, _NESTED_ROWS = sys.version_info >= (3, 12), 500
 
 
 def next_line(lines: Sequence[str], start: int) -> tuple[Line, int]:
     """The logical line that begins at physical line `start`, and the first physical line not looked at.
 
-    The latter lies behind the line's end where recovery had to look ahead, and behind the last line if it came to
-    the end of the text.
+    The latter lies behind the line's end where recovery had to look ahead, and behind the last line if it
+    came to the end of the text.
     """
     line, looked = _plain_line(lines, start)
     if not _NESTS or line.error is None or not has_field(line.text):

@@ -22,7 +22,7 @@ _TEMPLATE = re.compile(r"(?<!\w)(?:[tT]([rR]?)|([rR])[tT])\Z")
 def needed(
     code: str, parses: Callable[[str], bool], running: tuple[int, int] = sys.version_info[:2]
 ) -> str | None:
-    """The Python that a text needs which does not parse: "3.12". None if a newer one than `running` would not help.
+    """The Python newer than `running` that a broken text needs: "3.12". None if no newer one helps.
 
     `parses` says whether such a text parses here.
     """
@@ -80,7 +80,7 @@ def _without_type_parameters(code: str) -> tuple[str, _Version]:
 
 
 def _without_nesting(code: str) -> tuple[str, _Version]:
-    """Strings of their own for the f-strings that only a newer Python reads: quotes within quotes, backslashes."""
+    """Plain strings for the f-strings that only a newer Python reads: quotes within quotes, backslashes."""
     line = nested_line(code) if has_field(code) else None
     if line is not None and line.whole:
         for string in reversed(line.strings):
@@ -123,8 +123,8 @@ def _parses(text: str) -> bool:
     return True
 
 
-# The last version that brought some of it, and what takes it out of a text: the text without it, and the version
-# that it needed. What may take a star for the wrong one stands last.
+# The last version that brought some of it, and what takes it out of a text: the text without it, and the
+# version that it needed. What may take a star for the wrong one stands last.
 _CONSTRUCTS: tuple[tuple[_Version, Callable[[str], tuple[str, _Version]]], ...] = (
     ((3, 14), _without_templates),
     ((3, 14), _without_several),

@@ -1,7 +1,7 @@
 """Logical lines nested by indentation into statements, and gathered into functions.
 
-Never fails: what cannot be in Python is nested as its indentation says. Blank lines and comments are in nothing here,
-so that adding one changes nothing but places.
+Never fails: what cannot be in Python is nested as its indentation says. Blank lines and comments are in
+nothing here, so that adding one changes nothing but places.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Clause(NamedTuple):
 class Statement(list[Clause]):
     """The clauses of one statement, in order: `if`, `elif`, `else`; `match` and each `case`.
 
-    Most have one clause. Lines deeper than a line that owns no block (a broken one, say) are in its block all the same.
-    A decorator with no definition below is a statement of its own, of role `@`.
+    Most have one clause. Lines deeper than a line that owns no block (a broken one, say) are in its block all
+    the same. A decorator with no definition below is a statement of its own, of role `@`.
     """
 
     __slots__ = ("decorators",)
@@ -79,7 +79,7 @@ def nest(lines: Sequence[Line]) -> Block:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Region:
-    """The code lines of a function, or of all that stands outside functions. Equal if its lines are the same."""
+    """The code lines of a function, or of all that is outside functions. Equal if its lines are the same."""
 
     lines: tuple[Line, ...]
     at: tuple[int, ...] = field(repr=False)  # of each, its index among the file's units
@@ -98,9 +98,10 @@ class Region:
 class Outline:
     """A file's functions, and the skeleton that they hang in.
 
-    A function is an outermost `def`: at the module's level, in classes, and in `if`, `try`, `with`, `for`, ... there.
-    It holds its decorators, its header and its body with all that is nested there. The skeleton holds everything else and
-    the decorators and headers of the functions once more, so that who reads a signature need not read the body.
+    A function is an outermost `def`: at the module's level, in classes, and in `if`, `try`, `with`, `for`,
+    ... there. It holds its decorators, its header and its body with all that is nested there. The skeleton
+    holds everything else and the decorators and headers of the functions once more, so that who reads a
+    signature need not read the body.
     """
 
     skeleton: Region
@@ -116,7 +117,7 @@ class Outline:
 
 
 def outline(units: Sequence[Line], previous: Outline | None = None) -> Outline:
-    """The functions of a file. `previous`, of an earlier state of it, changes nothing but the time it takes."""
+    """The functions of a file. `previous`, of an earlier state, changes nothing but the time it takes."""
     old = _Old(units, previous) if previous is not None else None
     skeleton: list[int] = []
     functions: list[Region] = []
@@ -178,7 +179,7 @@ class _Old:
         self._next = 0
 
     def function(self, first: int, header: int) -> tuple[Region, int] | None:
-        """The function whose decorators begin at unit `first` and whose `def` is unit `header`, and where it stops."""
+        """The function that begins at unit `first`, its `def` at unit `header`, and where it stops."""
         outline = self._outline
         moved = 0 if header < self._first else self._delta
         while self._next < len(outline.headers):

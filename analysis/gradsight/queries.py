@@ -268,6 +268,8 @@ class Queries:
     def _of_sink(self, sink: Event, root: int, alive: frozenset[int]) -> Iterator[Lost]:
         reaches = self.graph.reach(root)
         number_sink = sink.fact("kind") in ("number", "array")
+        if number_sink and self.program.lone:
+            return  # a helper that reports a number
         live = self.live_sources(root, sink)
         if number_sink:
             live = set()
@@ -455,10 +457,7 @@ class Queries:
         node = self.graph[cause]
         if node.cause == "no_grad":
             # The part's own call stands in the block: the first thing that happens to its parameter is cut already.
-            if source not in node.inputs:
-                return False
-            place = node.place
-            return place is not None and (isinstance(place, Here) or self.call_off(place) is not None)
+            return source in node.inputs
         if node.cause in DETACHING and node.inputs:
             before = self.graph[node.inputs[0]]
             if before.note != "module" or node.place is None:
@@ -662,9 +661,10 @@ class Queries:
             return ", ".join(f"`{one}`" for one in known[:2]) + f" and {len(known) - 2} more"
         return " and ".join(f"`{one}`" for one in known)
 
-    def sink_text(self, sink: Event) -> str:
-        place = sink.place("root") or sink.place("call")
-        return shortened(self.text_of(place)) if place is not None else "the loss"
+    def sink_text(self, sink: Event | None) -> str:
+        """The loss in the user's words, quoted."""
+        place = sink.place("root") if sink is not None else None
+        return f"`{shortened(self.text_of(place))}`" if place is not None else "the returned loss"
 
     def text(self, number: int) -> str:
         place = self._where(number)

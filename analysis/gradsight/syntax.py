@@ -1,9 +1,9 @@
 r"""Just enough of Python's lexical grammar to tell where a logical line ends, in text that may be broken.
 
-Nothing here knows of indentation or statements. Two readings of f-strings stand side by side. The plain one takes
-them for ordinary strings, as Python did before 3.12; it is what recovers best while one is typed. The nested one
-reads replacement fields as code, so that quotes may be used again inside them; it gives up at the first thing that
-cannot be.
+Nothing here knows of indentation or statements. Two readings of f-strings stand side by side. The plain one
+takes them for ordinary strings, as Python did before 3.12; it is what recovers best while one is typed. The
+nested one reads replacement fields as code, so that quotes may be used again inside them; it gives up at the
+first thing that cannot be.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _HAS_FIELD = re.compile(rf"{_FORMAT}[\"'].*?\{{", re.DOTALL)
 
 
 def physical_lines(text: str) -> list[str]:
-    r"""The text cut behind each `\n`, `\r\n` and `\r`: the lines of editors and `ast`, not of `str.splitlines`."""
+    r"""The text cut behind each `\n`, `\r\n` and `\r`, as editors and `ast` do; not `str.splitlines`."""
     return _PHYSICAL.findall(text)
 
 

@@ -1,9 +1,10 @@
 r"""The text of one file: the only module that knows offsets, rows, columns and their notations.
 
-Four notations meet here and nowhere else. Inside, a place is a code-point offset (`Span`) into the text without its
-byte order mark; rows and columns are 0-based code points; `ast` counts columns in UTF-8 bytes, editors in UTF-16
-units. Lines end with `\n`, `\r\n` and `\r` alone, as in editors and in `ast`; not where `str.splitlines` ends them.
-A `Source` never changes, and an edited one shares all that the edit did not touch.
+Four notations meet here and nowhere else. Inside, a place is a code-point offset (`Span`) into the text
+without its byte order mark; rows and columns are 0-based code points; `ast` counts columns in UTF-8 bytes,
+editors in UTF-16 units. Lines end with `\n`, `\r\n` and `\r` alone, as in editors and in `ast`; not where
+`str.splitlines` ends them. A `Source` never changes, and an edited one shares all that the edit did not
+touch.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ class Span:
     end: int
 
 
-# The logical lines of a text, the first physical row of each, and by such a row the first row not looked at, where
-# finding the line's end took a look behind it.
+# The logical lines of a text, the first physical row of each, and by such a row the first row not looked at,
+# where finding the line's end took a look behind it.
 _Split = tuple[list[Line], list[int], dict[int, int]]
 
 
@@ -90,8 +91,7 @@ class Source:
         return row, offset - offsets[row]
 
     def offset(self, row: int, column: int) -> int:
-        """The offset of a row and column. A column behind a line's end counts as its end, a row behind the last as the
-        text's end."""
+        """The offset of a place. A column behind its line's end counts as that, a row too far as the end."""
         offsets = self._line_offsets()
         if row < 0:
             return 0
@@ -118,12 +118,15 @@ class Source:
         return len(line) if line.isascii() else len(line) + sum(each > "\uffff" for each in line)
 
     def from_utf16(self, row: int, units: int) -> int:
-        """The column that stands behind so many UTF-16 units. Inside a surrogate pair: before the character."""
+        """The column behind so many UTF-16 units. Inside a surrogate pair: before the character."""
         line = self.line_text(row)
         if line.isascii():
             return max(0, min(units, len(line)))
-        encoded = line.encode("utf-16-le", "surrogatepass")[: 2 * max(0, units)]
-        return len(encoded.decode("utf-16-le", "ignore")) if not _lone(line) else _walk(line, units)
+        for column, each in enumerate(line):
+            units -= 1 + (each > "\uffff")
+            if units < 0:
+                return column
+        return len(line)
 
     def utf8_column(self, row: int, column: int) -> int:
         """UTF-8 bytes before a column. A column behind the line's end counts as its end."""
@@ -143,36 +146,26 @@ class Source:
         return 0
 
     def edited(self, row0: int, column0: int, row1: int, column1: int, new: str) -> Source:
-        """This source with the text between two places replaced. Places outside the text count as `offset` has it."""
+        """This source with the text between two places replaced. Places outside it count as for `offset`."""
         lines = self.physical
         row0, column0 = self._clamped(row0, column0)
         row1, column1 = max((row0, column0), self._clamped(row1, column1))
-        head = lines[row0][:column0] if row0 < len(lines) else ""
-        tail = lines[row1][column1:] if row1 < len(lines) else ""
         stop = min(row1 + 1, len(lines))
-        if (
-            row0 and lines[row0 - 1][-1] == "\r" and (head + new + tail).startswith("\n")
-        ):  # \r and \n came together
-            row0 -= 1
-            head = lines[row0]
-        elif row0 == len(lines) and row0 and lines[-1][-1] not in "\r\n":
-            row0 -= 1
-            head = lines[row0]
-        fresh = physical_lines(head + new + tail)
+        tail = new + lines[row1][column1:] if row1 < len(lines) else new
+        head = lines[row0][:column0] if row0 < len(lines) else ""
+        if row0 and not column0:
+            above = lines[row0 - 1]  # it may go on: \r and \n come together, or it is the last and has no end
+            if (above[-1] == "\r" and tail[:1] == "\n") or above[-1] not in "\r\n":
+                row0, head = row0 - 1, above
+        fresh = physical_lines(head + tail)
         result = Source.__new__(Source)
-        result.file, result.bom, result._text, result._offsets, result._split = (
-            self.file,
-            self.bom,
-            None,
-            None,
-            None,
-        )
+        result.file, result.bom = self.file, self.bom
         result.physical = physical = list(lines)
         physical[row0:stop] = fresh
+        result._text = result._offsets = result._split = None
         if self._split is not None:
-            result._split = _resplit(
-                physical, self._split, row0, row0 + len(fresh), len(physical) - len(lines)
-            )
+            delta = len(physical) - len(lines)
+            result._split = _resplit(physical, self._split, row0, row0 + len(fresh), delta)
         return result
 
     def _clamped(self, row: int, column: int) -> tuple[int, int]:
@@ -183,23 +176,11 @@ class Source:
         return row, max(0, min(column, len(self.line_text(row))))
 
 
-def _lone(line: str) -> bool:
-    return any("\ud800" <= each <= "\udfff" for each in line)
-
-
-def _walk(line: str, units: int) -> int:
-    for column, each in enumerate(line):
-        units -= 1 + (each > "\uffff")
-        if units < 0:
-            return column
-    return len(line)
-
-
 def _resplit(lines: Sequence[str], before: _Split, first: int, stop: int, delta: int) -> _Split:
     """The split of a text whose physical lines [first, stop) are new, and whose later ones moved by `delta`.
 
-    Scans from the unit in which the change begins, or from an earlier one that looked as far, until old and new
-    beginnings meet.
+    Scans from the unit in which the change begins, or from an earlier one that looked as far, until old and
+    new beginnings meet.
     """
     old_units, old_starts, old_reach = before
     seen = (bisect_left(old_starts, start) for start, reach in old_reach.items() if start < first <= reach)

@@ -56,6 +56,15 @@ REWRAPS = {"tensor", "as_tensor", "FloatTensor", "DoubleTensor", "LongTensor", "
 INTEGER_FACTORIES = {"randint", "arange", "randperm", "LongTensor", "IntTensor", "ByteTensor", "tril_indices", "triu_indices"}
 RANDOM = {"rand", "randn", "rand_like", "randn_like", "normal", "empty"}
 
+# Functions of torch that give no tensor.
+NO_TENSORS = ("torch.cuda.", "torch.backends.", "torch.set_", "torch.is_", "torch.get_", "torch.random.", "torch.multiprocessing.",
+              "torch.profiler.", "torch.utils.tensorboard.", "torch.distributed.", "torch.autograd.set_detect", "torch.mps.",
+              "torch.autograd.profiler", "torch.onnx.", "torch.use_deterministic", "torch.utils.data.", "torch.optim.lr_scheduler.")  # fmt: skip
+NO_TENSOR_NAMES = {"torch.manual_seed", "torch.seed", "torch.initial_seed", "torch.device", "torch.save", "torch.Size", "torch.Generator",
+                   "torch.finfo", "torch.iinfo", "torch.autocast", "torch.compiled_with_cxx11_abi", "torch.numel",
+                   "torch.autograd.detect_anomaly", "torch.nn.utils.clip_grad_norm_", "torch.nn.utils.clip_grad_value_",
+                   "torch.nn.utils.clip_grad_norm"}  # fmt: skip
+
 MODULE_SELF = {
     "train", "eval", "to", "cuda", "cpu", "float", "half", "double", "bfloat16", "apply", "share_memory", "to_empty", "type",
     "requires_grad_", "compile", "xpu", "ipu",
@@ -105,6 +114,10 @@ class Library(Expressions):
             return self.apply_criterion(name, {}, args, kwargs, node)
         if model.module(name) is not None:
             return self.make_module(name, args, kwargs, node)
+        if name.startswith(NO_TENSORS) or name in NO_TENSOR_NAMES:
+            return Unknown(f"`{name}` gives no tensor")
+        if name.startswith("torch.nn.init."):
+            return self.initialized(last, args, kwargs)
         if name.startswith("torch.distributions."):
             return self.distribution(name, args, kwargs, node)
         operation = model.operation(name)
@@ -122,6 +135,13 @@ class Library(Expressions):
             origin = self.source("call", name, node)
             return self.allocate(Obj("object", Lib(name), (("*", Unknown(f"`{name}` is not seen", origin)), *fields.items()), tuple(args)))
         return self.unknown_call(f"`{name}` is not known", None, args, kwargs, node)
+
+    def initialized(self, last: str, args: list[Value], kwargs: dict[str, Value]) -> Value:
+        """torch.nn.init writes its argument in place and returns it."""
+        value = args[0] if args else kwargs.get("tensor", NONE)
+        if isinstance(value, Tensor) and value.origin.startswith("torch."):
+            return replace(value, origin="torch.randn" if last in RANDOM_FILLS else "torch.full")
+        return value
 
     def distribution(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
         """A distribution depends on its parameters; what it draws by `sample` does not."""
@@ -1141,10 +1161,9 @@ def literal_shape(it: Library, value: Value | None, depth: int = 0) -> Shape:
     items = it.items(value) if value is not None else None
     if items is None or depth > 4:
         return None
-    if obj is not None and obj.many:
-        return None
     inner = literal_shape(it, items[0], depth + 1) if items else ()
-    return None if inner is None else (len(items), *inner)
+    size = MANY if obj is not None and obj.many else len(items)
+    return None if inner is None else (size, *inner)
 
 
 def literal_dtype(it: Library, value: Value | None, depth: int = 0) -> str:

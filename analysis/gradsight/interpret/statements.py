@@ -257,12 +257,12 @@ class Statements(Calls):
             parts += [(n, edge) for n in self.nodes_in(value)]
             number = self.combine("torch.Tensor.__setitem__", parts, target, keep_off=True)
             role = receiver.role
-            if receiver.origin in ("torch.zeros", "torch.zeros_like") and value in (Const(1), Const(1.0)):
+            if receiver.origin in ("torch.zeros", "torch.zeros_like") and value in (Const(1), Const(1.0)) and picks_one(target.slice):
                 role = "one-hot"
             self.assign(target.value, Tensor(number, receiver.dtype, receiver.shape, role, receiver.origin if number == receiver.node else ""), at)
         elif isinstance(receiver, Array):
             parts = [(receiver.node, Edge.LIVE), *((n, Edge.CUT if isinstance(value, Tensor) else Edge.LIVE) for n in self.nodes_in(value))]
-            role = "one-hot" if value in (Const(1), Const(1.0)) else receiver.role
+            role = "one-hot" if value in (Const(1), Const(1.0)) and picks_one(target.slice) else receiver.role
             self.assign(target.value, Array(self.combine("numpy.setitem", parts, target, "numpy", keep_off=True), receiver.dtype, role), at)
 
     def deletion(self, node: ast.Delete, block: Any, statement: Any) -> None:
@@ -607,6 +607,13 @@ def decorators_of(node: ast.FunctionDef | ast.AsyncFunctionDef, statement: State
             for one in clause.line.nodes:
                 out += getattr(one, "decorator_list", [])
     return out
+
+
+def picks_one(index: ast.expr) -> bool:
+    """`t[torch.arange(n), y] = 1` and `t[i, y[i]] = 1`: one entry of each row."""
+    if not isinstance(index, ast.Tuple) or len(index.elts) != 2:
+        return False
+    return all(isinstance(part, (ast.Name, ast.Subscript, ast.Call, ast.Attribute)) for part in index.elts)
 
 
 def as_load(target: ast.expr) -> ast.expr:

@@ -19,7 +19,7 @@ constant, and reading it costs a fraction of a millisecond.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from gradsight.model.criteria import CriterionStub, criterion
 from gradsight.model.judgements import ATTRIBUTES, INTEGER_DTYPES, JUDGED, JUDGED_BY_LEAF, SHARED_WITH_NUMPY
@@ -67,7 +67,7 @@ def is_integer_dtype(dotted: str) -> bool:
     return dotted.removeprefix("torch.cuda.").rpartition(".")[2] in INTEGER_DTYPES
 
 
-@lru_cache(maxsize=None)
+@cache
 def _operation(name: str) -> Operation | None:
     if (row := PYTHON.get(name)) is not None:
         return decode(name, row)
@@ -84,10 +84,12 @@ def _operation(name: str) -> Operation | None:
         rows.append(judged)
     if prefix == "torch.Tensor" and leaf in SHARED_WITH_NUMPY:
         rows.append("| kind same")
+    if not rows and prefix == "torch.Tensor" and leaf.startswith("__") and leaf in JUDGED_BY_LEAF:
+        rows.append("self" + JUDGED_BY_LEAF[leaf])
     return decode(name, *rows) if rows else None
 
 
-@lru_cache(maxsize=None)
+@cache
 def _attribute(name: str) -> Operation | None:
     row = ATTRIBUTES.get(name.removeprefix("torch.Tensor.")) if name.startswith("torch.Tensor.") else None
     return None if row is None else decode(name, row)

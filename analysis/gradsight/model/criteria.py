@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+# ruff: noqa: SIM905 (tables of names read best as words)
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ _SETTINGS = frozenset(
 )
 
 
-@lru_cache(maxsize=None)
+@cache
 def _by_name() -> dict[str, CriterionStub]:
     out: dict[str, CriterionStub] = {}
     for line in _ROWS.strip().splitlines():

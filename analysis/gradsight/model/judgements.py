@@ -8,6 +8,8 @@ Nothing here repeats what `operations.py` measured; where the two disagree this 
 
 from __future__ import annotations
 
+# ruff: noqa: SIM905 (tables of names read best as words)
+
 # Dtypes and typed tensor classes without a gradient, by the last part of their names.
 INTEGER_DTYPES = frozenset(
     """int long short int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool byte char qint8 quint8 qint32
@@ -192,7 +194,8 @@ JUDGED_BY_LEAF = _merged(GROUPS)
 
 # -- by full name, where the last part alone would say something wrong
 
-TYPED = "Tensor FloatTensor DoubleTensor HalfTensor BFloat16Tensor"
+TYPED = "FloatTensor DoubleTensor HalfTensor BFloat16Tensor"
+# torch.cuda has the typed classes, and no `torch.cuda.Tensor`.
 TYPED_INTEGER = "LongTensor IntTensor ShortTensor ByteTensor CharTensor BoolTensor"
 
 JUDGED: dict[str, str] = {

@@ -6,8 +6,9 @@ shapes and results are written here.
 
 from __future__ import annotations
 
+# ruff: noqa: SIM905 (tables of names read best as words)
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 from gradsight.model.catalogue import MODULES
 from gradsight.model.criteria import CriterionStub, criterion
@@ -81,10 +82,11 @@ _FORWARD: list[tuple[str, str]] = [
     ("input | role keep | shape same | saves buffer",
      "Dropout Dropout1d Dropout2d Dropout3d AlphaDropout FeatureAlphaDropout"),
     ("input | role keep | shape view", "Flatten Unflatten Unfold Fold PixelShuffle PixelUnshuffle ChannelShuffle"),
-    ("input | role keep | shape unknown", """CircularPad1d CircularPad2d CircularPad3d ConstantPad1d ConstantPad2d
+    ("input | role keep | shape unknown", """ConstantPad1d ConstantPad2d
      ConstantPad3d ZeroPad1d ZeroPad2d ZeroPad3d"""),
     ("input | role keep | saves input", """ReflectionPad1d ReflectionPad2d ReflectionPad3d ReplicationPad1d
      ReplicationPad2d ReplicationPad3d"""),
+    ("input | role keep | saves buffer", "CircularPad1d CircularPad2d CircularPad3d"),
     ("input | role keep", "Upsample UpsamplingBilinear2d UpsamplingNearest2d"),
     ("input | role keep | saves input", "AvgPool1d AvgPool2d AvgPool3d AdaptiveAvgPool2d AdaptiveAvgPool1d AdaptiveAvgPool3d"),
     ("input | role keep | saves input buffer", """MaxPool1d MaxPool2d MaxPool3d AdaptiveMaxPool1d AdaptiveMaxPool2d
@@ -183,7 +185,7 @@ _MODE_DEPENDENT = frozenset(
 )
 
 
-@lru_cache(maxsize=None)
+@cache
 def _module(short: str) -> ModuleStub | None:
     row = MODULES.get(short)
     if row is None:

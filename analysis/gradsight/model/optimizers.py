@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+# ruff: noqa: SIM905 (tables of names read best as words)
 from dataclasses import dataclass
 
 

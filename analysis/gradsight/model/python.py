@@ -8,6 +8,8 @@ with a tensor that requires gradient; where it is empty, the tensor comes back a
 
 from __future__ import annotations
 
+# ruff: noqa: SIM905 (tables of names read best as words)
+
 # What numpy says of a tensor that requires gradient.
 _REFUSED = "raises raises: RuntimeError: Can't call numpy() on Tensor that requires grad."
 _MISUSED = "raises raises: TypeError"

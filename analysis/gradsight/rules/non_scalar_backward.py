@@ -38,9 +38,9 @@ def check(q: Queries) -> Iterator[Report]:
         root = event.place("root")
         yield RULE.report(
             Severity.ERROR,
-            f'`{loss}` has more than one element ({why}): raises "grad can be implicitly created only for scalar outputs"',
+            f'{loss} has more than one element ({why}): raises "grad can be implicitly created only for scalar outputs"',
             where,
-            ((f"`{loss}` has more than one element", root or where),),
+            ((f"{loss} has more than one element", root or where),),
             (("backward", where),),
         )
 

@@ -140,9 +140,9 @@ def report(q: Queries, first: Event, second: Event, shared: int, where: Place) -
     path.append(("this one needs it again", where))
     same = a == b
     message = (
-        f"`{b}` was differentiated already, and its graph is freed"
+        f"{b} was differentiated already, and its graph is freed"
         if same
-        else f"`{b}` and `{a}` share {what}, whose graph `{a}.backward()` has freed"
+        else f"{b} and {a} share {what}, whose graph the backward pass of {a} has freed"
     )
     places = [("backward", where)]
     if earlier is not None:
@@ -182,7 +182,7 @@ def from_before(q: Queries, second: Event, old: int, where: Place) -> Report:
     path.append(("and goes back through both", where))
     return RULE.report(
         Severity.ERROR,
-        f"`{q.sink_text(second)}` still hangs on the turn of the loop before it, whose graph is freed (detach what is carried "
+        f"{q.sink_text(second)} still hangs on the turn of the loop before it, whose graph is freed (detach what is carried "
         'over): the second turn raises "Trying to backward through the graph a second time"',
         where,
         tuple(path),

@@ -30,28 +30,28 @@ def reports(rule: Rule, queries: Queries) -> Iterator[Report]:
 def message(queries: Queries, lost: Lost) -> str:
     """One sentence on what happens and why."""
     what = phrase(queries, lost)
-    sink = queries.sink_text(lost.sink) if lost.sink is not None else "the loss"
+    sink = queries.sink_text(lost.sink)
     names = queries.names(lost.sources)
     if lost.kind == "dead":
         returned = lost.sink is not None and lost.sink.kind == "return"
         if lost.sink is not None and lost.sink.fact("kind") in ("number", "array"):
             kind = "float" if lost.sink.fact("kind") == "number" else "numpy.ndarray"
-            return f"`{sink}` is no tensor any more: {what}; `backward` raises \"'{kind}' object has no attribute 'backward'\""
+            return f"{sink} is no tensor any more: {what}; `backward` raises \"'{kind}' object has no attribute 'backward'\""
         if returned and queries.program.lone:
             return f"this loss gives {names} no gradient: {what}"
         if lost.severity.rank > 0:
-            return f"nothing learns from `{sink}`: {what}"
-        return f'`{sink}` has no gradient to give: {what}; `backward` raises "{E0}"'
+            return f"nothing learns from {sink}: {what}"
+        return f'{sink} has no gradient to give: {what}; `backward` raises "{E0}"'
     if lost.kind == "term":
-        return f"this term of `{sink}` is only a constant: {what}, so {names} learns nothing from it"
+        return f"this term of {sink} is only a constant: {what}, so {names} learns nothing from it"
     if lost.kind == "part":
-        return f"`{sink}` gives no gradient through `{receiver(queries, lost)}`: {what}, while the rest of {names} is still in the graph"
+        return f"{sink} gives no gradient through `{receiver(queries, lost)}`: {what}, while the rest of {names} is still in the graph"
     if lost.kind == "frozen":
-        return f"{names} gets no gradient from `{sink}` although the optimizer holds it: {what}; fine if it is meant to stay frozen"
+        return f"{names} gets no gradient from {sink} although the optimizer holds it: {what}; fine if it is meant to stay frozen"
     verb = "learn" if " and " in names else "learns"
     if queries.program.lone == "forward":
         return f"{names} never {verb}: {what}, so no loss can reach it"
-    return f"{names} never {verb}: {what}, so no gradient from `{sink}` reaches it"
+    return f"{names} never {verb}: {what}, so no gradient from {sink} reaches it"
 
 
 def phrase(queries: Queries, lost: Lost) -> str:
@@ -105,7 +105,7 @@ def path(queries: Queries, lost: Lost) -> tuple[tuple[str, Place], ...]:
     if lost.sink is not None:
         end = lost.sink.place("call") or lost.sink.place("root")
         if end is not None and lost.sink.kind != "return":
-            steps.append((f"here the gradient of `{queries.sink_text(lost.sink)}` is asked for", end))
+            steps.append((f"here the gradient of {queries.sink_text(lost.sink)} is asked for", end))
         elif end is not None:
             steps.append(("here it is returned as the loss" if queries.program.lone != "forward" else "here it is returned", lost.sink.place("root") or end))
     return tuple(steps)
