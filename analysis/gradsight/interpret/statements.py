@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from gradsight import model
 from gradsight.domain import Edge
-from gradsight.graph import Node
+from gradsight.graph import Here, Node
 from gradsight.interpret.calls import Calls
 from gradsight.interpret.expressions import OPERATORS, is_container
 from gradsight.interpret.library import GRAD_OFF, GRAD_ON, grad_of
@@ -202,9 +203,11 @@ class Statements(Calls):
 
     def plain_tensor(self, receiver: Ref, cls: Class, name: str, value: Value, at: ast.AST) -> Value:
         """A tensor that is no Parameter becomes an attribute of a module: remembered, with a node of its own."""
-        if not isinstance(value, Tensor) or value.dtype not in ("float", "") or value.origin in ("", "parameter", "buffer"):
+        if not isinstance(value, Tensor) or value.dtype not in ("float", "") or value.origin in ("parameter", "buffer"):
             return value
-        if value.origin not in ("leaf",) and value.node != NOWHERE:
+        if value.origin == "" and self.only_new_parameters(value.node):
+            value = replace(value, origin="computed parameter")  # `nn.Parameter(...) * 0.1` is no parameter any more
+        elif value.origin == "" or value.origin != "leaf" and value.node != NOWHERE:
             return value
         number = value.node
         if number == NOWHERE:
@@ -223,6 +226,21 @@ class Statements(Calls):
             value=self.here(at),
         )
         return Tensor(number, value.dtype or "float", value.shape, value.role, value.origin)
+
+    def only_new_parameters(self, number: int) -> bool:
+        """Whether a value is computed from parameters that were made in the same statement, and from nothing else."""
+        if number == NOWHERE or self.graph[number].kind != "op":
+            return False
+        found = False
+        for n in self.graph.feeding(number, (Edge.LIVE,)):
+            node = self.graph[n]
+            if node.kind in ("input", "loop", "join") or node.kind == "source" and node.note != "parameter":
+                return False
+            if node.kind == "source":
+                found = True
+                if not (isinstance(node.place, Here) and node.place.at == self.at):
+                    return False
+        return found
 
     def set_item(self, target: ast.Subscript, value: Value, at: ast.AST) -> None:
         receiver = self.evaluate(target.value)

@@ -7,6 +7,7 @@ Whether an instance owns parameters, and the constructor's positional parameters
 
 from __future__ import annotations
 
+# ruff: noqa: E501
 # fmt: off
 MODULES: dict[str, str] = {
     "AdaptiveAvgPool1d": "plain | output_size",

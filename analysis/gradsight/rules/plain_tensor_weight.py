@@ -29,6 +29,7 @@ from gradsight.graph import Node, Place
 from gradsight.interpret.state import Event
 from gradsight.queries import KEEPING, Queries
 from gradsight.rule import Report, Rule
+from gradsight.rules import wording
 from gradsight.text import Source
 
 PRODUCTS = ("matmul", "mm", "bmm", "linear", "einsum", "conv1d", "conv2d", "conv3d", "addmm", "mv", "dot", "bilinear", "baddbmm",
@@ -45,22 +46,45 @@ def check(q: Queries) -> Iterator[Report]:
         for oid in event.oids[1:]
     }
     held = {n for event in q.all("optimizer") for n in event.nodes}
-    said: set[int] = set()
+    hopeless = {
+        n
+        for sink in q.sinks
+        for root in q.roots(sink)
+        if sink.kind == "backward" and sink.fact("kind") == "tensor" and not q.live_sources(root, sink)
+        for n in q.graph.feeding(root, (Edge.LIVE,))
+    }
+    weights: dict[int, Event] = {}
+    beside: list[Event] = []
     for event in q.all("attribute"):
-        where = event.place("value")
-        if where is None or event.node in held or event.node in said:
+        if event.place("value") is None or event.node in held or event.fact("stores") not in ("0", "1"):
             continue
         owner = event.oids[0] if event.oids else -1
-        in_init = event.fact("method").endswith("__init__")
-        written_again = event.fact("stores") not in ("0", "1")
-        random = "rand" in event.fact("origin") or "normal" in event.fact("origin") or event.fact("origin") == "leaf"
         position = weight_position(q, event.node)
-        if owner in empty and position and not written_again:
-            said.add(event.node)
-            yield report(q, event, where, position, Severity.ERROR)
-        elif in_init and random and not written_again and position == "product":
-            said.add(event.node)
-            yield report(q, event, where, position, Severity.WARNING)
+        learns = event.fact("origin") in ("leaf", "computed parameter")
+        random = learns or "rand" in event.fact("origin") or "normal" in event.fact("origin")
+        if owner in empty and position:
+            weights.setdefault(event.node, event)
+        elif event.fact("method").endswith("__init__") and random and position == "product":
+            weights.setdefault(event.node, event)
+        elif position == "sum" and learns:
+            beside.append(event)
+    modules = {event.oids[0] for event in weights.values() if event.oids}
+    for event in beside:  # a bias beside a weight
+        if event.oids and event.oids[0] in modules:
+            weights.setdefault(event.node, event)
+    for event in weights.values():
+        where = event.place("value")
+        assert where is not None
+        if event.oids and event.oids[0] in empty:
+            yield report(q, event, where, Severity.ERROR, 'the module owns no parameter, so the optimizer raises "optimizer got an empty parameter list"')
+        elif event.node in hopeless:
+            yield report(q, event, where, Severity.ERROR, f'nothing that the loss depends on requires a gradient, so `backward` raises "{wording.E0}"')
+        elif event.fact("origin") == "leaf":
+            yield report(q, event, where, Severity.WARNING, "`requires_grad=True` gives it a gradient, but `parameters()` does not list it, so no optimizer moves it")
+        elif event.fact("origin") == "computed parameter":
+            yield report(q, event, where, Severity.WARNING, "what is computed from an `nn.Parameter` is none any more, so `parameters()` does not list it")
+        else:
+            yield report(q, event, where, Severity.WARNING, "it is not in `parameters()` and requires no gradient, so it keeps its first random values")
 
 
 def weight_position(q: Queries, number: int) -> str:
@@ -101,14 +125,8 @@ def leaf(q: Queries, number: int) -> bool:
     return node.op == "leaf"
 
 
-def report(q: Queries, event: Event, where: Place, position: str, severity: Severity) -> Report:
+def report(q: Queries, event: Event, where: Place, severity: Severity, consequence: str) -> Report:
     name = f"self.{event.fact('name')}"
-    if severity is Severity.ERROR:
-        consequence = 'the module owns no parameter, so the optimizer raises "optimizer got an empty parameter list"'
-    elif event.fact("origin") == "leaf":
-        consequence = "`requires_grad=True` gives it a gradient, but `parameters()` does not list it, so no optimizer moves it"
-    else:
-        consequence = "it is not in `parameters()` and requires no gradient, so it keeps its first random values"
     return RULE.report(
         severity,
         f"`{name}` is a plain tensor where a weight stands: {consequence}",

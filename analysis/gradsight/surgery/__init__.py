@@ -24,10 +24,10 @@ if TYPE_CHECKING:
         drop_rounding,
         reduce_to_scalar,
         remove_statement,
-        stack_for_rewrap,
-        tensor_for_number,
         unwrap_method_call,
     )
+    from gradsight.surgery.scalars import tensor_for_number
+    from gradsight.surgery.stacking import stack_for_rewrap
     from gradsight.surgery.tensors import tensors_for_numpy
     from gradsight.surgery.weights import as_buffer, as_parameter
 
@@ -58,10 +58,10 @@ _ROOMS = {
         "drop_rounding",
         "reduce_to_scalar",
         "remove_statement",
-        "stack_for_rewrap",
-        "tensor_for_number",
         "unwrap_method_call",
     ),
+    "scalars": ("tensor_for_number",),
+    "stacking": ("stack_for_rewrap",),
     "tensors": ("tensors_for_numpy",),
     "weights": ("as_buffer", "as_parameter"),
 }

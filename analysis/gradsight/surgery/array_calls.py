@@ -20,11 +20,11 @@ from gradsight.surgery.array_value import (
     innermost_element,
     joined,
 )
+from gradsight.surgery.cuts import MATH, data_of, rewraps
 from gradsight.surgery.imports import qualified
 from gradsight.surgery.numpy_calls import Argument, NoEqual, NumpyCall, write
 from gradsight.surgery.piece import Piece, dotted
 from gradsight.surgery.refusal import Refusal, words
-from gradsight.surgery.reopen import MATH, data_of, rewraps
 
 __all__ = ["Calls", "numpy_forms", "numpy_shapes"]
 

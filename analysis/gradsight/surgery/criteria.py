@@ -10,10 +10,11 @@ import re
 import libcst as cst
 
 from gradsight.finding import Edit
+from gradsight.surgery.cuts import last_name
 from gradsight.surgery.imports import qualified, spelling
 from gradsight.surgery.piece import Piece, dotted, find, is_primary, layout, merged, parse_line, replaced
 from gradsight.surgery.refusal import Refusal, words
-from gradsight.surgery.reopen import binds, last_name, put_inner, remove_statement, with_suffix
+from gradsight.surgery.reopen import binds, remove_statement, with_suffix, without
 from gradsight.text import Source, Span
 
 _SOFT = frozenset({"softmax", "sigmoid", "log_softmax", "logsigmoid", "Softmax", "Sigmoid", "LogSoftmax"})
@@ -36,12 +37,12 @@ def drop_softmax(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
         parent = piece.parent(node)
         above = piece.parent(parent) if parent is not None else None
         if isinstance(parent, cst.Call) and parent.func is node and parent.args:
-            return _without(piece, parent, parent.args[0].value)
+            return without(piece, parent, parent.args[0].value)
         return _without_module(piece, node, parent, above)
     inner = _softened(source, node)
     if inner is None:
         return Refusal(f"`{piece.text(node)}` is no softmax of one tensor")
-    return _without(piece, node, inner)
+    return without(piece, node, inner)
 
 
 def log_softmax_for(source: Source, where: Span, *, dim: str = "1") -> tuple[Edit, ...] | Refusal:
@@ -128,20 +129,15 @@ def _softened(source: Source, node: cst.Call) -> cst.BaseExpression | None:
     base = node.func.value if isinstance(node.func, cst.Attribute) else None
     if base is None or qualified(source, dotted(node.func)).startswith("torch."):
         return given[0] if given else None
-    if name not in _SOFT or dotted(base) == "self":
-        return given[0] if len(given) == 1 and len(node.args) == 1 else None
+    if dotted(base).partition(".")[0] == "self" and len(given) == 1 and len(node.args) == 1:
+        built = re.search(rf"self\.{name}\s*=\s*[\w.]*\b(\w+)\(", layout(source.text).masked)
+        if name in _SOFT or "soft" in name.lower() or (built is not None and built.group(1) in _MODULES):
+            return given[0]
+    if name not in _SOFT:
+        return None
     if not given or isinstance(given[0], cst.Integer | cst.UnaryOperation):
         return base
     return given[0] if len(node.args) == 1 else None
-
-
-def _without(piece: Piece, node: cst.BaseExpression, inner: cst.BaseExpression) -> tuple[Edit, ...]:
-    """The call around `inner` goes, and the statement if it would only say `x = x`."""
-    assigned = piece.parent(node)
-    if isinstance(assigned, cst.Assign) and len(assigned.targets) == 1 and dotted(inner):
-        if piece.text(assigned.targets[0].target) == piece.text(inner):
-            return remove_statement(piece.source, piece.span(assigned))
-    return put_inner(piece, node, inner)
 
 
 def _without_module(

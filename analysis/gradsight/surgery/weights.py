@@ -5,10 +5,11 @@ from __future__ import annotations
 import libcst as cst
 
 from gradsight.finding import Edit
+from gradsight.surgery.cuts import last_name
 from gradsight.surgery.imports import spelling
 from gradsight.surgery.piece import Piece, dotted, find, merged, parse_line
 from gradsight.surgery.refusal import Refusal
-from gradsight.surgery.reopen import last_name, put_inner
+from gradsight.surgery.reopen import put_inner
 from gradsight.text import Source, Span
 
 
