@@ -1,4 +1,4 @@
-"""Every example of the five texts that the project began with: what torch does, and what the analysis says."""
+"""Every example of the five texts the project began with: what torch does, what the analysis says."""
 
 from __future__ import annotations
 

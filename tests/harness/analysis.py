@@ -1,4 +1,4 @@
-"""The analysis as tests call it: a path or a text in, findings and fixes out. A bug inside a rule fails the test."""
+"""The analysis as tests call it: from scratch, a path or a text in. A bug inside a rule fails the test."""
 
 from __future__ import annotations
 
