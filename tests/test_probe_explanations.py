@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gradsight_server import probe
 from probe_driver import Driver
 
-from gradsight_server import probe
-
 CASES = json.loads((Path(__file__).parent / "gradient_errors.json").read_text(encoding="utf-8"))
-HEAD = "import copy\nimport numpy as np\nimport torch\nfrom torch import nn\nimport torch.nn.functional as F\n"
+HEAD = (
+    "import copy\nimport numpy as np\nimport torch\nfrom torch import nn\nimport torch.nn.functional as F\n"
+)
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the driver forks a warm process")
 
 

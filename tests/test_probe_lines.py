@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gradsight_server import probe
 from harness import markers
 from probe_driver import Driver
-
-from gradsight_server import probe
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 CUTS = {"GS101", "GS102", "GS103", "GS104", "GS105", "GS107"}
@@ -215,7 +214,9 @@ def test_harmless_cuts_are_no_cuts(driver: Driver, tmp_path: Path) -> None:
         assert states(result, name=name)[-1:] == ["constant"], name
 
 
-@pytest.mark.parametrize("way", ["loss + 0.1 * frozen", "loss * frozen", "nn.functional.mse_loss(out, again)"])
+@pytest.mark.parametrize(
+    "way", ["loss + 0.1 * frozen", "loss * frozen", "nn.functional.mse_loss(out, again)"]
+)
 def test_the_same_cuts_on_the_way_to_the_loss_are_cuts(driver: Driver, tmp_path: Path, way: str) -> None:
     path = tmp_path / "harmful.py"
     path.write_text(HARMLESS.replace("final = loss", f"final = {way}"))
@@ -295,8 +296,9 @@ def test_every_kind_of_cut(driver: Driver, tmp_path: Path, cut: str) -> None:
 @pytest.mark.parametrize(
     "kept",
     [
-        "h.clone()", "h.to('cpu')", "h.cpu()", "h.half().float()", "h.double().float()", "torch.stack(list(h))",
-        "torch.as_tensor(h)", "torch.Tensor(h)", "torch.where(h > 0, h, -h)", "h[[0, 1, 2]]", "h.clone().mul_(2)",
+        "h.clone()", "h.to('cpu')", "h.cpu()", "h.half().float()", "h.double().float()",
+        "torch.stack(list(h))", "torch.as_tensor(h)", "torch.Tensor(h)", "torch.where(h > 0, h, -h)",
+        "h[[0, 1, 2]]", "h.clone().mul_(2)",
         "torch.asarray(h)", "2 * h", "h.view(3)", "sum([h, h])", "torch.relu(h)", "h.sort().values",
     ],
 )  # fmt: skip
@@ -315,7 +317,8 @@ def test_where_the_grad_mode_was_switched_off_is_named(driver: Driver, tmp_path:
     path.write_text(
         "import torch\nfrom torch import nn\ntorch.manual_seed(0)\n\n\n"
         "class Encoder(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
-        "        self.fc = nn.Linear(2, 2)\n\n    def forward(self, x):\n        return torch.relu(self.fc(x))\n\n\n"
+        "        self.fc = nn.Linear(2, 2)\n\n    def forward(self, x):\n"
+        "        return torch.relu(self.fc(x))\n\n\n"
         "encoder, head = Encoder(), nn.Linear(2, 1)\nx = torch.ones(1, 2)\nwith torch.no_grad():\n"
         "    features = encoder(x)\nloss = head(features).sum()\nloss.backward()\n"
     )
@@ -333,8 +336,10 @@ def test_where_the_grad_mode_was_switched_off_is_named(driver: Driver, tmp_path:
 def test_training_is_shown_although_an_evaluation_came_after(driver: Driver, tmp_path: Path) -> None:
     path = tmp_path / "program.py"
     path.write_text(
-        "import torch\nfrom torch import nn\n\n\ndef forward(model, x):\n    h = model(x)\n    return h.pow(2)\n\n\n"
-        "model = nn.Linear(2, 1)\nfor epoch in range(2):\n    loss = forward(model, torch.ones(3, 2)).mean()\n"
+        "import torch\nfrom torch import nn\n\n\n"
+        "def forward(model, x):\n    h = model(x)\n    return h.pow(2)\n\n\n"
+        "model = nn.Linear(2, 1)\nfor epoch in range(2):\n"
+        "    loss = forward(model, torch.ones(3, 2)).mean()\n"
         "    model.zero_grad()\n    loss.backward()\n    with torch.no_grad():\n"
         "        value = forward(model, torch.ones(1, 2)).mean()\n"
     )

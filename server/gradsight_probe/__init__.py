@@ -1,7 +1,7 @@
 """Runs one program under autograd's eyes, in the interpreter that the user named.
 
-Standard library and torch only, in syntax that Python 3.8 runs; nothing else of Gradsight is imported, and this
-folder is never on `sys.path`.
+Standard library and torch only, in syntax that Python 3.8 runs; nothing else of Gradsight is imported, and
+this folder is never on `sys.path`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Stops what the program would write outside the probe's own folder, and the processes it would start.
 
 An audit hook sees what Python itself opens, renames and starts; torch's own writers raise no event and are
-wrapped. Limits: other native writers (h5py, OpenCV, safetensors, SQLite extensions) are stopped only where the
-system can do it (see `confine`). Invariant: reading is never refused.
+wrapped. Limits: other native writers (h5py, OpenCV, safetensors, SQLite extensions) are not stopped where the system
+cannot do it (see `confine`). Invariant: reading is never refused.
 """
 
 from __future__ import annotations
@@ -36,7 +36,18 @@ PATHS = {
     "sqlite3.connect": ((0,), None),
 }
 PROCESSES = frozenset(
-    ["subprocess.Popen", "os.system", "os.posix_spawn", "os.spawn", "os.exec", "os.fork", "os.forkpty", "pty.spawn", "os.startfile", "_winapi.CreateProcess"]
+    [
+        "subprocess.Popen",
+        "os.system",
+        "os.posix_spawn",
+        "os.spawn",
+        "os.exec",
+        "os.fork",
+        "os.forkpty",
+        "pty.spawn",
+        "os.startfile",
+        "_winapi.CreateProcess",
+    ]
 )
 VERBS = {
     "open": "write",
@@ -85,17 +96,16 @@ class Guard:
 
     def refuse(self, verb: str, path: Any) -> None:
         """Raises `Stopped`, naming file, row and path."""
-        where = self._place()
-        by = "%s:%d" % where if where is not None else "the program"
         full = os.path.abspath(os.fsdecode(path)) if not isinstance(path, int) else str(path)
-        self._raise("%s would %s %s: stopped by the probe, %s" % (by, verb, full, ALLOW))
+        self._raise(f"would {verb} {full}")
 
     def refuse_process(self, what: str) -> None:
-        where = self._place()
-        by = "%s:%d" % where if where is not None else "the program"
-        self._raise("%s would start a process (%s): stopped by the probe, %s" % (by, what, ALLOW))
+        self._raise(f"would start a process ({what})")
 
-    def _raise(self, message: str) -> None:
+    def _raise(self, deed: str) -> None:
+        where = self._place()
+        by = f"{where[0]}:{where[1]}" if where is not None else "the program"
+        message = f"{by} {deed}: stopped by the probe, {ALLOW}"
         if message not in self.stopped and len(self.stopped) < 20:
             self.stopped.append(message)
         raise Stopped(message)
@@ -122,13 +132,13 @@ class Guard:
             self.refuse_process(event)
         elif event in ("os.kill", "os.killpg"):
             if args[0] not in (0, os.getpid()):
-                self.refuse_process("a signal to process %s" % (args[0],))
+                self.refuse_process(f"a signal to process {args[0]}")
 
     def _check(self, event: str, path: Any, folder: Any) -> None:
         self._inside = True
         try:
             if isinstance(folder, int) and folder >= 0 and not isinstance(path, int):
-                base = os.path.realpath("/proc/self/fd/%d" % folder)
+                base = os.path.realpath(f"/proc/self/fd/{folder}")
                 path = os.path.join(base, os.fsdecode(path))
             fine = path is None or self.allowed(path)
         finally:

@@ -20,97 +20,13 @@ from typing import Any
 
 import torch
 
+from .nodes import Cut, Fact, Gradient, Node, NoTorchFunction
 from .rewrite import Site
 
-NoTorchFunction = torch._C.DisableTorchFunction
 BORING = (int, str, bytes, bool, type(None), type, range, slice)
 DEPTH_LIMIT = 5000  # parents of a longer chain of bindings are forgotten
 RECENT_NUMBERS = 1024
 SHOWN_ELEMENTS = 4
-
-
-class Cut:
-    """An operation that gave a value without the history of its input (or with a gradient of zero)."""
-
-    __slots__ = ("counts", "dtype", "fed", "file", "integer", "op", "parents", "reason", "row", "shape", "zero")
-
-    def __init__(self, file: str, row: int, op: str, reason: str, parents: tuple, zero: bool = False) -> None:
-        self.file = file
-        self.row = row
-        self.op = op
-        self.reason = reason
-        self.parents = parents
-        self.zero = zero
-        # An index or a mask has no gradient, and none is needed: a cut counts only if its numbers enter a value that
-        # a gradient is asked of, or if something learns by no other way (see `report`).
-        self.counts = False
-        self.integer = False
-        self.fed = False
-        self.shape: Any = None
-        self.dtype: str | None = None
-
-
-class Gradient:
-    """What backward brought to one version of one tensor; shared by the bindings that hold it."""
-
-    __slots__ = ("creator", "leaf", "nodes", "norm", "order", "version", "zero")
-
-    def __init__(self, version: int, leaf: bool, creator: Node | None) -> None:
-        self.version = version
-        self.leaf = leaf
-        self.creator = creator  # the binding that made a leaf: it shows the last gradient, others their own
-        self.order = 0  # when it arrived
-        self.norm: Any = None  # a number, or a tensor of one on the device until somebody reads it
-        self.zero = False
-        self.nodes: list[Node] = []
-
-    def read(self) -> float | None:
-        if isinstance(self.norm, torch.Tensor):
-            with NoTorchFunction(), torch.no_grad():
-                self.norm = float(self.norm.item())
-            self.zero = self.norm == 0.0
-        return self.norm
-
-
-class Node:
-    """One execution of one binding."""
-
-    __slots__ = (
-        "behind", "behind_zero", "consumers", "cuts", "depth", "dtype", "fed", "floating", "gradient", "leaf",
-        "name", "parents", "requires_grad", "seen_events", "shape", "shown", "site", "tensor",
-    )  # fmt: skip
-
-    def __init__(self, site: Site, name: str) -> None:
-        self.site = site
-        self.name = name
-        self.parents: tuple[Node, ...] = ()
-        self.cuts: tuple[Cut, ...] = ()  # those that this value descends from, without a live way
-        self.seen_events: tuple[Cut, ...] = ()  # those that happened while the value was computed
-        self.gradient: Gradient | None = None
-        self.requires_grad = False
-        self.tensor = False
-        self.leaf = False
-        self.shown = False
-        self.floating = False
-        self.shape: tuple[int, ...] = ()
-        self.dtype = ""
-        self.fed = False
-        self.behind: Cut | None = None
-        self.behind_zero: Cut | None = None
-        self.consumers: list[Node] = []
-        self.depth = 0
-
-
-class Fact:
-    """What is known of one living object."""
-
-    __slots__ = ("cuts", "gradient", "node", "ref")
-
-    def __init__(self, ref: Any) -> None:
-        self.ref = ref
-        self.cuts: tuple[Cut, ...] = ()
-        self.gradient: Gradient | None = None
-        self.node: Node | None = None
 
 
 class Recorder:
@@ -131,7 +47,7 @@ class Recorder:
         self.cuts: dict[tuple[str, int, str], Cut] = {}  # those that feed a root, by place
         self.seen_cuts: dict[tuple[str, int, str], Cut] = {}  # all
         self.reached: list[Gradient] = []
-        # Modules, optimizers and leaves by the function and the name they were bound to; called, gives the object.
+        # Modules, optimizers and leaves by the function and the name they were bound to, behind a call.
         self.objects: dict[tuple[str, str], Callable[[], Any]] = {}
         self.sinks = 0
         self.arrivals = 0
@@ -181,7 +97,7 @@ class Recorder:
 
             traceback.print_exc()
         if len(self.faults) < 20:
-            self.faults.append("%s: %s" % (type(error).__name__, error))
+            self.faults.append(f"{type(error).__name__}: {error}")
 
     # -- bindings -------------------------------------------------------------------------------------
 
@@ -267,7 +183,7 @@ class Recorder:
             self.names[site.key] = node
 
     def _name_object(self, site: Site, name: str, value: Any) -> None:
-        """Keeps a module, an optimizer or a leaf by its name; an argument only as long as the program does."""
+        """Keeps a module, an optimizer or a leaf by its name; an argument as long as the program does."""
         if site.kind != "return":
             key = (".".join(part for part in site.scope if part), name)
             self.objects[key] = weakref.ref(value) if site.kind == "argument" else lambda: value
@@ -387,9 +303,9 @@ class Recorder:
         node = self._start(site, site.name, value, events)
         items: list[tuple[str, Any]]
         if isinstance(value, dict):
-            items = [("%s[%r]" % (site.name, key), value[key]) for key in list(value)[:64]]
+            items = [(f"{site.name}[{key!r}]", value[key]) for key in list(value)[:64]]
         else:
-            items = [("%s[%d]" % (site.name, index), item) for index, item in enumerate(value[:64])]
+            items = [(f"{site.name}[{index}]", item) for index, item in enumerate(value[:64])]
         tensors = [(label, item) for label, item in items if isinstance(item, torch.Tensor)]
         expand = len(tensors) <= SHOWN_ELEMENTS and site.kind != "update"
         children: list[Node] = []
@@ -586,7 +502,7 @@ class Recorder:
         return rows
 
     def place(self, skipped: tuple[str, ...], grad_off: bool) -> tuple[str, int] | None:
-        """Where in the program the operation now running was asked for; None inside what torch does for itself."""
+        """Where in the program the running operation was asked for; None in what torch does for itself."""
         frame: Any = sys._getframe(2)
         owner = None
         if grad_off:

@@ -2,8 +2,8 @@
 
 Pure functions of the recorder's records. A state is what autograd itself said: `live`, `zero` and `nonfinite`
 by the gradient that a hook received, `cut` where the graph ended on the way to something that a gradient was
-asked of, `cut-upstream` for what descends from such a cut only, `constant` for what never depended on anything
-that learns, or whose cut is not on the way to any backward.
+asked of, `cut-upstream` for what descends from such a cut only, `constant` for what never depended on
+anything that learns, or whose cut is not on the way to any backward.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .record import Cut, Node, Recorder
+from .nodes import Cut, Node
+from .record import Recorder
 
 
 def lines(recorder: Recorder, file: str, rows: tuple[int, int] | None) -> list[dict[str, Any]]:
@@ -88,15 +89,15 @@ def _state(
         cut = here[0] if here else node.cuts[0]
         cause = _place(cut.file, cut.row)
         if not node.fed and not anything:
-            return "constant", cause, "no backward depends on it (%s)" % cut.reason
+            return "constant", cause, f"no backward depends on it ({cut.reason})"
         if not node.floating and not cut.counts and not anything:
-            return "constant", cause, "an index or a mask: %s, and none is needed" % cut.reason
+            return "constant", cause, f"an index or a mask: {cut.reason}, and none is needed"
         if here:
             reason = cut.reason
             if node.requires_grad:
                 reason += "; requires_grad on the copy does not bring the history back"
             return "cut", cause, reason
-        return "cut-upstream", cause, "cut at row %d: %s" % (cut.row, cut.reason)
+        return "cut-upstream", cause, f"cut at row {cut.row}: {cut.reason}"
     if not node.requires_grad:
         if node.tensor and node.floating and node.name.startswith("self.") and site.kind == "bind":
             return "constant", None, "a plain tensor that does not require grad: nothing learns it"
@@ -107,7 +108,7 @@ def _state(
             return (
                 "live",
                 _place(cut.file, cut.row),
-                "no gradient arrived: cut behind it, at row %d: %s" % (cut.row, cut.reason),
+                f"no gradient arrived: cut behind it, at row {cut.row}: {cut.reason}",
             )
         if recorder.sinks == 0:
             return "live", None, "requires grad; no backward ran"
@@ -128,10 +129,16 @@ def _nonfinite(recorder: Recorder, node: Node) -> tuple[str, dict[str, Any] | No
         finite = [
             consumer
             for consumer in culprit.consumers
-            if consumer.gradient is not None and math.isfinite(consumer.gradient.read() or math.nan)
+            if consumer.gradient is not None and _is_finite(consumer.gradient.read())
         ]
-        last = max(finite, key=lambda consumer: consumer.gradient.order if consumer.gradient else 0, default=None)
+        last = max(
+            finite, key=lambda consumer: consumer.gradient.order if consumer.gradient else 0, default=None
+        )
         blamed = last or culprit
         place = _place(blamed.site.file, blamed.site.row)
-        return "nonfinite", place, "the gradient is not finite from row %d on" % blamed.site.row
+        return "nonfinite", place, f"the gradient is not finite from row {blamed.site.row} on"
     return "nonfinite", None, "the gradient that arrived is not finite"
+
+
+def _is_finite(norm: float | None) -> bool:
+    return norm is not None and math.isfinite(norm)

@@ -15,11 +15,57 @@ SINK = "_gradsight_sink_"
 
 # What gives only a shape, a type or a place: its result does not depend on the value.
 METADATA = frozenset(
-    ["shape", "dtype", "device", "size", "dim", "ndim", "numel", "requires_grad", "is_leaf", "grad_fn", "zeros_like", "ones_like", "rand_like", "randn_like", "empty_like", "full_like", "new_zeros", "new_ones", "new_empty", "new_full", "parameters", "named_parameters", "state_dict", "len", "isinstance", "range", "type", "id", "is_cuda"]
+    [
+        "shape",
+        "dtype",
+        "device",
+        "size",
+        "dim",
+        "ndim",
+        "numel",
+        "requires_grad",
+        "is_leaf",
+        "grad_fn",
+        "zeros_like",
+        "ones_like",
+        "rand_like",
+        "randn_like",
+        "empty_like",
+        "full_like",
+        "new_zeros",
+        "new_ones",
+        "new_empty",
+        "new_full",
+        "parameters",
+        "named_parameters",
+        "state_dict",
+        "len",
+        "isinstance",
+        "range",
+        "type",
+        "id",
+        "is_cuda",
+    ]
 )
 # Makes a tensor whose history is not that of its arguments, and that a function mode does not see.
 REWRAPPERS = frozenset(
-    ["Tensor", "FloatTensor", "DoubleTensor", "HalfTensor", "BFloat16Tensor", "LongTensor", "IntTensor", "BoolTensor", "Parameter", "Variable", "from_numpy", "asarray", "frombuffer", "from_dlpack", "UninitializedParameter"]
+    [
+        "Tensor",
+        "FloatTensor",
+        "DoubleTensor",
+        "HalfTensor",
+        "BFloat16Tensor",
+        "LongTensor",
+        "IntTensor",
+        "BoolTensor",
+        "Parameter",
+        "Variable",
+        "from_numpy",
+        "asarray",
+        "frombuffer",
+        "from_dlpack",
+        "UninitializedParameter",
+    ]
 )
 MUTATORS = frozenset(["append", "extend", "add", "insert", "update", "setdefault", "appendleft", "push"])
 SINKS = frozenset(["backward", "manual_backward"])
@@ -239,7 +285,7 @@ class Rewriter(ast.NodeTransformer):
                 node.value = self._wrapped(node, self._site("bind", target, name, original), node.value)
             else:
                 after += self._bind_names(node, "bind", target, original)
-        return before + [node] + after
+        return [*before, node, *after]
 
     def visit_AnnAssign(self, node):
         original = node.value
@@ -260,7 +306,7 @@ class Rewriter(ast.NodeTransformer):
         base = node.target.value if isinstance(node.target, ast.Subscript) else node.target
         if not isinstance(base, (ast.Name, ast.Attribute)):
             return node
-        return [node] + self._bind_all(node, [(index, _loaded(base))])
+        return [node, *self._bind_all(node, [(index, _loaded(base))])]
 
     def visit_NamedExpr(self, node):
         original = node.value
@@ -277,7 +323,7 @@ class Rewriter(ast.NodeTransformer):
         node.value = self._wrapped(
             node, self._site("return", node, "return", original, key=False), node.value
         )
-        return before + [node]
+        return [*before, node]
 
     def visit_Expr(self, node):
         original = node.value
@@ -292,7 +338,7 @@ class Rewriter(ast.NodeTransformer):
                 name = to_dotted(receiver)
                 index = self._site("update", node, name, original, (name,))
                 after = self._bind_all(node, [(index, _loaded(receiver))])
-        return before + [node] + after
+        return [*before, node, *after]
 
     def visit_For(self, node):
         original = node.iter

@@ -1,7 +1,7 @@
 """One probe: reads its request, runs the program, tells what autograd did.
 
-Invariants: the program runs as `python FILE` would run it (its folder first on `sys.path`, `__main__`, its own
-`argv`), stdin is empty, and whatever the program does (raises, exits, loops, closes descriptors) one report
+Invariants: the program runs as `python FILE` would run it (its folder first on `sys.path`, `__main__`, its
+own `argv`), stdin is empty, and whatever the program does (raises, exits, loops, closes descriptors) one report
 with all that was seen until then is sent, unless the process itself is killed.
 """
 
@@ -36,10 +36,10 @@ def main(arguments: list[str]) -> None:
         channel.send("problem", kind="no-torch", message=_no_torch(error))
         return
     except Exception as error:
-        channel.send("problem", kind="no-torch", message="import torch fails: %s" % error)
+        channel.send("problem", kind="no-torch", message=f"import torch fails: {error}")
         return
     if not hasattr(torch, "Tensor"):
-        message = "`torch` is %s, not PyTorch: rename it" % getattr(torch, "__path__", torch)
+        message = "`torch` is {}, not PyTorch: rename it".format(getattr(torch, "__path__", torch))
         channel.send("problem", kind="no-torch", message=message)
         return
     Probe(request, channel, started).run()
@@ -48,10 +48,11 @@ def main(arguments: list[str]) -> None:
 def _no_torch(error: ImportError) -> str:
     if getattr(error, "name", None) == "torch":
         return (
-            "%s has no torch: install it there (`%s -m pip install torch`), or name an interpreter that has it "
-            "with --python" % (sys.executable, sys.executable)
+            f"{sys.executable} has no torch: install it there "
+            f"(`{sys.executable} -m pip install torch`), or name an interpreter that has it "
+            "with --python"
         )
-    return "import torch fails in %s: %s" % (sys.executable, error)
+    return f"import torch fails in {sys.executable}: {error}"
 
 
 class Misuse(Exception):
@@ -123,11 +124,11 @@ class Probe:
             self.patches.set(mps, "is_available", lambda: False)
         if wanted == "cuda" and not torch.cuda.is_available():
             raise Misuse(
-                "no CUDA device is usable from %s (torch %s): use --device auto or cpu"
-                % (sys.executable, torch.__version__)
+                f"no CUDA device is usable from {sys.executable} (torch {torch.__version__}): "
+                "use --device auto or cpu"
             )
         if wanted == "mps" and not has_mps:
-            raise Misuse("no MPS device is usable from %s: use --device auto or cpu" % sys.executable)
+            raise Misuse(f"no MPS device is usable from {sys.executable}: use --device auto or cpu")
         if wanted in ("cuda", "mps"):
             torch.set_default_device(wanted)
             self._shuffle_on_cpu()
@@ -162,7 +163,7 @@ class Probe:
         module.__file__ = self.file
         module.__dict__["__builtins__"] = builtins
         sys.modules[module.__name__] = module
-        sys.argv = [self.file] + list(self.request["argv"])
+        sys.argv = [self.file, *list(self.request["argv"])]
         sys.path.insert(0, os.path.dirname(self.file))
         sys.dont_write_bytecode = True
         self.recorder.user_files.add(self.file)
@@ -209,7 +210,7 @@ class Probe:
         def leave(code: int = 0) -> None:
             if os.getpid() == self._pid and threading.get_ident() == self._main_thread:
                 place = self._place()
-                message = "the program ended its process by os._exit(%r)" % (code,)
+                message = f"the program ended its process by os._exit({code!r})"
                 self.error = self._describe("os._exit", message, place[1] if place else None)
                 self._finish()
             original(code)
@@ -226,7 +227,7 @@ class Probe:
             text = str(message)
             meaning = explain(category.__name__, text)
             if meaning is not None and len(self.hints) < 20:
-                hint = "%s:%d: %s: %s" % (filename, lineno, category.__name__, meaning)
+                hint = f"{filename}:{lineno}: {category.__name__}: {meaning}"
                 if hint not in self.hints:
                     self.hints.append(hint)
             original(message, category, filename, lineno, *rest, **named)
@@ -256,17 +257,17 @@ class Probe:
                 value = getattr(value, part)
             except AttributeError:
                 raise Misuse(
-                    "%s defines no `%s` at its top level: --call takes a function that the file defines"
-                    % (self.file, name)
+                    f"{self.file} defines no `{name}` at its top level: "
+                    "--call takes a function that the file defines"
                 ) from None
         if not callable(value):
-            raise Misuse("`%s` is a %s, not a function" % (name, type(value).__name__))
+            raise Misuse(f"`{name}` is a {type(value).__name__}, not a function")
         try:
             inspect.signature(value).bind()
         except TypeError as error:
             raise Misuse(
-                "`%s` needs arguments (%s): --call runs a function without any; write one that calls it"
-                % (name, error)
+                f"`{name}` needs arguments ({error}): "
+                "--call runs a function without any; write one that calls it"
             ) from None
         except ValueError:
             pass  # no signature to be had: try
@@ -311,7 +312,7 @@ class Probe:
         frame = sys._current_frames().get(self._main_thread)
         rows = self.recorder.user_rows(frame)
         row = self.steps.row_of(rows)
-        message = "still running after %g s: stopped by the probe" % self.request["timeout"]
+        message = "still running after {:g} s: stopped by the probe".format(self.request["timeout"])
         self.error = self._describe("TimeLimit", message, row)
         self._finish()
         self._leave(1)
@@ -337,7 +338,7 @@ class Probe:
             except Exception as error:
                 if os.environ.get("GRADSIGHT_PROBE_STRICT"):
                     raise
-                data = {"error": self.error, "faults": ["%s: %s" % (type(error).__name__, error)]}
+                data = {"error": self.error, "faults": [f"{type(error).__name__}: {error}"]}
         self.channel.send("report", problem=self.problem, **data)
         try:
             sys.stdout.flush()
@@ -376,5 +377,5 @@ class Probe:
             return
         cuts = [cut for cut in self.recorder.cuts.values() if cut.counts and not cut.zero]
         if cuts and error["explanation"]:
-            places = ", ".join("row %d (%s)" % (cut.row, cut.reason) for cut in cuts[:3])
-            error["explanation"] += " Here the graph ends at %s." % places
+            places = ", ".join(f"row {cut.row} ({cut.reason})" for cut in cuts[:3])
+            error["explanation"] += f" Here the graph ends at {places}."

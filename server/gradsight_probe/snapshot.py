@@ -14,18 +14,32 @@ from typing import Any
 
 import torch
 
-from .record import NoTorchFunction, Recorder
+from .nodes import NoTorchFunction
+from .record import Recorder
 
 FIRST_STEPS = 100
 LAST_STEPS = 100
 DEPTH = 3
 # Objects of these packages are not looked into.
-OPAQUE = frozenset(["torch", "numpy", "builtins", "argparse", "logging", "random", "collections", "itertools", "functools", "io"])
+OPAQUE = frozenset(
+    [
+        "torch",
+        "numpy",
+        "builtins",
+        "argparse",
+        "logging",
+        "random",
+        "collections",
+        "itertools",
+        "functools",
+        "io",
+    ]
+)
 PLAIN = (int, float, complex, str, bytes, bool, type(None), type, types.ModuleType, types.FunctionType)
 
 
 def states_of(gradients: list[Any]) -> list[tuple[str, float | None]]:
-    """`none|zero|nonzero|nonfinite` and the norm (None unless finite) of each gradient; one read per device."""
+    """`none|zero|nonzero|nonfinite` and the norm (None unless finite) of each; one read per device."""
     norms: list[Any] = [None] * len(gradients)
     with NoTorchFunction(), torch.no_grad():
         dense: list[Any] = []
@@ -181,7 +195,7 @@ def find_parameters(
         if id(tensor) not in seen:
             seen.add(id(tensor))
             if name in names and scope:
-                name = "%s.%s" % (scope, name)
+                name = f"{scope}.{name}"
             names.add(name)
             found.append((name, tensor))
 
@@ -191,7 +205,7 @@ def find_parameters(
                 add(name, value, scope)
         elif isinstance(value, torch.nn.Module):
             for inner, tensor in module_tensors(value):
-                add("%s.%s" % (name, inner), tensor, scope)
+                add(f"{name}.{inner}", tensor, scope)
 
     for name, value in list(namespace.items()):
         if not name.startswith("__"):
@@ -213,7 +227,7 @@ def find_parameters(
     for optimizer in optimizers:
         for number, group in enumerate(optimizer.param_groups):
             for index, tensor in enumerate(group["params"]):
-                name = "%s.param_groups[%d]['params'][%d]" % (type(optimizer).__name__, number, index)
+                name = f"{type(optimizer).__name__}.param_groups[{number}]['params'][{index}]"
                 add(name, tensor)
     return found
 
@@ -226,17 +240,17 @@ def module_tensors(module: Any) -> Iterator[tuple[str, Any]]:
         for name, value in vars(part).items():
             if name.startswith("_") and name in ("_parameters", "_buffers", "_modules"):
                 continue
-            path = "%s.%s" % (prefix, name) if prefix else name
+            path = f"{prefix}.{name}" if prefix else name
             if isinstance(value, torch.Tensor):
                 if value.is_leaf and value.requires_grad:
                     yield path, value
             elif isinstance(value, (list, tuple, dict)):
                 items = value.items() if isinstance(value, dict) else enumerate(value)
                 for key, item in list(items)[:64]:
-                    label = "%s[%r]" % (path, key)
+                    label = f"{path}[{key!r}]"
                     if isinstance(item, torch.nn.Module):
                         for inner, tensor in item.named_parameters():
-                            yield "%s.%s" % (label, inner), tensor
+                            yield f"{label}.{inner}", tensor
                     elif isinstance(item, torch.Tensor) and item.is_leaf and item.requires_grad:
                         yield label, item
 
@@ -250,19 +264,19 @@ def _walk(namespace: dict[str, Any], prefix: str, depth: int, seen: set[int]) ->
 
 def _walk_value(name: str, value: Any, depth: int, seen: set[int]) -> Iterator[tuple[str, Any]]:
     yield name, value
-    if depth >= DEPTH or isinstance(value, PLAIN + (torch.Tensor, torch.nn.Module, torch.optim.Optimizer)):
+    if depth >= DEPTH or isinstance(value, (*PLAIN, torch.Tensor, torch.nn.Module, torch.optim.Optimizer)):
         return
     if id(value) in seen:
         return
     seen.add(id(value))
     if isinstance(value, dict):
         for key, item in list(value.items())[:64]:
-            yield from _walk_value("%s[%r]" % (name, key), item, depth + 1, seen)
+            yield from _walk_value(f"{name}[{key!r}]", item, depth + 1, seen)
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value[:64]):
-            yield from _walk_value("%s[%d]" % (name, index), item, depth + 1, seen)
+            yield from _walk_value(f"{name}[{index}]", item, depth + 1, seen)
     elif type(value).__module__.partition(".")[0] not in OPAQUE and isinstance(
         getattr(value, "__dict__", None), dict
     ):
         for key, item in list(vars(value).items()):
-            yield from _walk_value("%s.%s" % (name, key), item, depth + 1, seen)
+            yield from _walk_value(f"{name}.{key}", item, depth + 1, seen)

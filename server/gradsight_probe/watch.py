@@ -18,13 +18,23 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from .record import Cut, Recorder
+from .nodes import Cut
+from .record import Recorder
 
 TORCH = os.path.dirname(torch.__file__)
 # What torch does here for itself is no cut of the program.
 SKIPPED = tuple(
     os.path.join(TORCH, *part.split("/"))
-    for part in ["optim", "nn/init.py", "nn/utils", "distributed", "amp", "_tensor_str.py", "testing", "utils/tensorboard"]
+    for part in [
+        "optim",
+        "nn/init.py",
+        "nn/utils",
+        "distributed",
+        "amp",
+        "_tensor_str.py",
+        "testing",
+        "utils/tensorboard",
+    ]
 )
 
 ZERO_GRADIENT = {
@@ -59,19 +69,70 @@ LEAVES_TORCH = {
 }
 # Gives nothing that depends on the values of its input, or changes nothing about its history.
 UNINTERESTING = frozenset(
-    ["__bool__", "__len__", "__repr__", "__format__", "__str__", "__hash__", "size", "dim", "numel", "nelement", "ndimension", "stride", "is_floating_point", "is_complex", "is_contiguous", "is_nonzero", "is_inference", "is_same_size", "is_signed", "is_tensor", "register_hook", "retain_grad", "requires_grad_", "__deepcopy__", "__reduce_ex__", "__contains__", "__dir__", "data_ptr", "element_size", "untyped_storage", "storage", "get_device", "_set_grad_enabled", "register_post_accumulate_grad_hook", "zeros_like", "ones_like", "rand_like", "randn_like", "empty_like", "full_like", "randint_like", "new_zeros", "new_ones", "new_full", "new_empty", "type_as", "has_names", "manual_seed"]
+    [
+        "__bool__",
+        "__len__",
+        "__repr__",
+        "__format__",
+        "__str__",
+        "__hash__",
+        "size",
+        "dim",
+        "numel",
+        "nelement",
+        "ndimension",
+        "stride",
+        "is_floating_point",
+        "is_complex",
+        "is_contiguous",
+        "is_nonzero",
+        "is_inference",
+        "is_same_size",
+        "is_signed",
+        "is_tensor",
+        "register_hook",
+        "retain_grad",
+        "requires_grad_",
+        "__deepcopy__",
+        "__reduce_ex__",
+        "__contains__",
+        "__dir__",
+        "data_ptr",
+        "element_size",
+        "untyped_storage",
+        "storage",
+        "get_device",
+        "_set_grad_enabled",
+        "register_post_accumulate_grad_hook",
+        "zeros_like",
+        "ones_like",
+        "rand_like",
+        "randn_like",
+        "empty_like",
+        "full_like",
+        "randint_like",
+        "new_zeros",
+        "new_ones",
+        "new_full",
+        "new_empty",
+        "type_as",
+        "has_names",
+        "manual_seed",
+    ]
 )
 MOST_CUTS = 4
 # Attributes whose value is a tensor; every other property is metadata.
 TENSOR_PROPERTIES = frozenset(["data", "T", "mT", "H", "mH", "real", "imag"])
 # A factor without history only weights what it is multiplied with.
-WEIGHTING = frozenset("mul __mul__ __rmul__ mul_ div __truediv__ __div__ masked_fill where".split())
+WEIGHTING = frozenset(
+    ["mul", "__mul__", "__rmul__", "mul_", "div", "__truediv__", "__div__", "masked_fill", "where"]
+)
 IN_PLACE = frozenset(["__setitem__", "copy_", "index_put_", "index_copy_", "masked_scatter_", "fill_"])
 
 
 def _reason(name: str, result: Any) -> str:
     if name in ("detach", "detach_"):
-        return "`.%s()` ends the graph here" % name
+        return f"`.{name}()` ends the graph here"
     if name == "data":
         return "`.data` ends the graph here"
     if torch.is_inference_mode_enabled():
@@ -80,10 +141,10 @@ def _reason(name: str, result: Any) -> str:
         return "computed with the grad mode off (no_grad): no graph is built"
     if not (result.is_floating_point() or result.is_complex()):
         kind = str(result.dtype).replace("torch.", "")
-        return "`%s` gives %s numbers, which have no gradient" % (name, kind)
+        return f"`{name}` gives {kind} numbers, which have no gradient"
     if name in ("tensor", "new_tensor", "as_tensor"):
-        return "`torch.%s` copies the numbers, not the graph" % name
-    return "`%s` gives a value without gradient" % name
+        return f"`torch.{name}` copies the numbers, not the graph"
+    return f"`{name}` gives a value without gradient"
 
 
 def _is_new_leaf(output: Any, operands: list[Any]) -> bool:
@@ -95,7 +156,7 @@ def _is_new_leaf(output: Any, operands: list[Any]) -> bool:
 
 def _op_name(name: str) -> str:
     if name in ("detach", "detach_", "data", "numpy", "item", "tolist", "cpu"):
-        return ".data" if name == "data" else ".%s()" % name
+        return ".data" if name == "data" else f".{name}()"
     return name
 
 
@@ -181,11 +242,7 @@ class Watch(TorchFunctionMode):
         recorder = self.recorder
         grad_off = not torch.is_grad_enabled()
         # A leaf that is none of the operands is new. (Indexing with the grad mode off makes such leaves too.)
-        without = [
-            output
-            for output in outputs
-            if not output.requires_grad or _is_new_leaf(output, tensors)
-        ]
+        without = [output for output in outputs if not output.requires_grad or _is_new_leaf(output, tensors)]
         if len(without) < len(outputs):
             if lost:
                 file_row = recorder.place(SKIPPED, False)
@@ -213,16 +270,14 @@ class Watch(TorchFunctionMode):
         for output in without:
             recorder.taint(output, (cut, *lost)[:MOST_CUTS])
 
-    def _leaves(
-        self, name: str, tensors: list[Any], result: Any, live: bool, lost: tuple[Cut, ...]
-    ) -> None:
+    def _leaves(self, name: str, tensors: list[Any], result: Any, live: bool, lost: tuple[Cut, ...]) -> None:
         """A value became numbers of Python or an array: what is computed from it is followed by name."""
         file_row = self.recorder.place(SKIPPED, False)
         if file_row is None:
             return
         if live:
-            what = "`.%s()`" % name if not name.startswith("__") else "the conversion"
-            reason = "%s gives %s: autograd does not see what is computed from it" % (what, LEAVES_TORCH[name])
+            what = f"`.{name}()`" if not name.startswith("__") else "the conversion"
+            reason = f"{what} gives {LEAVES_TORCH[name]}: autograd does not see what is computed from it"
             cut = self._cut(file_row, name, reason, tensors)
             cut.integer = isinstance(result, int)
             cut.counts = not cut.integer
@@ -245,7 +300,7 @@ class Watch(TorchFunctionMode):
         file_row = self.recorder.place(SKIPPED, False)
         if file_row is None:
             return
-        reason = "the gradient of `%s` is zero everywhere: nothing before it learns" % zero
+        reason = f"the gradient of `{zero}` is zero everywhere: nothing before it learns"
         cut = self._cut(file_row, name, reason, [], zero=True)
         cut.shape = tuple(output.shape)
         cut.dtype = str(output.dtype).replace("torch.", "")
@@ -378,7 +433,7 @@ def _ignore_custom_functions(recorder: Recorder, patches: Patches) -> None:
 
 
 def _watch_grad_mode(recorder: Recorder, patches: Patches) -> None:
-    """Keeps the frame that switched the grad mode off: that block, not a row deep in a layer, is where it ends."""
+    """Keeps the frame that switched the grad mode off: the graph ends in that block, not deep in a layer."""
 
     def frame_of(frame: Any) -> Any:
         while frame is not None:

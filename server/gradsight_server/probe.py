@@ -33,12 +33,14 @@ START_LIMIT = 180.0  # seconds until torch is imported: minutes on a cold, busy 
 GRACE = 10.0  # seconds between the child's own time limit and the kill
 TOKEN = "GRADSIGHT_PROBE_TOKEN"
 
-# Loads the package by its path under its own name; the working directory, which `-c` puts first on the path, goes.
+# Loads the package by its path under its own name; the working directory, which `-c` puts first on the path,
+# goes.
 BOOT = """\
 import sys
 if sys.path and sys.path[0] == '': del sys.path[0]
 import importlib.util as u
-s = u.spec_from_file_location('gradsight_probe', sys.argv[1] + '/__init__.py', submodule_search_locations=[sys.argv[1]])
+d = sys.argv[1]
+s = u.spec_from_file_location('gradsight_probe', d + '/__init__.py', submodule_search_locations=[d])
 m = u.module_from_spec(s); sys.modules['gradsight_probe'] = m; s.loader.exec_module(m); m.main(sys.argv[2:])
 """
 
@@ -113,8 +115,8 @@ def request(
 ) -> ProbeRequest:
     """The request for a file, some rows of it, or a function of it; `options` as in `ProbeRequest`.
 
-    Raises OSError if the file cannot be read, `slicing.SelectionError` if what is asked for cannot be selected
-    (its message says what to do), UnicodeError or SyntaxError if the file is no Python text.
+    Raises OSError if the file cannot be read, `slicing.SelectionError` if what is asked for cannot be
+    selected (its message says what to do), UnicodeError or SyntaxError if the file is no Python text.
     """
     import tokenize
 
@@ -526,9 +528,7 @@ def _last_known(steps: list[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
     )
 
 
-def _no_start(
-    status: int, request: ProbeRequest, output: Output, killed: str | None
-) -> str:
+def _no_start(status: int, request: ProbeRequest, output: Output, killed: str | None) -> str:
     if killed == "start":
         return f"`{request.python}` did not import torch within {START_LIMIT:g} s"
     said = output.text.strip().splitlines()
@@ -550,7 +550,10 @@ def _no_report(status: int, request: ProbeRequest, killed: str | None) -> dict[s
         except ValueError:
             name = f"signal {-status}"
         kind, message = name, f"the program's process was ended by {name}"
-        explanation = "Often too little memory (SIGKILL) or a fault in native code (SIGSEGV): try a smaller batch, or select fewer rows."
+        explanation = (
+            "Often too little memory (SIGKILL) or a fault in native code (SIGSEGV): try a smaller batch, "
+            "or select fewer rows."
+        )
     else:
         kind = "ProcessExit"
         message = f"the program's process ended with status {status} before its last row"
