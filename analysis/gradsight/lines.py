@@ -58,8 +58,9 @@ class Line:
             `@` or "".
         name: what a `def` or `class` line defines, else "". Known for lines that don't parse, too.
         nodes: its statements, parsed. A header's body is a `pass` that is not in the text; a `match` has one
-            such case, a `try` such a `finally`, a decorator such a function. `elif`: the `If`. `else`
-            and `finally`: the statements on its line, or that `pass`. `except`: the `ExceptHandler`. `case`: the `match_case`.
+            such case, a `try` such a `finally`, a decorator such a function. `elif`: the `If`. `else` and
+            `finally`: the statements on its line, or that `pass`. `except`: the `ExceptHandler`. `case`: the
+            `match_case`.
             `node.lineno - 1 - line.shift` is the physical row relative to the line's first.
         error: why it does not parse, or None. Then `nodes` is empty.
         error_at: row (relative) and column (code points) of the error.

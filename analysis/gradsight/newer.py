@@ -68,7 +68,7 @@ def _without_type_parameters(code: str) -> tuple[str, _Version]:
     if rest.startswith("["):
         text = masked(rest)
         stop = next((place for place, each, around in levels(text) if each == "]" and not around), -1)
-        if stop < 0 or not _parses(f"def _({rest[1:stop]}): pass"):
+        if stop < 0 or not rest[1:stop].strip() or not _parses(f"def _({rest[1:stop]}): pass"):
             return code, least
         if any(each == "=" and around == "[" for _, each, around in levels(text[:stop])):
             least = 3, 13  # the default of a parameter

@@ -275,10 +275,12 @@ class Queries:
             live = set()
         laundered = {s for s in live if self.graph[s].op == "laundered"}
         live -= laundered
+        # Where nothing at all is live it does not matter which branch lost what.
+        least = Tri.MUST if live else Tri.MAY
         dead = {
             s: reach
             for s, reach in reaches.items()
-            if reach.lost is Tri.MUST
+            if reach.lost >= least
             and reach.live is Tri.NO
             and self.graph[s].kind == "source"
             and self.graph[s].op in POSSIBLE

@@ -130,6 +130,9 @@ class Expressions(Activation):
             right = self.widen(right)
         if isinstance(left, Const) and isinstance(right, Const):
             return self.fold(op, left, right)
+        if isinstance(left, Params) and isinstance(right, Params):
+            merged = tuple(dict.fromkeys((*left.nodes, *right.nodes)))
+            return Params(merged, left.blanket and right.blanket, left.unknown or right.unknown)
         if isinstance(left, (Seq, Ref)) or isinstance(right, (Seq, Ref)):
             sequence = self.sequences(op, left, right)
             if sequence is not None:

@@ -1311,6 +1311,10 @@ def _checkpoint(it: Library, name: str, args: list[Value], kwargs: dict[str, Val
     return it.call(args[0], args[1:], rest, node) if args else NONE
 
 
+def _data_parallel(it: Library, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    return it.call(args[0], args[1:2], {}, node) if len(args) > 1 else Unknown("data_parallel without a module")
+
+
 def _stack(it: Library, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
     operation = model.operation(name)
     assert operation is not None
@@ -1356,6 +1360,7 @@ HANDLERS: dict[str, Handler] = {
     "functools.partial": _partial,
     "builtins.getattr": _getattr,
     "torch.utils.checkpoint.checkpoint": _checkpoint,
+    "torch.nn.parallel.data_parallel": _data_parallel,
     "torch.stack": _stack,
     "torch.cat": _stack,
     "torch.concat": _stack,

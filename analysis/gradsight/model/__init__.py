@@ -5,21 +5,25 @@ installed one by the tests. The names are canonical dotted names (`torch.nn.func
 
 Where a fact comes from:
 
-- `operations.py` is generated from what torch does: parameter names, the edge of each argument that can require
-  gradient, what backward saves, dtype, and shape where it is that of the arguments. A fact that hangs on the values
-  that were tried (the gradient of `relu` at negative numbers is zero) is no fact and is not written down.
-- `judgements.py` is written by hand: roles, causes, and everything that needs a decision: that a mask is no lost
+- `operations.py` is generated from what torch does: parameter names, the edge of each argument that can
+require
+  gradient, what backward saves, dtype, and shape where it is that of the arguments. A fact that hangs on the
+  values that were tried (the gradient of `relu` at negative numbers is zero) is no fact and is not written
+  down.
+- `judgements.py` is written by hand: roles, causes, and everything that needs a decision: that a mask is no
+lost
   way, that `argmax` is a cut of its own kind. It is laid over the generated rows and wins.
-- `python.py` (numpy, math, built-ins, operator), `modules.py`, `criteria.py` and `optimizers.py` are written by
+- `python.py` (numpy, math, built-ins, operator), `modules.py`, `criteria.py` and `optimizers.py` are written
+by
   hand over `catalogue.py`, which is generated: the signatures of numpy and of the modules of torch.nn.
 
-Rows are strings, `params | field value | field value`, and are decoded when somebody asks: the whole table is one
-constant, and reading it costs a fraction of a millisecond.
+Rows are strings, `params | field value | field value`, and are decoded when somebody asks: the whole table is
+one constant, and reading it costs a fraction of a millisecond.
 """
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
+from functools import cache
 
 from gradsight.model.criteria import CriterionStub, criterion
 from gradsight.model.judgements import ATTRIBUTES, INTEGER_DTYPES, JUDGED, JUDGED_BY_LEAF, SHARED_WITH_NUMPY
@@ -54,15 +58,16 @@ def operation(name: str) -> Operation | None:
 
 
 def attribute(name: str) -> Operation | None:
-    """What reading an attribute gives: `torch.Tensor.data`, `torch.Tensor.T`; None for methods and unknown names."""
+    """What reading an attribute gives: `torch.Tensor.data`, `torch.Tensor.T`; None for methods and unknown
+    names."""
     return _attribute(name)
 
 
 def is_integer_dtype(dotted: str) -> bool:
     """Whether this dtype, or this typed tensor class, holds integers or booleans (autograd ends there).
 
-    >>> is_integer_dtype("torch.long"), is_integer_dtype("torch.float16"), is_integer_dtype("torch.LongTensor")
-    (True, False, True)
+    >>> is_integer_dtype("torch.long"), is_integer_dtype("torch.float16"),
+    is_integer_dtype("torch.LongTensor") (True, False, True)
     """
     return dotted.removeprefix("torch.cuda.").rpartition(".")[2] in INTEGER_DTYPES
 

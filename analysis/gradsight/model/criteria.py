@@ -14,7 +14,7 @@ class CriterionStub:
     `params`: the tensors of its call, in order; `target`: which of them is the target, "" for none.
     `arguments`: every positional parameter of the function, in order; of the module, of its constructor.
     `input_wants`: "logit", "probability", "log-probability" or "" (anything).
-    `target_wants`: "index" (class numbers, `int64`), "probability" (floating, the input's shape; of KLDivLoss a
+    `target_wants`: "index" (class numbers, `int64`), "probability" (floating, as the input; of KLDivLoss a
     log-probability with `log_target=True`), "same" (floating, the input's shape), "sign" (1 and -1), "".
     `soft_target`: class probabilities of the input's shape are taken too, if they are floating.
     `settings`: those of `arguments` that change the loss's value, shape or wants.

@@ -1,7 +1,7 @@
 """The modules of torch.nn: what their call does, and whether they own parameters.
 
-`catalogue.py` (generated) has every public module's constructor and what torch says of its parameters; the roles,
-shapes and results are written here.
+`catalogue.py` (generated) has every public module's constructor and what torch says of its parameters; the
+roles, shapes and results are written here.
 """
 
 from __future__ import annotations
@@ -21,16 +21,19 @@ Structure = tuple["str | Structure", ...]
 class ModuleStub:
     """A module's class.
 
-    `owns_parameters`: True, False, or "affine": a constructor argument decides, `affine` says which one, at which
-    position, and what it is by default (`BatchNorm1d(4)` owns parameters, `InstanceNorm1d(4)` does not).
+    `owns_parameters`: True, False, or "affine": a constructor argument decides, `affine` says which one, at
+    which position, and what it is by default (`BatchNorm1d(4)` owns parameters, `InstanceNorm1d(4)` does
+    not).
     `init`: the constructor's positional parameters, in order.
-    `forward`: the call. Its first argument is "input"; the module's own parameters are not among its arguments.
+    `forward`: the call. Its first argument is "input"; the module's own parameters are not among its
+    arguments.
     `structure`: the names of what comes back where that is not one tensor: `("output", ("h", "c"))`.
-    `container`: holds modules (Sequential, ModuleList, ModuleDict) or parameters (ParameterList, ParameterDict);
+    `container`: holds modules (Sequential, ModuleList, ModuleDict) or parameters (ParameterList,
+    ParameterDict);
     `calls`: and runs them in order when it is called itself.
     `mode_dependent`: `train()` and `eval()` change what it computes.
-    `out_features`: name and position of the constructor argument that is the size of the output's last dimension
-    (or of dimension `channel_dim`), None where there is none.
+    `out_features`: name and position of the constructor argument that is the size of the output's last
+    dimension (or of dimension `channel_dim`), None where there is none.
     """
 
     name: str
@@ -47,14 +50,16 @@ class ModuleStub:
     channel_dim: int | None
 
     def owns(self, flag: bool | None = None) -> bool:
-        """Whether an instance owns parameters; `flag` is the value of the argument that `affine` names, if given."""
+        """Whether an instance owns parameters; `flag` is the value of the argument that `affine` names, if
+        given."""
         if self.affine is None:
             return bool(self.owns_parameters)
         return self.affine[2] if flag is None else flag
 
 
 def module(name: str) -> ModuleStub | None:
-    """The module of a dotted name, `torch.nn.Linear` or `torch.nn.modules.linear.Linear`; None for anything else."""
+    """The module of a dotted name, `torch.nn.Linear` or `torch.nn.modules.linear.Linear`; None for anything
+    else."""
     prefix, _, short = name.rpartition(".")
     if prefix != "torch.nn" and not prefix.startswith("torch.nn.modules."):
         return None
@@ -68,8 +73,8 @@ _FORWARD: list[tuple[str, str]] = [
     ("input | role logit | shape linear | saves input", "Linear LazyLinear NonDynamicallyQuantizableLinear"),
     (
         "input | role logit | saves input",
-        """Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d ConvTranspose3d LazyConv1d LazyConv2d LazyConv3d
-        LazyConvTranspose1d LazyConvTranspose2d LazyConvTranspose3d""",
+        """Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d ConvTranspose3d LazyConv1d LazyConv2d
+        LazyConv3d LazyConvTranspose1d LazyConvTranspose2d LazyConvTranspose3d""",
     ),
     ("input1 input2 | role logit | saves input1 input2", "Bilinear"),
     ("input | edges input:none | saves input", "Embedding"),
@@ -79,25 +84,42 @@ _FORWARD: list[tuple[str, str]] = [
     ("input | role log-probability | shape same | saves result", "LogSoftmax"),
     ("input | role log-probability | shape same | saves input", "LogSigmoid"),
     ("input | role keep | shape same", "Identity"),
-    ("input | role keep | shape same | saves buffer",
-     "Dropout Dropout1d Dropout2d Dropout3d AlphaDropout FeatureAlphaDropout"),
-    ("input | role keep | shape view", "Flatten Unflatten Unfold Fold PixelShuffle PixelUnshuffle ChannelShuffle"),
-    ("input | role keep | shape unknown", """ConstantPad1d ConstantPad2d
-     ConstantPad3d ZeroPad1d ZeroPad2d ZeroPad3d"""),
-    ("input | role keep | saves input", """ReflectionPad1d ReflectionPad2d ReflectionPad3d ReplicationPad1d
-     ReplicationPad2d ReplicationPad3d"""),
+    (
+        "input | role keep | shape same | saves buffer",
+        "Dropout Dropout1d Dropout2d Dropout3d AlphaDropout FeatureAlphaDropout",
+    ),
+    (
+        "input | role keep | shape view",
+        "Flatten Unflatten Unfold Fold PixelShuffle PixelUnshuffle ChannelShuffle",
+    ),
+    (
+        "input | role keep | shape unknown",
+        """ConstantPad1d ConstantPad2d
+     ConstantPad3d ZeroPad1d ZeroPad2d ZeroPad3d""",
+    ),
+    (
+        "input | role keep | saves input",
+        """ReflectionPad1d ReflectionPad2d ReflectionPad3d ReplicationPad1d
+     ReplicationPad2d ReplicationPad3d""",
+    ),
     ("input | role keep | saves buffer", "CircularPad1d CircularPad2d CircularPad3d"),
     ("input | role keep", "Upsample UpsamplingBilinear2d UpsamplingNearest2d"),
-    ("input | role keep | saves input", "AvgPool1d AvgPool2d AvgPool3d AdaptiveAvgPool2d AdaptiveAvgPool1d AdaptiveAvgPool3d"),
-    ("input | role keep | saves input buffer", """MaxPool1d MaxPool2d MaxPool3d AdaptiveMaxPool1d AdaptiveMaxPool2d
-     AdaptiveMaxPool3d FractionalMaxPool2d FractionalMaxPool3d"""),
+    (
+        "input | role keep | saves input",
+        "AvgPool1d AvgPool2d AvgPool3d AdaptiveAvgPool2d AdaptiveAvgPool1d AdaptiveAvgPool3d",
+    ),
+    (
+        "input | role keep | saves input buffer",
+        """MaxPool1d MaxPool2d MaxPool3d AdaptiveMaxPool1d AdaptiveMaxPool2d
+     AdaptiveMaxPool3d FractionalMaxPool2d FractionalMaxPool3d""",
+    ),
     ("input indices | edges indices:none | saves indices", "MaxUnpool1d MaxUnpool2d MaxUnpool3d"),
     ("input | saves input result", "LPPool1d LPPool2d LPPool3d"),
     ("input | shape same | saves result", "ReLU Tanh ReLU6 Threshold"),
     (
         "input | shape same | saves input",
-        "CELU ELU GELU Hardshrink Hardswish Hardtanh LeakyReLU Mish PReLU RReLU SELU SiLU Softplus Softshrink "
-        "Softsign Tanhshrink",
+        "CELU ELU GELU Hardshrink Hardswish Hardtanh LeakyReLU Mish PReLU RReLU SELU SiLU Softplus "
+        "Softshrink Softsign Tanhshrink",
     ),
     ("input | saves input", "GLU"),
     (
@@ -109,18 +131,24 @@ _FORWARD: list[tuple[str, str]] = [
     ("input hx | kind tensors | saves input hx", "LSTM GRU RNN LSTMCell RNNBase"),
     ("input hx | saves input hx", "GRUCell RNNCell RNNCellBase"),
     (
-        "query key value key_padding_mask need_weights attn_mask | edges key_padding_mask:none attn_mask:none "
-        "| kind tensors | saves query key value",
+        "query key value key_padding_mask need_weights attn_mask "
+        "| edges key_padding_mask:none attn_mask:none | kind tensors | saves query key value",
         "MultiheadAttention",
     ),
     (
-        "src tgt src_mask tgt_mask memory_mask | edges src_mask:none tgt_mask:none memory_mask:none | saves src tgt",
+        "src tgt src_mask tgt_mask memory_mask "
+        "| edges src_mask:none tgt_mask:none memory_mask:none | saves src tgt",
         "Transformer",
     ),
-    ("src mask src_key_padding_mask | edges mask:none src_key_padding_mask:none | shape same | saves src",
-     "TransformerEncoder"),
-    ("src src_mask src_key_padding_mask | edges src_mask:none src_key_padding_mask:none | shape same | saves src",
-     "TransformerEncoderLayer"),
+    (
+        "src mask src_key_padding_mask | edges mask:none src_key_padding_mask:none | shape same | saves src",
+        "TransformerEncoder",
+    ),
+    (
+        "src src_mask src_key_padding_mask "
+        "| edges src_mask:none src_key_padding_mask:none | shape same | saves src",
+        "TransformerEncoderLayer",
+    ),
     (
         "tgt memory tgt_mask memory_mask | edges tgt_mask:none memory_mask:none tgt_key_padding_mask:none "
         "memory_key_padding_mask:none | shape same | saves tgt memory",
@@ -128,7 +156,7 @@ _FORWARD: list[tuple[str, str]] = [
     ),
     ("x1 x2 | saves x1 x2", "CosineSimilarity PairwiseDistance"),
     ("input target | edges target:none | kind tensors | saves input target", "AdaptiveLogSoftmaxWithLoss"),
-]  # fmt: skip
+]
 _ROWS = {name: row for row, names in _FORWARD for name in names.split()}
 
 _STRUCTURES: dict[str, Structure] = {
@@ -179,9 +207,10 @@ _AFFINE = {
     "RMSNorm": "elementwise_affine",
 }
 _MODE_DEPENDENT = frozenset(
-    """Dropout Dropout1d Dropout2d Dropout3d AlphaDropout FeatureAlphaDropout RReLU BatchNorm1d BatchNorm2d BatchNorm3d
-    LazyBatchNorm1d LazyBatchNorm2d LazyBatchNorm3d SyncBatchNorm LSTM GRU RNN MultiheadAttention Transformer
-    TransformerEncoder TransformerDecoder TransformerEncoderLayer TransformerDecoderLayer""".split()
+    """Dropout Dropout1d Dropout2d Dropout3d AlphaDropout FeatureAlphaDropout RReLU BatchNorm1d BatchNorm2d
+    BatchNorm3d LazyBatchNorm1d LazyBatchNorm2d LazyBatchNorm3d SyncBatchNorm LSTM GRU RNN MultiheadAttention
+    Transformer TransformerEncoder TransformerDecoder TransformerEncoderLayer
+    TransformerDecoderLayer""".split()
 )
 
 

@@ -33,6 +33,8 @@ _METHODS = words(
     "ravel transpose swapaxes squeeze clip round astype copy repeat take nonzero trace diagonal conj "
     "searchsorted ptp"
 )
+# Of tensors alone: such a call shows that the value was meant to be one.
+_TENSOR_METHODS = words("detach cpu numpy backward requires_grad_ float double to view clone")
 _VIEWS = words(
     "reshape ravel transpose swapaxes squeeze asarray moveaxis expand_dims diagonal broadcast_to split"
 )
@@ -76,6 +78,8 @@ class Calls(State):
         """Code that is not seen: it gets what it always got."""
         texts: list[str] = []
         taint = base.taint
+        if name.rpartition(".")[2] in {"backward", "manual_backward", "scale"}:
+            return self.given_on(node, env, name, base)
         if not isinstance(node.func, cst.Name | cst.Attribute):
             self.opaque(node.func, env)
         for argument in node.args:
@@ -90,6 +94,14 @@ class Calls(State):
                 texts.append(value.text)
                 taint = taint or value.taint
         return Value("other", self.with_arguments(node, texts, base.text or None), taint=taint)
+
+    def given_on(self, node: cst.Call, env: Env, name: str, base: Value) -> Value:
+        """`accelerator.backward(loss)` and `scaler.scale(loss)` take the loss itself."""
+        values = [self.evaluate(argument.value, env) for argument in node.args]
+        if any(value.kind == "tensor" or value.reopened for value in values) and not name.endswith("scale"):
+            self.sunk = True
+        text = self.with_arguments(node, [value.text for value in values], base.text or None)
+        return Value("torch", text, live=any(value.live for value in values), reopened=True)
 
     def builtin(self, node: cst.Call, name: str, env: Env) -> Value | None:
         if name not in _PLAIN_CALLS | _KEEPS | {
@@ -110,12 +122,14 @@ class Calls(State):
             )
         first = values[0]
         if name == "float":
+            if first.kind == "other" and not first.taint and self.is_wanted(node):
+                first = replace(first, kind="torch", live=True)
             if first.kind not in {"tensor", "array", "torch", "number"}:
                 return Value("number", text, taint=first.taint)
             if (first.kind in {"tensor", "torch"} or first.roots) and self.root(node):
                 self.need(first.roots)
                 inner = first.text if is_primary_text(first.text) or node.lpar else f"({first.text})"
-                return replace(first, kind="tensor", text=self.in_parentheses(node, inner))
+                return replace(first, kind="tensor", text=self.in_parentheses(node, inner), ndim=0)
             related = first.kind == "tensor" or bool(first.roots)
             if first.kind == "tensor":
                 self.numbers.add(node)
@@ -222,13 +236,14 @@ class Calls(State):
                 return replace(base, kind="torch", text=self.in_parentheses(node, base.text), live=True)
             return Value("torch", text, base.roots | {node}, live=base.live and on_cpu, taint=base.taint)
         if name in {"item", "tolist"} and base.kind in {"tensor", "array", "torch", "other"}:
-            related = base.kind == "tensor" or bool(base.roots) or self.contains_where(node)
+            related = base.kind == "tensor" or bool(base.roots) or self.is_wanted(node)
             if related and self.root(node):
                 self.need(base.roots)
                 return replace(
                     base,
                     kind="tensor",
                     live=base.live or base.kind != "tensor",
+                    ndim=0 if name == "item" else base.ndim,
                     text=self.in_parentheses(node, base.text),
                 )
             if base.kind == "tensor":
@@ -242,21 +257,13 @@ class Calls(State):
             if name in _METHODS:
                 receiver = Argument("", base, base.text, is_primary_text(base.text))
                 return self.written(node, name, values, receiver)
-            if name in {
-                "detach",
-                "cpu",
-                "numpy",
-                "backward",
-                "requires_grad_",
-                "float",
-                "double",
-                "to",
-                "view",
-                "clone",
-            }:
+            if name == "backward":
+                self.sunk = True
+            if name in _TENSOR_METHODS:
                 return replace(base, kind="torch", text=text)
             raise NoEqual(f"`.{name}()` of an array")
         if base.kind == "torch":
+            self.sunk |= name == "backward" and base.reopened
             return Value("torch", text, base.roots, live=base.live, reopened=base.reopened)
         if base.kind == "array":
             tensors = [value for value in values if value.kind == "tensor"]

@@ -60,11 +60,12 @@ def single_index(node: cst.Subscript) -> cst.BaseExpression | None:
 class State:
     """What is converted so far, and what each expression becomes."""
 
-    def __init__(self, piece: Piece, where: Span, torch: str) -> None:
+    def __init__(self, piece: Piece, where: Span, torch: str, from_numbers: bool) -> None:
         self.piece = piece
         self.source = piece.source
         self.where = where
         self.torch = torch
+        self.from_numbers = from_numbers
         self.converted: set[cst.CSTNode] = set()
         self.grown = False
         self.touched = False
@@ -92,17 +93,18 @@ class State:
             self.grown = True
 
     def root(self, node: cst.CSTNode) -> bool:
-        """Whether the expression is to be converted; those around the wanted place are from the start."""
-        if node not in self.converted:
-            span = self.piece.whole(node)
-            if span.start <= self.where.start and self.where.end <= span.end:
-                self.converted.add(node)
-                self.grown = True
+        """Whether the expression is to be converted; those at the wanted place are from the start."""
+        if node not in self.converted and self.is_wanted(node):
+            self.converted.add(node)
+            self.grown = True
         return node in self.converted
 
-    def contains_where(self, node: cst.CSTNode) -> bool:
+    def is_wanted(self, node: cst.CSTNode) -> bool:
+        """Whether the expression stands around the wanted place, or makes a number inside it."""
         span = self.piece.whole(node)
-        return span.start <= self.where.start and self.where.end <= span.end
+        if span.start <= self.where.start and self.where.end <= span.end:
+            return True
+        return self.from_numbers and self.where.start <= span.start and span.end <= self.where.end
 
     def anchored(self, node: cst.BaseExpression, value: Value) -> None:
         """The expression is a tensor: constants made here follow the first such name."""
@@ -148,6 +150,8 @@ class State:
         """A foreign value made a tensor where it meets one."""
         if value.taint:
             raise NoEqual(f"{value.taint}, which receives the array,")
+        if self.from_numbers and value.kind == "other":
+            return value.text
         device = f", device={self.device}" if self.device else ""
         text = value.text
         if text.startswith("(") and closes(text):
@@ -160,4 +164,6 @@ class State:
     def copy_text(self, value: Value) -> str:
         """The array or number that the value was."""
         text = value.text if is_primary_text(value.text) else f"({value.text})"
-        return f"{text}.item()" if value.ndim == 0 else f"{text}.detach().cpu().numpy()"
+        if value.ndim == 0:
+            return f"{text}.item()"
+        return f"{text}.tolist()" if self.from_numbers else f"{text}.detach().cpu().numpy()"

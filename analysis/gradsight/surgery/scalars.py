@@ -4,23 +4,56 @@ from __future__ import annotations
 
 import libcst as cst
 
-from gradsight.finding import Edit
+from gradsight.finding import Edit, apply
 from gradsight.surgery.cuts import MATH, climbed, unwrapped
 from gradsight.surgery.imports import qualified, spelling
 from gradsight.surgery.piece import Piece, dotted, find, merged, replaced
 from gradsight.surgery.refusal import Refusal
 from gradsight.surgery.reopen import drop_cuts, opened, put_inner
+from gradsight.surgery.tensors import tensors_for_numpy
 from gradsight.text import Source, Span
 
 _STEPS = frozenset({"floor", "ceil", "trunc", "round", "int"})
 
 
-def tensor_for_number(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
-    """`loss.item()`, `float(loss)`, `x.tolist()` become the tensor; `math.f` around it becomes `torch.f`."""
+def tensor_for_number(
+    source: Source, where: Span, function_span: Span | None = None
+) -> tuple[Edit, ...] | Refusal:
+    """`loss.item()`, `float(loss)`, `x.tolist()` become the tensor; `math.f` around it becomes `torch.f`.
+
+    Where the number is kept under a name, what is done with it in the same function follows: `math.log`
+    of it, `torch.tensor` of it or of a list of it. Where that cannot be followed the number alone is mended.
+    """
     found = find(source, where)
     if isinstance(found, Refusal):
         return found
     piece, node = found
+    alone = _in_expression(source, piece, node)
+    if isinstance(alone, Refusal) or not _is_kept(piece, node):
+        return alone
+    followed = tensors_for_numpy(source, where, function_span, numbers=True)
+    if isinstance(followed, Refusal):
+        return alone
+    quoted = source.text[where.start : where.end]
+    if apply(source.text, followed).count(quoted) >= source.text.count(quoted):
+        return alone
+    return followed
+
+
+def _is_kept(piece: Piece, node: cst.BaseExpression) -> bool:
+    """Whether the value is bound to a name or put into a list."""
+    for above in piece.ancestors(node):
+        if isinstance(above, cst.Assign | cst.AnnAssign | cst.AugAssign | cst.For | cst.NamedExpr):
+            return True
+        if isinstance(above, cst.Call) and dotted(above.func).rpartition(".")[2] == "append":
+            return True
+        if isinstance(above, cst.Return | cst.Dict):
+            return False
+    return False
+
+
+def _in_expression(source: Source, piece: Piece, node: cst.BaseExpression) -> tuple[Edit, ...] | Refusal:
+    """The number made a tensor, and the calls that its own expression computes from it."""
     inner = unwrapped(node)
     edits: list[Edit] = []
     top: cst.BaseExpression = node
@@ -35,10 +68,10 @@ def tensor_for_number(source: Source, where: Span) -> tuple[Edit, ...] | Refusal
             edits += drop_cuts(piece, argument.value)
     else:
         top = climbed(piece, node)
-        opened = opened(piece, node, inner)
-        if isinstance(opened, Refusal):
-            return opened
-        edits += opened
+        reopened = opened(piece, node, inner)
+        if isinstance(reopened, Refusal):
+            return reopened
+        edits += reopened
     for above in _computed_with(piece, top):
         name = qualified(source, dotted(above.func))
         if name.startswith("math."):

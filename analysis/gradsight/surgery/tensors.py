@@ -25,13 +25,14 @@ _ROUNDS = 12
 
 
 def tensors_for_numpy(
-    source: Source, where: Span, function_span: Span | None = None
+    source: Source, where: Span, function_span: Span | None = None, *, numbers: bool = False
 ) -> tuple[Edit, ...] | Refusal:
     """From the conversion at `where` to where a tensor is made again, numpy becomes torch.
 
     Args:
         where: what leaves torch (`pred.detach()` of `pred.detach().cpu().numpy()`, `np.exp(x)`, ...).
         function_span: the function around it; without one it is looked for, else the module's own lines.
+        numbers: what stands at `where` makes Python numbers (`.item()`), so what they met were no arrays.
     """
     plan = layout(source.text)
     first, last = _lines_of(plan, where, function_span)
@@ -42,7 +43,7 @@ def tensors_for_numpy(
     torch = spelling(source, "torch")
     if isinstance(torch, Refusal):
         return torch
-    rewrite = _Rewrite(piece, where, torch.name)
+    rewrite = _Rewrite(piece, where, torch.name, numbers)
     try:
         edits = rewrite.edits()
     except NoEqual as error:
