@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-
 from gradsight.finding import Edit, apply
 from gradsight.surgery import Refusal
 from gradsight.text import Source, Span

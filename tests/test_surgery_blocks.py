@@ -1,13 +1,13 @@
+# ruff: noqa: E501 (programs stand on one line each)
 from __future__ import annotations
 
 import re
 
 import pytest
 import torch
-from surgery_cases import fixed, gradients, place, refusal, run
-
 from gradsight.surgery import Refusal, insert_ignore, move_out_of_no_grad, sum_then_backward
 from gradsight.text import Source, Span
+from surgery_cases import fixed, gradients, place, refusal, run
 
 
 def moved(text: str, *live: str, header: str = "with torch.no_grad()") -> str:

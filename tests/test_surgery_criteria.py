@@ -1,9 +1,8 @@
+# ruff: noqa: E501 (programs stand on one line each)
 from __future__ import annotations
 
 import pytest
 import torch
-from surgery_cases import Fixer, fix, gradients, refusal, run
-
 from gradsight.surgery import (
     as_buffer,
     as_parameter,
@@ -12,6 +11,7 @@ from gradsight.surgery import (
     indices_for_one_hot,
     log_softmax_for,
 )
+from surgery_cases import Fixer, fix, gradients, refusal, run
 
 HEAD = "import torch\nimport torch.nn as nn\nimport torch.nn.functional as F\n"
 
@@ -103,9 +103,8 @@ DEFINED = [
 
 @pytest.mark.parametrize(("text", "definition", "after"), DEFINED)
 def test_a_named_one_hot(text: str, definition: str, after: str) -> None:
-    from surgery_cases import fixed, place
-
     from gradsight.text import Source
+    from surgery_cases import fixed, place
 
     start = text.index("ce(z, ") + 6
     quoted = text[start : text.index(")\n", start)]

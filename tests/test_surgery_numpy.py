@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (programs stand on one line each)
 from __future__ import annotations
 
 import ast
@@ -11,12 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from surgery_cases import fix, gradients, place, refusal, run
-
 from gradsight.finding import apply
 from gradsight.surgery import Refusal, tensors_for_numpy
 from gradsight.surgery.numpy_calls import table
 from gradsight.text import Source
+from surgery_cases import fix, gradients, place, refusal, run
 
 ROWS = json.loads((Path(__file__).parent / "numpy_rows.json").read_text())
 

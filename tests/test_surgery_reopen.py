@@ -1,9 +1,8 @@
+# ruff: noqa: E501 (programs stand on one line each)
 from __future__ import annotations
 
 import pytest
 import torch
-from surgery_cases import fix, gradients, refusal, run
-
 from gradsight.surgery import (
     drop_rounding,
     reduce_to_scalar,
@@ -12,6 +11,7 @@ from gradsight.surgery import (
     tensor_for_number,
     unwrap_method_call,
 )
+from surgery_cases import fix, gradients, refusal, run
 
 UNWRAPPED = [
     ("h = x.detach()\n", "x.detach()", "h = x\n"),

@@ -311,7 +311,7 @@ class Calls(State):
                     self.need(value.roots)
             if forced:
                 if node.args:
-                    self.anchored(chain_start(node.args[0].value), values[0])
+                    self.anchored(_only_name(node.args[0].value), values[0])
                 values = [
                     replace(value, kind="torch", live=True) if value.kind == "other" and i == 0 else value
                     for i, value in enumerate(values)
@@ -467,3 +467,16 @@ class Calls(State):
 
 def _argument_end(piece: Piece, argument: cst.Arg) -> int:
     return piece.whole(argument.value).end
+
+
+def _only_name(node: cst.BaseExpression) -> cst.BaseExpression:
+    """`x` of `-x` or `x * 2`: what an expression is computed from, if that is one thing."""
+    while True:
+        if isinstance(node, cst.UnaryOperation):
+            node = node.expression
+        elif isinstance(node, cst.BinaryOperation) and isinstance(node.right, cst.Integer | cst.Float):
+            node = node.left
+        elif isinstance(node, cst.BinaryOperation) and isinstance(node.left, cst.Integer | cst.Float):
+            node = node.right
+        else:
+            return chain_start(node)

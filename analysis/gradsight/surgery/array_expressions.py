@@ -155,6 +155,8 @@ class Expressions(Calls):
         name = dotted(node)
         if name in env:
             return replace(env[name], text=self.piece.text(node))
+        if name in self.tensors or self.is_parameter(name):
+            return Value("torch", self.piece.text(node), live=True)
         known = qualified(self.source, name) if name and name.partition(".")[0] not in env else ""
         if known.startswith("numpy."):
             return self.numpy_name(node, known.removeprefix("numpy."))
@@ -186,6 +188,13 @@ class Expressions(Calls):
         if name.startswith("self.") and name.count(".") == 1 and self.is_number_field(attribute):
             return replace(NUMBER, text=text)
         return Value("other", text, taint=base.taint)
+
+    def is_parameter(self, name: str) -> bool:
+        """Whether the file makes the attribute a parameter."""
+        field = re.escape(name)
+        return name.startswith("self.") and bool(
+            re.search(rf"(?<![\w.]){field}\s*=\s*[\w.]*\bParameter\(", self.source.text)
+        )
 
     def is_number_field(self, attribute: str) -> bool:
         assigned = re.search(rf"self\.{attribute}\s*=\s*(-?[\d.]+\b|\w+)", self.source.text)

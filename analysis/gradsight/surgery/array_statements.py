@@ -189,13 +189,14 @@ class Statements(Expressions):
         gained = Value(
             "tensor", live=old.live or value.live, fresh=adds and (old.kind == "number" or old.fresh)
         )
-        if old.kind == "number" or (old.fresh and adds):
+        if old.kind in {"number", "torch"} or (old.fresh and adds):
             self.texts[node.value] = text
         else:
             if old.shared:
                 raise NoEqual(f"writing into `{name}` in place")
             operator = self.operator_text(node)
-            if not is_primary(node.value):
+            sum_of_terms = operator == "+" and isinstance(node.value, cst.BinaryOperation)
+            if not is_primary(node.value) and not sum_of_terms:
                 text = f"({text})" if not closes(text) else text
             self.texts.pop(node.value, None)
             self.texts[node] = f"{name} = {name} {operator} {text}"
