@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -10,12 +11,21 @@ from gradsight.configuration import BadConfiguration
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line; returns the exit code. Without arguments: as the process, which ends here."""
+    gc.set_threshold(100_000)  # no collection while modules load
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a narrow encoding must not stop the report
+    code = _guarded(list(sys.argv[1:] if arguments is None else arguments))
+    if arguments is None:
+        sys.stderr.flush()
+        os._exit(code)  # taking everything apart costs a tenth of a small check
+    return code
+
+
+def _guarded(arguments: list[str]) -> int:
     try:
-        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        code = _run(arguments)
         sys.stdout.flush()
         return code
     except BadConfiguration as error:
@@ -24,9 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Whoever read has seen enough. The interpreter flushes again on its way out.
+        # Whoever read has seen enough. The interpreter would flush again on its way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except Exception as error:
+        from gradsight_cli.checking import to_report
+
+        print(f"gradsight: {to_report(error)}", file=sys.stderr)
+        return 2
 
 
 def _run(arguments: list[str]) -> int:

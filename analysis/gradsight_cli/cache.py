@@ -8,7 +8,6 @@ somebody else filled can hide a finding, but it runs nothing.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -46,7 +45,10 @@ class Cache:
         """The kept result for a file of these bytes, its findings named by `name`; None if there is none."""
         try:
             with open(self._entry(path), encoding="utf-8") as stream:
-                kept = json.load(stream)
+                text = stream.read()
+            import json  # not for a run without a cache
+
+            kept = json.loads(text)
             if kept["hash"] != _hash(raw):
                 return None
             findings = tuple(_to_finding(each, name) for each in kept["findings"])
@@ -71,6 +73,8 @@ class Cache:
             "findings": [_to_data(finding) for finding in findings],
             "silences": [(each.where.start, each.where.end, each.reason) for each in silences],
         }
+        import json
+
         entry = self._entry(path)
         try:
             if not os.path.isdir(self._folder):

@@ -6,7 +6,6 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 from gradsight import configuration
 from gradsight.finding import Severity
@@ -82,8 +81,7 @@ def _configured(checked: Checked, wanted: configuration.Configuration) -> Checke
     kept = [
         (number, configuration.apply(wanted, [finding])) for number, finding in enumerate(checked.findings)
     ]
-    return replace(
-        checked,
+    return checked._replace(
         findings=tuple(finding for _, findings in kept for finding in findings),
         fixes=tuple(checked.fixes[number] for number, findings in kept if findings) if checked.fixes else (),
     )

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gradsight.finding import Finding, Fix
 from gradsight.text import Source
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
 _WORTH_A_POOL = 400_000  # bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(NamedTuple):
     """What one file came to. `text` is empty where nothing has to be shown."""
 
     file: str
@@ -37,8 +35,7 @@ class Checked:
     bugs: tuple[str, ...] = ()  # what single rules could not do, though the file was checked
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """One file to check."""
 
     path: str

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass, field
 from importlib import import_module
+from typing import NamedTuple
 
 from gradsight.configuration import BadConfiguration, Configuration, to_configuration
 
 DEFAULT = Configuration()
 
 
-@dataclass(frozen=True, slots=True)
-class Project:
+class Project(NamedTuple):
     """A folder and what is asked for the files below it."""
 
     root: str  # absolute
     configuration: Configuration
 
 
-@dataclass(slots=True)
 class Projects:
     """Looks each folder up once. `isolated` reads no configuration."""
 
-    isolated: bool = False
-    _known: dict[str, Project | None] = field(default_factory=dict)
-    _roots: dict[str, str] = field(default_factory=dict)
+    def __init__(self, isolated: bool = False) -> None:
+        self._isolated = isolated
+        self._known: dict[str, Project | None] = {}
+        self._roots: dict[str, str] = {}
 
     def of(self, folder: str) -> Project:
         """What holds for the files in `folder`.
@@ -35,7 +34,7 @@ class Projects:
             BadConfiguration: the nearest configuration cannot be meant.
         """
         folder = os.path.abspath(folder)
-        found = None if self.isolated else self._nearest(folder)
+        found = None if self._isolated else self._nearest(folder)
         return found or Project(self.root_of(folder), DEFAULT)
 
     def _nearest(self, folder: str) -> Project | None:

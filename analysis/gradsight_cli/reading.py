@@ -10,15 +10,14 @@ import codecs
 import errno
 import io
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
 class Unreadable(Exception):
     """A path that holds no text that we can check; the message says what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class File:
+class File(NamedTuple):
     """The content of a file: its bytes, and the text that they mean."""
 
     raw: bytes

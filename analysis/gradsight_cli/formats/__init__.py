@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from gradsight.finding import Finding
 from gradsight.text import Source, Span
@@ -11,8 +11,7 @@ from gradsight_cli.checking import Checked
 from gradsight_cli.reading import Unreadable, read
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A span in rows and columns, 1-based, code points; the end is behind the last character."""
 
     row: int
@@ -21,11 +20,11 @@ class Place:
     end_column: int
 
 
-@dataclass(slots=True)
 class Texts:
     """The text of each file that a result speaks of: paths and edits can lead into other files."""
 
-    _known: dict[str, Source] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self._known: dict[str, Source] = {}
 
     def add(self, checked: Checked) -> None:
         """Keep the text of a checked file, in place of the one before it."""
