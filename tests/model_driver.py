@@ -1,13 +1,14 @@
 """Runs one operation of torch with each argument alone requiring gradient, and says what happened.
 
-`drive(name)` makes up arguments from the signatures (and from `model_samples.py` where they must fit each other).
-What is observed never hangs on one set of numbers: an argument is live if a gradient reached it in any of the runs,
-zero only if it arrived in all of them and was zero, cut if the result never required gradient although its numbers
-depend on the argument, none if they do not.
+`drive(name)` makes up arguments from the signatures (and from `model_samples.py` where they must fit each
+other). What is observed never hangs on one set of numbers: an argument is live if a gradient reached it in
+any of the runs, zero only if it arrived in all of them and was zero, cut if the result never required
+gradient although its numbers depend on the argument, none if they do not.
 """
 
 from __future__ import annotations
 
+# ruff: noqa: SIM905 (tables of names read best as words)
 import itertools
 import math
 import warnings
@@ -26,8 +27,8 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 @dataclass
 class Observation:
-    """`edges`: by parameter, "live", "zero", "cut", "none", "integer" (takes no floating numbers), "raises" (its
-    backward does) or "refuses" (the call does, once that argument requires gradient)."""
+    """`edges`: by parameter, "live", "zero", "cut", "none", "integer" (takes no floating numbers), "raises"
+    (its backward does) or "refuses" (the call does, once that argument requires gradient)."""
 
     params: tuple[str, ...] = ()
     edges: dict[str, str] = field(default_factory=dict)
@@ -67,10 +68,11 @@ INDEXED = frozenset(
 )
 MASKS = frozenset("mask condition attn_mask".split())
 TENSORS = frozenset(
-    """input other x y self tensor tensor1 tensor2 mat mat1 mat2 vec vec1 vec2 batch1 batch2 weight a A B L U LU P Q M
-    input1 input2 input3 x1 x2 target end src source value values boundaries sorted_sequence tau abs angle real imag
-    pivots LD h anchor positive negative var hx exponent n k m condition mask index indices sizes_tensor grid theta
-    offsets grad other_tensor beta start h0 tensors_ min max mean std data q zeros_ ones_""".split()
+    """input other x y self tensor tensor1 tensor2 mat mat1 mat2 vec vec1 vec2 batch1 batch2 weight a A B L U
+    LU P Q M input1 input2 input3 x1 x2 target end src source value values boundaries sorted_sequence tau abs
+    angle real imag pivots LD h anchor positive negative var hx exponent n k m condition mask index indices
+    sizes_tensor grid theta offsets grad other_tensor beta start h0 tensors_ min max mean std data q zeros_
+    ones_""".split()
 )
 NOT_TENSORS = frozenset(
     "dim dims ord n size shape kernel_size output_size num_classes groups k q min max mean std".split()
@@ -139,8 +141,6 @@ def attempts(signature: Signature) -> Iterator[Callable[[], Arguments]]:
         ("", "matrix", "integer", "bool", "complex"), (1, 0, 2), SHAPES, (given + tensors, given)
     ):
         if style == "matrix" and (len(shape) < 2 or shape[-1] != shape[-2]):
-            continue
-        if chosen is given and not tensors and False:
             continue
 
         def make(
@@ -270,7 +270,7 @@ def same(a: Any, b: Any) -> bool:
     if left or right:
         return len(left) == len(right) and all(
             x.shape == y.shape and torch.equal(torch.nan_to_num(x), torch.nan_to_num(y))
-            for x, y in zip(left, right)
+            for x, y in zip(left, right, strict=True)
         )
     if type(a).__module__ == "numpy":
         return bool((a == b).all())
@@ -466,7 +466,8 @@ PREFERRED["to"] = "dtype"
 
 @cache
 def parameters(name: str) -> tuple[str, ...]:
-    """The positional parameters that describe all overloads best: those with most tensors, then the longest."""
+    """The positional parameters that describe all overloads best: those with most tensors, then the
+    longest."""
     best: tuple[tuple[int, int, int, int], tuple[str, ...]] = ((-1, -1, -1, -1), ())
     wanted = PREFERRED.get(name.rpartition(".")[2], "")
     for signature in overloads(name):
@@ -474,10 +475,8 @@ def parameters(name: str) -> tuple[str, ...]:
         first = positional[0].name if positional else ""
         names = tuple(("*" if p.star else "") + p.name for p in positional)
         # deprecated overloads, which put the factors of a sum first
-        legacy = (
-            first == "self"
-            and not name.startswith("torch.Tensor.")
-            or bool({"alpha", "beta"} & set(names[:3]))
+        legacy = (first == "self" and not name.startswith("torch.Tensor.")) or bool(
+            {"alpha", "beta"} & set(names[:3])
         )
         tensors = sum("Tensor" in p.type or p.name in TENSORS for p in positional)
         score = (

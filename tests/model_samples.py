@@ -1,6 +1,6 @@
 """Arguments for the operations whose arguments must fit each other, by the last part of the operation's name.
 
-A method takes the same arguments as the function, its tensor first; a full dotted name stands for that one alone.
+A method takes the arguments of the function, its tensor first; a full dotted name stands for that one alone.
 """
 
 from __future__ import annotations
