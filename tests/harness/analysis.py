@@ -18,7 +18,11 @@ def source(program: Path | str, file: str = "program.py") -> Source:
 
 def findings(program: Path | str) -> tuple[list[Finding], Source]:
     """What the analysis says about a program, from scratch, and the source into which its spans point."""
-    analyzed = source(program)
+    return findings_of(source(program))
+
+
+def findings_of(analyzed: Source) -> tuple[list[Finding], Source]:
+    """What the analysis says about a source."""
     return list(Engine(_raise).analyze(analyzed).findings), analyzed
 
 

@@ -123,7 +123,9 @@ class Snapshot:
 
 
 def run_truth(program: Path | str, facts: Iterable[Fact] = ()) -> Outcome:
-    """Run a program, given by its path or its text, and evaluate facts in the namespace it leaves."""
+    """Run a program, given by its path or its text, and evaluate facts in the namespace it leaves.
+
+    `torch` and `np` are always there for the facts."""
     return run_many([Run.of(program, facts)])[0]
 
 

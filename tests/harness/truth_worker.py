@@ -173,7 +173,7 @@ def _child(request: dict[str, Any], folder: str, send: int) -> None:
         if not (isinstance(error, SystemExit) and error.code in (None, 0)):
             answer["error"] = _to_failure(error, file)
     sys.setprofile(None)
-    namespace = {"torch": torch, **module.__dict__, **local}
+    namespace = {"torch": torch, "np": numpy, **module.__dict__, **local}
     answer["facts"] = [_evaluate(fact, namespace) for fact in request["facts"]]
     if recorder:
         answer["snapshot"] = recorder.snapshot(namespace)
