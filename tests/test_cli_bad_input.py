@@ -137,6 +137,7 @@ def test_deep_nesting_costs_its_line_alone(tmp_path: Path, line: str) -> None:
     assert b"b.py:6:8 GS102" in done.stdout
 
 
+@pytest.mark.slow
 def test_fifty_thousand_lines(tmp_path: Path) -> None:
     lines = [f"value_{number} = {number}" for number in range(50_000)]
     (tmp_path / "a.py").write_text(LOST + "\n".join(lines) + "\n" + LOST)

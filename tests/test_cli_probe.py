@@ -26,6 +26,7 @@ def _probed(*arguments: str, cwd: Path, code: int) -> dict[str, Any]:
     return result
 
 
+@pytest.mark.slow  # imports torch
 def test_a_run_is_told_in_json_and_nothing_else_is_printed(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text(PROGRAM)
     result = _probed("a.py", cwd=tmp_path, code=0)
@@ -37,6 +38,7 @@ def test_a_run_is_told_in_json_and_nothing_else_is_printed(tmp_path: Path) -> No
     assert [step["row"] for step in result["steps"]] == [8]
 
 
+@pytest.mark.slow  # imports torch
 def test_a_program_that_raises_exits_with_1(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text(LOST)
     result = _probed("a.py", cwd=tmp_path, code=1)
@@ -45,6 +47,7 @@ def test_a_program_that_raises_exits_with_1(tmp_path: Path) -> None:
     assert [each["row"] for each in cut] == [6]
 
 
+@pytest.mark.slow  # imports torch
 def test_people_get_a_table(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text(PROGRAM)
     done = run("probe", "a.py:1-9", "--python", sys.executable, "--device", "cpu", cwd=tmp_path)

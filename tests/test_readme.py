@@ -47,6 +47,7 @@ def test_the_example_prints_what_is_shown(tmp_path: Path, update_golden: bool) -
     assert fixed
 
 
+@pytest.mark.slow  # imports torch
 def test_the_probe_sees_what_is_shown(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(blocks("python")[0])
     done = run("probe", "train.py", "--python", sys.executable, "--device", "cpu", cwd=tmp_path)
