@@ -158,12 +158,6 @@ def test_sum_refuses(text: str, reason: str) -> None:
     assert reason in answer.reason
 
 
-def test_a_lone_backward_is_refused() -> None:
-    text = "for l in ls:\n    l.backward()\n"
-    answer = sum_then_backward(Source("program.py", text), [place(text, "l.backward()")])
-    assert isinstance(answer, Refusal)
-
-
 def test_the_sum_has_the_gradients_of_both() -> None:
     text = (
         "net = nn.Linear(3, 2)\nx = torch.randn(5, 3)\nh = net(x).exp()\nl1 = h.pow(2).mean()\n"
@@ -204,3 +198,42 @@ def test_insert_ignore(text: str, quoted: str, after: str) -> None:
 )
 def test_insert_ignore_refuses(text: str, quoted: str) -> None:
     assert refusal(insert_ignore, text, quoted, "GS102")
+
+
+LOOPS = [
+    ("for l in losses:\n    l.backward(retain_graph=True)\nx = 1\n", "sum(losses).backward()\nx = 1\n"),
+    ("def f():\n    for l in (a, b):\n        # each\n        l.backward()\n", "def f():\n    sum((a, b)).backward()\n"),
+    (
+        "def f():\n    for x in xs:\n        l = g(x)\n        l.backward(retain_graph=True)\n        seen.append(l.item())\n    return 1\n",
+        "def f():\n    total_loss = 0\n    for x in xs:\n        l = g(x)\n        total_loss = total_loss + l\n        seen.append(l.item())\n    total_loss.backward()\n    return 1\n",
+    ),
+    ("for x in xs:\n    scaler.scale(g(x)).backward()\n", "total_loss = 0\nfor x in xs:\n    total_loss = total_loss + g(x)\nscaler.scale(total_loss).backward()\n"),
+    ("for x in xs:\n    accelerator.backward(g(x))", "total_loss = 0\nfor x in xs:\n    total_loss = total_loss + g(x)\naccelerator.backward(total_loss)\n"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "after"), LOOPS)
+def test_one_backward_behind_the_loop(text: str, after: str) -> None:
+    assert fixed(text, sum_then_backward(Source("program.py", text), backwards(text))) == after
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "l.backward()\n",
+        "for x in xs:\n    l = g(x)\n    l.backward()\n    optimizer.step()\n",
+        "for x in xs:\n    optimizer.zero_grad()\n    l = g(x)\n    l.backward()\n",
+    ],
+)
+def test_a_training_loop_is_left_alone(text: str) -> None:
+    spans = [span for span in backwards(text) if "l.backward" in text[span.start : span.end]]
+    assert isinstance(sum_then_backward(Source("program.py", text), spans), Refusal)
+
+
+def test_the_sum_over_a_loop_has_the_same_gradient() -> None:
+    text = (
+        "net = nn.Linear(3, 3)\nh = net(torch.ones(2, 3)).exp()\nfor i in range(3):\n    l = h[:, i].pow(2).mean()\n"
+        "    l.backward(retain_graph=True)\n"
+    )
+    before, after = run(text), run(summed(text, "l.backward(retain_graph=True)"))
+    assert torch.allclose(before["net"].weight.grad, after["net"].weight.grad, atol=1e-5)

@@ -76,10 +76,11 @@ def sum_then_backward(
     """`l1.backward(retain_graph=True)` and `l2.backward()` become one `(l1 + l2).backward()` at the last.
 
     Also `scaler.scale(l).backward()` and `accelerator.backward(l)`. A loss whose name is bound again
-    before the last call is kept under a new name.
+    before the last call is kept under a new name. A single call in a loop becomes one behind the loop:
+    `sum(losses).backward()`, or of a total that the loop adds up.
     """
-    if len(backwards) < 2:
-        return Refusal("there is only one backward call, in a loop")
+    if len(backwards) == 1:
+        return _sum_over_loop(source, backwards[0])
     ordered = sorted(backwards, key=lambda span: span.start)
     plan = layout(source.text)
     first, last = plan.index(ordered[0].start), plan.index(ordered[-1].start)
@@ -128,6 +129,61 @@ def sum_then_backward(
     if not keep_retain_graph:
         edits += _without_retain_graph(piece, final)
     return _checked(source, merged(edits), start, plan.lines[last].end)
+
+
+def _sum_over_loop(source: Source, backward: Span) -> tuple[Edit, ...] | Refusal:
+    """A backward in each round of a loop becomes one behind it."""
+    plan, text = layout(source.text), source.text
+    index = plan.index(backward.start)
+    indent = plan.lines[index].indent
+    width = len(indent.expandtabs())
+    header = index
+    while header >= 0 and (plan.lines[header].blank or len(plan.lines[header].indent.expandtabs()) >= width):
+        header -= 1
+    if header < 0 or not re.match(r"(?:for|while)\b", plan.masked[plan.lines[header].first :]):
+        return Refusal("there is only one backward call, and it stands in no loop")
+    last = plan.end_of_block(header)
+    line = plan.lines[header]
+    start, end = line.start, plan.lines[last - 1].end
+    piece = parse(source, start, end, before="if 1:\n" if line.indent else "")
+    if isinstance(piece, Refusal):
+        return piece
+    call = _backward_at(piece, backward)
+    if isinstance(call, Refusal):
+        return call
+    statement = piece.span(call.statement)
+    for pattern, reason in _BREAKS:
+        if pattern.search(plan.masked, line.first, statement.start) or pattern.search(
+            plan.masked, statement.end, end
+        ):
+            return Refusal(f"in the loop: {reason}")
+    loop = next(piece.nodes(cst.For), None)
+    closing = f".backward(){newline(text)}" if call.closing != ")" else f"){newline(text)}"
+    body = [i for i in range(header + 1, last) if not plan.lines[i].blank]
+    loss = piece.text(call.loss)
+    if loop is not None and len(body) == 1 and piece.text(loop.target) == loss:
+        terms = piece.text(loop.iter)
+        total = (
+            f"sum({terms})" if not isinstance(loop.iter, cst.Tuple) or loop.iter.lpar else f"sum(({terms}))"
+        )
+        written = f"{call.opening}{total}{call.closing}" + ("()" if call.closing != ")" else "")
+        return (
+            Edit(source.file, Span(line.first, plan.lines[body[0]].first), ""),
+            Edit(source.file, statement, written),
+        )
+    name = "total_loss"
+    if re.search(rf"\b{name}\b", plan.masked):
+        name = _fresh_name(plan.masked, name, 1)
+    after = f"{line.indent}{call.opening}{name}"
+    if call.closing != ")":
+        after += call.closing.removesuffix(".backward")
+    lead = "" if text[end - 1 : end] in {"\n", "\r"} else newline(text)
+    edits = (
+        Edit(source.file, Span(line.start, line.start), f"{line.indent}{name} = 0{newline(text)}"),
+        Edit(source.file, statement, f"{name} = {name} + {_term(piece, call.loss)}"),
+        Edit(source.file, Span(end, end), lead + after + closing),
+    )
+    return _checked(source, edits, start, end)
 
 
 def insert_ignore(source: Source, where: Span, code: str) -> tuple[Edit, ...] | Refusal:

@@ -296,6 +296,8 @@ def _made_from(
 ) -> tuple[str, tuple[Edit, ...]] | None:
     """The indices of a one-hot that was given a name above, and the edits that drop it if nothing uses it."""
     plan = layout(source.text)
+    if plan.function(plan.index(definition.start)) != plan.function(plan.index(where.start)):
+        return None
     piece = parse_line(source, definition.start)
     if isinstance(piece, Refusal):
         return None

@@ -72,6 +72,19 @@ class Layout:
         """The logical line that holds `offset`."""
         return self.lines[self.index(offset)]
 
+    def function(self, index: int) -> int | None:
+        """The index of the nearest `def` line around the line at `index`."""
+        width = len(self.lines[index].indent.expandtabs())
+        for i in range(index, -1, -1):
+            line = self.lines[i]
+            own = len(line.indent.expandtabs())
+            if line.blank or (own >= width and i != index):
+                continue
+            if _DEFINITION.match(self.masked, line.first):
+                return i
+            width = min(width, own)
+        return None
+
     def end_of_block(self, index: int) -> int:
         """One past the index of the last line of the block that the header at `index` opens."""
         width = len(self.lines[index].indent.expandtabs())
@@ -84,6 +97,7 @@ class Layout:
         return last
 
 
+_DEFINITION = re.compile(r"(?:async[ \t]+)?def\b")
 _TOKEN = re.compile(
     r'"""(?:[^\\]|\\.)*?"""'
     r"|'''(?:[^\\]|\\.)*?'''"

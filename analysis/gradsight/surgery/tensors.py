@@ -61,14 +61,9 @@ def _lines_of(plan: Layout, where: Span, function: Span | None) -> tuple[int, in
     if function is not None:
         begin = plan.index(function.start)
         return begin, max(plan.index(max(function.end - 1, function.start)) + 1, plan.end_of_block(begin))
-    width = len(plan.lines[index].indent)
-    for i in range(index, -1, -1):
-        line = plan.lines[i]
-        if line.blank or (len(line.indent) >= width and i != index):
-            continue
-        if re.match(r"(?:async\s+)?def\b", plan.masked[line.first : line.end]):
-            return i, plan.end_of_block(i)
-        width = min(width, len(line.indent))
+    around = plan.function(index)
+    if around is not None:
+        return around, plan.end_of_block(around)
     return 0, len(plan.lines)
 
 
