@@ -28,7 +28,7 @@ class Tri(enum.IntEnum):
     MUST = 2
 
 
-MOST_CAUSES = 3
+MOST_CAUSES = 8
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,7 +139,7 @@ class Queries:
         return {
             n
             for n in self.graph.feeding(number, (Edge.LIVE,))
-            if self.graph[n].kind == "source" and self.graph[n].op in (*LEARNING, "call", "argument")
+            if self.graph[n].kind == "source" and self.graph[n].op in (*LEARNING, "call", "argument", "laundered")
         }
 
     @cached_property
@@ -273,7 +273,7 @@ class Queries:
         live = self.live_sources(root, sink)
         if number_sink:
             live = set()
-        laundered = {s for s in live if self.graph[s].op == "laundered"}
+        laundered = {s for s in live if self.graph[s].op == "laundered" and s not in self.held}
         live -= laundered
         # Where nothing at all is live it does not matter which branch lost what.
         least = Tri.MUST if live else Tri.MAY
@@ -283,9 +283,10 @@ class Queries:
             if reach.lost >= least
             and reach.live is Tri.NO
             and self.graph[s].kind == "source"
-            and self.graph[s].op in POSSIBLE
+            and (self.graph[s].op in POSSIBLE or s in self.held)
             and not self.is_data(s, sink)
         }
+        stepped = self._stepped_after(sink)
         if number_sink and not dead:
             dead = {s: reach for s, reach in reaches.items() if reach.lost and self.graph[s].op in POSSIBLE}
         if self.program.kind != "module" and live and all(self.graph[s].op == "argument" for s in live):
@@ -294,7 +295,10 @@ class Queries:
             if left <= TARGETS and not {self.graph[s].note for s in dead} <= TARGETS:
                 live = set()
         if not live and dead:
-            wanted = {s for s in dead if s in self.must_learn} or {
+            wanted = {s for s in dead if s in self.must_learn}
+            if stepped is not None:
+                wanted = wanted & stepped or wanted
+            wanted = wanted or {
                 s for s in dead if not (self.graph[s].op == "argument" and self.graph[s].note in TARGETS)
             } or set(dead)
             learning = {s for s in wanted if self.graph[s].op in LEARNING}
@@ -310,7 +314,6 @@ class Queries:
             return
         if not live:
             return
-        stepped = self._stepped_after(sink)
         parts = {
             s: reach
             for s, reach in dead.items()
@@ -487,6 +490,10 @@ class Queries:
                     continue
             if node.kind == "loop":
                 stack.extend((i, depth + 1) for i in node.inputs[:1] if i >= 0)
+                continue
+            if node.kind == "join" and depth < 24:
+                # Each branch adds its own: a term that is a constant is one in whatever setting takes that branch.
+                stack.extend((i, depth + 1) for i in node.inputs if i >= 0)
                 continue
             out.append(number)
         return list(dict.fromkeys(out))

@@ -5,7 +5,8 @@ Rows of the text that comes out are the rows of the file: what is left out becom
 - Rows at the top level (also inside `if __name__ == "__main__":`): the statements that the rows touch, whole,
   and what they need of the statements above: those that bind a name that is needed, those that may change the
   value of such a name (a call that mentions it, a loop, an assignment to an attribute), and so on for the
-  names that these need. `print` and `torch.save` are not taken along. When in doubt a statement is taken along.
+  names that these need. `print` and `torch.save` are not taken along.
+  When in doubt a statement is taken along.
 - Rows inside a function or a class: the whole file runs, for only its own calls say with what arguments; the
   rows are what is shown.
 - A function: the whole file runs as a module (so `if __name__ == "__main__":` does not), then the function is

@@ -582,7 +582,7 @@ class Library(Expressions):
         if stub.criterion is not None:
             return self.apply_criterion(name, dict(obj.fields), args, kwargs, node)
         if stub.container:
-            if obj.many or not args:
+            if not args or not obj.items or not self.all_modules(obj.items):
                 parameters, _ = self.parameters_of(ref)
                 parts = [(n, Edge.LIVE) for n in parameters]
                 parts += [(n, Edge.LIVE) for value in args for n in self.nodes_in(value)]
@@ -858,6 +858,15 @@ class Library(Expressions):
             self.assign(base, value, node)
         return value
 
+    def has_history(self, number: int) -> bool:
+        """Whether a value was computed from anything that may learn."""
+        if number == NOWHERE:
+            return False
+        return any(
+            self.graph[n].kind == "input" or self.graph[n].kind == "source" and self.graph[n].op != "fresh"
+            for n in self.graph.feeding(number, (Edge.LIVE, Edge.CUT, Edge.ZERO, Edge.UNKNOWN))
+        )
+
     def require_grad(self, receiver: Value, flag: Value | None, at: ast.AST, base: ast.expr | None) -> Value:
         """`x.requires_grad_()` and `x.requires_grad = True`: harmless on a connected tensor, a new leaf elsewhere."""
         nodes = list(self.nodes_in(receiver))
@@ -871,7 +880,7 @@ class Library(Expressions):
             if isinstance(receiver, Tensor):
                 if receiver.origin == "leaf":
                     return receiver
-                leaf = self.source("laundered" if receiver.node != NOWHERE else "leaf", "requires_grad", at)
+                leaf = self.source("laundered" if self.has_history(receiver.node) else "leaf", "requires_grad", at)
                 number = leaf
                 if receiver.node != NOWHERE:
                     number = self.combine("torch.Tensor.requires_grad_", [(receiver.node, Edge.LIVE), (leaf, Edge.LIVE)], at, keep_off=True)
