@@ -45,6 +45,7 @@ from gradsight.values import (
 
 MOST_DEPTH = 24  # activations within activations
 MOST_NODES = 4000  # of one summary
+LARGE = 120  # nodes of a summary from which on it is collapsed
 MOST_ENTRIES = 4096  # summaries kept
 
 TRANSPARENT = {"staticmethod", "classmethod", "property", "abstractmethod", "override", "final", "lru_cache", "cache", "wraps"}
@@ -692,14 +693,10 @@ def summarize(it: Statements, key: Key, value: Value) -> Summary:
             roots += nodes_of(one)
     for event in it.events:
         roots += [event.node, *event.nodes]
-    marked: set[int] = set()
-    stack = [n for n in roots if n >= 0]
-    while stack:
-        number = stack.pop()
-        if number in marked:
-            continue
-        marked.add(number)
-        stack.extend(i for i in it.graph[number].inputs if i >= 0)
+    marked = reachable(it.graph, roots)
+    if len(marked) > LARGE:
+        collapse(it.graph, marked, set(roots))
+        marked = reachable(it.graph, roots)
     keep = [*range(key.inputs), *sorted(n for n in marked if n >= key.inputs)]
     if len(keep) > MOST_NODES:
         raise OutOfBudget
@@ -732,6 +729,56 @@ def summarize(it: Statements, key: Key, value: Value) -> Summary:
         ),
         counter=it.counter,
     )
+
+
+def reachable(graph: Graph, roots: Iterable[int]) -> set[int]:
+    """The nodes that some roots depend on, themselves included."""
+    marked: set[int] = set()
+    stack = [n for n in roots if n >= 0]
+    while stack:
+        number = stack.pop()
+        if number in marked:
+            continue
+        marked.add(number)
+        stack.extend(i for i in graph[number].inputs if i >= 0)
+    return marked
+
+
+def collapse(graph: Graph, marked: set[int], roots: set[int]) -> None:
+    """In a large function, let each node that matters hang directly on those that matter to it: what lies between passes
+    every gradient. Otherwise a deep network would be copied node by node for each of its calls."""
+    plain = {
+        number
+        for number in marked
+        if number not in roots
+        and graph[number].kind == "op"
+        and not graph[number].off
+        and not graph[number].target
+        and all(edge is Edge.LIVE for edge in graph[number].edges)
+    }
+    behind: dict[int, tuple[tuple[int, ...], bool]] = {}
+    for number in sorted(marked):
+        node = graph[number]
+        if node.kind == "loop" or not any(i in plain for i in node.inputs):
+            if number in plain:
+                behind[number] = (tuple(i for i in node.inputs if i >= 0), node.saves)
+            continue
+        inputs: dict[int, Edge] = {}
+        saves = node.saves
+        exact = node.kind == "op" and all(edge is Edge.LIVE for edge in node.edges)
+        if not exact:
+            continue  # a join or a cut keeps its own operands
+        for i in node.inputs:
+            if i in behind:
+                more, saved = behind[i]
+                saves = saves or saved
+                inputs.update((j, Edge.LIVE) for j in more)
+            elif i >= 0:
+                inputs[i] = Edge.LIVE
+        if number in plain:
+            behind[number] = (tuple(inputs), saves)
+        else:
+            node.inputs, node.edges, node.saves = tuple(inputs), (Edge.LIVE,) * len(inputs), saves
 
 
 __all__ = ["Edge", "Memo", "World"]

@@ -163,13 +163,13 @@ def _sum_over_loop(source: Source, backward: Span) -> tuple[Edit, ...] | Refusal
     loss = piece.text(call.loss)
     if loop is not None and len(body) == 1 and piece.text(loop.target) == loss:
         terms = piece.text(loop.iter)
-        total = (
-            f"sum({terms})" if not isinstance(loop.iter, cst.Tuple) or loop.iter.lpar else f"sum(({terms}))"
-        )
+        bare = isinstance(loop.iter, cst.Tuple) and not loop.iter.lpar
+        total = f"sum(({terms}))" if bare else f"sum({terms})"
         written = f"{call.opening}{total}{call.closing}" + ("()" if call.closing != ")" else "")
-        return (
-            Edit(source.file, Span(line.first, plan.lines[body[0]].first), ""),
-            Edit(source.file, statement, written),
+        inner = len(plan.lines[body[0]].indent) - len(line.indent)
+        return merged(
+            (Edit(source.file, Span(line.start, line.end), ""), Edit(source.file, statement, written)),
+            _dedented(source, plan, _Run(header + 1, last, True), inner),
         )
     name = "total_loss"
     if re.search(rf"\b{name}\b", plan.masked):

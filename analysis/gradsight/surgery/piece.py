@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import TypeVar
 
 import libcst as cst
-from libcst.metadata import ByteSpanPositionProvider, MetadataWrapper
+from libcst.metadata import ByteSpanPositionProvider, CodeSpan
 
 from gradsight.finding import Edit
 from gradsight.surgery.refusal import Refusal
@@ -225,6 +225,31 @@ class Piece:
                 yield node
 
 
+class _Spans(ByteSpanPositionProvider):
+    """The positions without a MetadataWrapper, whose own walk over the tree costs as much again."""
+
+    def of(self, module: cst.Module) -> Mapping[cst.CSTNode, CodeSpan]:
+        self._gen_impl(module)
+        return {node: span for node, span in self._computed.items() if isinstance(span, CodeSpan)}
+
+
+@lru_cache(maxsize=256)
+def _fields(kind: type[cst.CSTNode]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
+
+
+def _children(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+    """The nodes directly below; `CSTNode.children` says the same by a slower walk."""
+    for name in _fields(type(node)):
+        value = getattr(node, name)
+        if isinstance(value, cst.CSTNode):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                if isinstance(item, cst.CSTNode):
+                    yield item
+
+
 def parse(source: Source, start: int, end: int, *, before: str = "", after: str = "") -> Piece | Refusal:
     """The text from `start` to `end` parsed with `before` and `after` around it, which have no place."""
     text = before + source.text[start:end] + after
@@ -232,8 +257,7 @@ def parse(source: Source, start: int, end: int, *, before: str = "", after: str 
         module = cst.parse_module(text)
     except (cst.ParserSyntaxError, RecursionError, ValueError):
         return Refusal("the lines around it do not parse")
-    wrapper = MetadataWrapper(module, unsafe_skip_copy=True)
-    code_spans = wrapper.resolve(ByteSpanPositionProvider)
+    code_spans = _Spans().of(module)
     shift = start - len(before)
     # libcst counts a newline at the end even where there is none, hence the bounds.
     if text.isascii():
@@ -252,7 +276,7 @@ def parse(source: Source, start: int, end: int, *, before: str = "", after: str 
     pending: list[cst.CSTNode] = [module]
     while pending:
         node = pending.pop()
-        for child in node.children:
+        for child in _children(node):
             parents[child] = node
             pending.append(child)
     return Piece(source, module, spans, parents)
