@@ -202,7 +202,7 @@ def test_insert_ignore_refuses(text: str, quoted: str) -> None:
 
 LOOPS = [
     ("for l in losses:\n    l.backward(retain_graph=True)\nx = 1\n", "sum(losses).backward()\nx = 1\n"),
-    ("def f():\n    for l in (a, b):\n        # each\n        l.backward()\n", "def f():\n    sum((a, b)).backward()\n"),
+    ("def f():\n    for l in (a, b):\n        # each\n        l.backward()\n", "def f():\n    # each\n    sum((a, b)).backward()\n"),
     (
         "def f():\n    for x in xs:\n        l = g(x)\n        l.backward(retain_graph=True)\n        seen.append(l.item())\n    return 1\n",
         "def f():\n    total_loss = 0\n    for x in xs:\n        l = g(x)\n        total_loss = total_loss + l\n        seen.append(l.item())\n    total_loss.backward()\n    return 1\n",
