@@ -247,15 +247,25 @@ class Queries:
         yield from said.values()
 
     def _candidates(self) -> Iterator[Lost]:
+        lossy = [(sink, root) for sink in self.sinks for root in self.roots(sink) if self._loses(root)]
+        if not lossy:
+            return
         if self.program.lone == "forward":
             yield from self._forward()
             return
-        alive = self._alive_anywhere()
-        for sink in self.sinks:
-            for root in self.roots(sink):
-                yield from self._of_sink(sink, root, alive)
+        for sink, root in lossy:
+            yield from self._of_sink(sink, root, self.alive)
 
-    def _alive_anywhere(self) -> frozenset[int]:
+    def _loses(self, root: int) -> bool:
+        """Whether anything is cut on any way to the root: most programs need no further question."""
+        return any(
+            edge in (Edge.CUT, Edge.ZERO)
+            for number in self.graph.feeding(root, (Edge.LIVE, Edge.CUT, Edge.ZERO, Edge.UNKNOWN))
+            for edge in self.graph[number].edges
+        )
+
+    @cached_property
+    def alive(self) -> frozenset[int]:
         """Sources with some live way to some sink of the program."""
         out: set[int] = set()
         for sink in self.sinks:
@@ -451,7 +461,7 @@ class Queries:
 
     def _part_of_something_alive(self, source: int) -> bool:
         """Whether an optimizer holds the source together with something that does learn."""
-        alive = self._alive_anywhere()
+        alive = self.alive
         for event in self.optimizers:
             nodes = {n for number in event.nodes for n in self._parameters(number)}
             if source in nodes and nodes & alive:
@@ -585,7 +595,7 @@ class Queries:
 
     def _forward(self) -> Iterator[Lost]:
         own = self._own_parameters()
-        alive = self._alive_anywhere()
+        alive = self.alive
         for sink in self.sinks:
             for root in self.roots(sink):
                 reaches = self.graph.reach(root)

@@ -21,10 +21,13 @@ from gradsight.text import Source, Span
 _NO_GRAD = re.compile(r"\b(?:no_grad|inference_mode|set_grad_enabled)\b")
 
 
-def move_out_of_no_grad(source: Source, where: Span, live: Sequence[Span] = ()) -> tuple[Edit, ...] | Refusal:
+def move_out_of_no_grad(
+    source: Source, where: Span, live: Sequence[Span] = (), *, follow: bool = False
+) -> tuple[Edit, ...] | Refusal:
     """The statements at `live` move out of the `with torch.no_grad():` at `where`, in their order.
 
-    Without `live` all of them do. What stays keeps a block of its own. A decorator `@torch.no_grad()` or
+    Without `live` all of them do; with `follow` also the later ones that read a name which these bind.
+    What stays keeps a block of its own. A decorator `@torch.no_grad()` or
     a statement `torch.set_grad_enabled(False)` at `where` is removed.
     """
     plan = layout(source.text)
@@ -57,7 +60,7 @@ def move_out_of_no_grad(source: Source, where: Span, live: Sequence[Span] = ()) 
             return Refusal("the block is one line that also does something else")
         start = piece.span(body[0]).start
         return (Edit(source.file, Span(line.first, start), ""),)
-    runs = _runs(source, plan, index, last, live)
+    runs = _runs(source, plan, index, last, live, follow)
     if isinstance(runs, Refusal):
         return runs
     if not any(run.live for run in runs):
@@ -221,11 +224,16 @@ class _Run:
     live: bool
 
 
+_ASSIGNED = re.compile(r"^[ \t]*([A-Za-z_]\w*(?:\s*,\s*[A-Za-z_]\w*)*)\s*(?:[-+*/@]=|=(?!=))", re.MULTILINE)
+
+
 def _holds(outer: Span, inner: Span) -> bool:
     return outer.start < inner.end and inner.start < outer.end
 
 
-def _runs(source: Source, plan: Layout, header: int, last: int, live: Sequence[Span]) -> list[_Run] | Refusal:
+def _runs(
+    source: Source, plan: Layout, header: int, last: int, live: Sequence[Span], follow: bool
+) -> list[_Run] | Refusal:
     lines = plan.lines
     body = [i for i in range(header + 1, last) if not lines[i].blank]
     if not body:
@@ -249,9 +257,16 @@ def _runs(source: Source, plan: Layout, header: int, last: int, live: Sequence[S
         bounds.append(header + 1 if n == 0 else begin)
     bounds.append(last)
     runs: list[_Run] = []
+    bound: set[str] = set()
     for begin, end in itertools.pairwise(bounds):
         span = Span(lines[begin].start, lines[end - 1].end)
         moves = not live or any(_holds(part, span) for part in live)
+        code = plan.masked[span.start : span.end]
+        moves |= any(re.search(rf"(?<![\w.]){name}\b(?!\s*=[^=])", code) for name in bound)
+        if moves and follow:
+            bound |= {
+                name for match in _ASSIGNED.finditer(code) for name in re.findall(r"\w+", match.group(1))
+            }
         if runs and runs[-1].live == moves:
             runs[-1] = _Run(runs[-1].first, end, moves)
         else:
