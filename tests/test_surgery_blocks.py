@@ -1,7 +1,11 @@
 # ruff: noqa: E501 (programs stand on one line each)
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -237,3 +241,22 @@ def test_the_sum_over_a_loop_has_the_same_gradient() -> None:
     )
     before, after = run(text), run(summed(text, "l.backward(retain_graph=True)"))
     assert torch.allclose(before["net"].weight.grad, after["net"].weight.grad, atol=1e-5)
+
+
+def test_what_reads_a_live_name_follows_if_asked() -> None:
+    text = "with torch.no_grad():\n    a = f(x)\n    b = g(y)\n    c = a + b\n    d = g(b)\n    e = c * 2\n"
+    after = "a = f(x)\nwith torch.no_grad():\n    b = g(y)\nc = a + b\nwith torch.no_grad():\n    d = g(b)\ne = c * 2\n"
+    answer = move_out_of_no_grad(
+        Source("program.py", text), place(text, "with torch.no_grad()"), [place(text, "f(x)")], follow=True
+    )
+    assert fixed(text, answer) == after
+
+
+def test_importing_the_package_loads_no_libcst() -> None:
+    program = (
+        "import sys, gradsight.surgery as s; s.Refusal; assert 'libcst' not in sys.modules; "
+        "s.insert_ignore; assert 'libcst' in sys.modules; assert 'torch' not in sys.modules"
+    )
+    root = Path(__file__).parent.parent / "analysis"
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment)
