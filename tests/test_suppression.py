@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from gradsight.finding import Edit, Finding, Severity, apply
-from gradsight.suppression import suppress, suppressions
+from gradsight.finding import Finding, Severity, apply
+from gradsight.suppression import fix, suppress, suppressions
 from gradsight.text import Source, Span
 from hypothesis import given
 from hypothesis import strategies as st
@@ -100,15 +100,32 @@ def test_the_report_can_be_silenced_too(comment: str) -> None:
     assert _left(f"y = 1  {comment}\n") == []
 
 
-def test_the_part_to_remove_leaves_a_right_comment() -> None:
-    for codes in (["GS102", "GS103"], ["GS103", "GS102"], ["GS103", "GS102", "GS104"]):
-        source = Source("a.py", f"y = x.detach()  # gradsight: ignore[{', '.join(codes)}]\n")
-        text = source.text
-        while unused := suppress(Source("a.py", text), [_found(Source("a.py", text), *HIT)]):
-            where = unused[0].place("remove")
-            assert where is not None
-            text = apply(text, (Edit("a.py", where, ""),))
-        assert text == "y = x.detach()  # gradsight: ignore[GS102]\n"
+@pytest.mark.parametrize(
+    ("line", "mended"),
+    [
+        ("y = x.detach()  # gradsight: ignore[GS102, GS103]", "y = x.detach()  # gradsight: ignore[GS102]"),
+        ("y = x.detach()  # gradsight: ignore[GS103, GS102]", "y = x.detach()  # gradsight: ignore[GS102]"),
+        (
+            "y = x.detach()  # gradsight: ignore[GS1x,GS103,GS102,GS4]",
+            "y = x.detach()  # gradsight: ignore[GS102]",
+        ),
+        ("y = x.detach()  # gradsight: ignore[GS103] because", "y = x.detach()"),
+        ("y = x.detach()  # gradsight: ignore[GS103]  # noqa", "y = x.detach()  # noqa"),
+        ("y = x.detach()  # noqa  # gradsight: ignore[GS103]", "y = x.detach()  # noqa"),
+        ("y = x.detach()\n  # gradsight: ignore why", "y = x.detach()\n"),
+    ],
+)
+@pytest.mark.parametrize("end", ["", "\n", "\r\nz = 1"])
+def test_the_fix_takes_out_what_is_unused(line: str, mended: str, end: str) -> None:
+    text = line + end
+    while True:
+        source = Source("a.py", text)
+        unused = [each for each in suppress(source, [_found(source, *HIT)]) if each.code == "GS003"]
+        if not unused:
+            break
+        (mend,) = fix(source, unused[0])
+        text = apply(text, mend.edits)
+    assert text == mended + end
 
 
 def test_nothing_is_changed_without_comments() -> None:

@@ -11,10 +11,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from gradsight.finding import Finding, Severity
+from gradsight.finding import Applicability, Edit, Finding, Fix, Severity
 from gradsight.text import Source, Span
 
 CODE, NAME = "GS003", "unused-suppression"
+_REMOVED = "remove"  # the place of what its fix takes out
 _MARK = "gradsight:"
 
 # Strings first, so that a `#` inside one is no comment; a triple quote that is never closed counts as itself
@@ -67,6 +68,14 @@ def _scan(source: Source) -> Iterator[Suppression]:
             yield Suppression(where, row, codes, blanket=found.group("codes") is None)
 
 
+def fix(source: Source, finding: Finding) -> Iterator[Fix]:
+    """Takes out what a GS003 is about."""
+    removed = finding.place(_REMOVED)
+    if finding.code == CODE and removed is not None:
+        edit = Edit(source.file, removed, "")
+        yield Fix("Remove the unused suppression", Applicability.SAFE, (edit,))
+
+
 def suppress(source: Source, findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """The findings that no comment silences, and a GS003 for each comment (or code in one) without any."""
     comments = suppressions(source)
@@ -100,9 +109,8 @@ def _unused(source: Source, comment: Suppression, used: set[Span]) -> Iterator[F
         what = f"finding of {listed}" if listed else "finding"
         alone = not source.line_text(comment.row).split("#", 1)[0].strip()
         why = "; it counts on the line of the finding only" if alone else ""
-        yield _finding(
-            source, comment.where, f"this comment silences no {what} on its line{why}", comment.where
-        )
+        message = f"this comment silences no {what} on its line{why}"
+        yield _finding(source, comment.where, message, _whole(source, comment.where))
         return
     for number, (code, span) in enumerate(comment.codes):
         if span in used:
@@ -115,6 +123,19 @@ def _unused(source: Source, comment: Suppression, used: set[Span]) -> Iterator[F
         yield _finding(source, span, f"`{code}` silences nothing on this line", removed)
 
 
+def _whole(source: Source, where: Span) -> Span:
+    """The comment with the space before it and the reason behind it, up to the next comment on its line."""
+    text = source.text
+    start, end = where.start, where.end
+    while start and text[start - 1] in " \t":
+        start -= 1
+    while end < len(text) and text[end] not in "#\r\n":
+        end += 1
+    while text[end - 1] in " \t":
+        end -= 1
+    return Span(start, end)
+
+
 def _finding(source: Source, where: Span, message: str, removed: Span) -> Finding:
-    places = (("remove", removed),)
+    places = ((_REMOVED, removed),)
     return Finding(CODE, NAME, Severity.INFORMATION, message, source.file, where, places=places)

@@ -3,44 +3,35 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
-from gradsight.rules import RULES
+from gradsight.pages import PAGES
 
 from gradsight_cli.painting import wants_colour
-
-if TYPE_CHECKING:
-    from gradsight.rule import Rule
-
-
-def summary(rule: Rule) -> str:
-    """The first line of a rule's page."""
-    return rule.doc.strip().split("\n", 1)[0]
 
 
 def explain(asked: str, colour: str) -> int:
     """Print the page of the rule with this code or name; returns the exit code."""
-    for rule in RULES:
-        if asked.upper() == rule.code or asked.lower() == rule.name:
+    for page in PAGES:
+        if asked.upper() == page.code or asked.lower() == page.name:
             break
     else:
         import difflib
 
-        known = [each for rule in RULES for each in (rule.code, rule.name)]
+        known = [each for page in PAGES for each in (page.code, page.name)]
         near = difflib.get_close_matches(asked.upper(), known, cutoff=0.5) or difflib.get_close_matches(
             asked.lower(), known
         )
         hint = f"did you mean {' or '.join(near)}?" if near else "`gradsight rules` lists them"
         print(f"gradsight: there is no rule `{asked}`: {hint}", file=sys.stderr)
         return 2
-    page = f"# {rule.code} {rule.name}\n\n{rule.doc.strip()}\n"
+    text = f"# {page.code} {page.name}\n\n{page.doc}"
     if wants_colour(sys.stdout, colour):
         from rich.console import Console
         from rich.markdown import Markdown
 
-        Console(force_terminal=True).print(Markdown(page))
+        Console(force_terminal=True).print(Markdown(text))
     else:
-        sys.stdout.write(page)
+        sys.stdout.write(text)
     return 0
 
 
@@ -51,11 +42,11 @@ def list_rules(colour: str) -> int:
         from rich.table import Table
 
         table = Table("Code", "Name", "What it is about", box=None)
-        for rule in RULES:
-            table.add_row(rule.code, rule.name, summary(rule))
+        for page in PAGES:
+            table.add_row(page.code, page.name, page.summary)
         Console(force_terminal=True).print(table)
         return 0
-    width = max(len(rule.name) for rule in RULES)
-    for rule in RULES:
-        print(f"{rule.code} {rule.name:<{width}}  {summary(rule)}")
+    width = max(len(page.name) for page in PAGES)
+    for page in PAGES:
+        print(f"{page.code} {page.name:<{width}}  {page.summary}")
     return 0

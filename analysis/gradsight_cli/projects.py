@@ -85,6 +85,6 @@ def _configured(folder: str) -> Project | None:
 
 
 def _codes() -> list[str]:
-    from gradsight.rules import RULES  # loads the analysis
+    from gradsight.pages import PAGES  # loads the analysis
 
-    return [rule.code for rule in RULES]
+    return [page.code for page in PAGES]

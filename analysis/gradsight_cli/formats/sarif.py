@@ -9,13 +9,12 @@ from typing import Any
 from urllib.parse import quote
 
 from gradsight.finding import Applicability, Finding, Fix, Severity
-from gradsight.rules import RULES
+from gradsight.pages import PAGES
 from gradsight.text import Span
 
 from gradsight_cli import __version__
 from gradsight_cli.checking import Checked
 from gradsight_cli.formats import Texts
-from gradsight_cli.pages import summary
 
 _LEVELS = {
     Severity.ERROR: "error",
@@ -27,7 +26,7 @@ _LEVELS = {
 
 def to_results(checked: Checked, texts: Texts) -> Iterator[dict[str, Any]]:
     """The results of one file."""
-    numbers = {rule.code: number for number, rule in enumerate(RULES)}
+    numbers = {page.code: number for number, page in enumerate(PAGES)}
     for number, finding in enumerate(checked.findings):
         result = _to_result(finding, texts)
         if finding.code in numbers:
@@ -61,12 +60,12 @@ def to_text(results: list[dict[str, Any]], problems: Iterable[Checked]) -> str:
                         "version": __version__,
                         "rules": [
                             {
-                                "id": rule.code,
-                                "name": rule.name,
-                                "shortDescription": {"text": summary(rule)},
-                                "help": {"text": rule.doc.strip(), "markdown": rule.doc.strip()},
+                                "id": page.code,
+                                "name": page.name,
+                                "shortDescription": {"text": page.summary},
+                                "help": {"text": page.doc, "markdown": page.doc},
                             }
-                            for rule in RULES
+                            for page in PAGES
                         ],
                     }
                 },
