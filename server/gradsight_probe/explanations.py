@@ -242,7 +242,8 @@ EXPLANATIONS: tuple[tuple[str, str], ...] = (
         "The target looks like a one-hot of integers. Pass the class indices, which is the same loss.",
     ),
     (
-        r"expected target dtype to be long|expected scalar type long but found|expected .*long.* but got .*float"
+        r"expected target dtype to be long|expected scalar type long but found"
+        r"|expected .*long.* but got .*float"
         r"|nll_loss.*not implemented for 'float'",
         "Class indices must be integers: give the loss target.long().",
     ),

@@ -46,6 +46,8 @@ class Recorder:
         self.confirmed: dict[tuple[str, int, str], Node] = {}
         self.cuts: dict[tuple[str, int, str], Cut] = {}  # those that feed a root, by place
         self.seen_cuts: dict[tuple[str, int, str], Cut] = {}  # all
+        self.named: dict[int, Any] = {}  # what was named before
+        self.names_version = 0
         self.reached: list[Gradient] = []
         # Modules, optimizers and leaves by the function and the name they were bound to, behind a call.
         self.objects: dict[tuple[str, str], Callable[[], Any]] = {}
@@ -184,9 +186,16 @@ class Recorder:
 
     def _name_object(self, site: Site, name: str, value: Any) -> None:
         """Keeps a module, an optimizer or a leaf by its name; an argument as long as the program does."""
-        if site.kind != "return":
-            key = (".".join(part for part in site.scope if part), name)
-            self.objects[key] = weakref.ref(value) if site.kind == "argument" else lambda: value
+        if site.kind == "return":
+            return
+        known = self.named.get(id(value))
+        if known is None or known() is not value:
+            self.named[id(value)] = weakref.ref(value)
+            self.names_version += 1  # who reads `objects` looks again
+            if len(self.named) > 10000:
+                self.named.clear()
+        key = (".".join(part for part in site.scope if part), name)
+        self.objects[key] = weakref.ref(value) if site.kind == "argument" else lambda: value
 
     def _start(self, site: Site, name: str, value: Any, events: tuple[Cut, ...]) -> Node:
         """A node with what it was computed from."""
@@ -304,6 +313,8 @@ class Recorder:
         items: list[tuple[str, Any]]
         if isinstance(value, dict):
             items = [(f"{site.name}[{key!r}]", value[key]) for key in list(value)[:64]]
+        elif site.kind == "update":
+            items = [(site.name, item) for item in value[-2:]]  # what was there before is known by name
         else:
             items = [(f"{site.name}[{index}]", item) for index, item in enumerate(value[:64])]
         tensors = [(label, item) for label, item in items if isinstance(item, torch.Tensor)]

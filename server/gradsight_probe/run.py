@@ -1,8 +1,8 @@
 """One probe: reads its request, runs the program, tells what autograd did.
 
 Invariants: the program runs as `python FILE` would run it (its folder first on `sys.path`, `__main__`, its
-own `argv`), stdin is empty, and whatever the program does (raises, exits, loops, closes descriptors) one report
-with all that was seen until then is sent, unless the process itself is killed.
+own `argv`), stdin is empty, and whatever the program does (raises, exits, loops, closes descriptors) one
+report with all that was seen until then is sent, unless the process itself is killed.
 """
 
 from __future__ import annotations

@@ -156,7 +156,7 @@ class Steps:
 
     def _parameters(self) -> list[tuple[str, Any]]:
         objects = self._recorder.objects
-        signature = (len(self._namespace), len(objects), sum(map(id, objects.values())))
+        signature = (len(self._namespace), self._recorder.names_version, len(self.optimizers))
         if signature != self._signature:
             with NoTorchFunction():
                 found = find_parameters(self._namespace, objects, self.optimizers)

@@ -12,6 +12,7 @@ import functools
 import inspect
 import os
 import sys
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -333,6 +334,7 @@ def install(recorder: Recorder, steps: Any, patches: Patches) -> None:
     """Puts everything but the mode in place."""
     _watch_backward(recorder, steps, patches)
     _watch_steps(recorder, steps)
+    _leave_optimizers_alone(patches)
     _ignore_custom_functions(recorder, patches)
     _watch_grad_mode(recorder, patches)
     _load_data_here(patches)
@@ -411,6 +413,50 @@ def _watch_steps(recorder: Recorder, steps: Any) -> None:
 
     register_optimizer_step_pre_hook(before)
     register_optimizer_step_post_hook(after)
+
+
+def _leave_optimizers_alone(patches: Patches) -> None:
+    """Optimizers work without the mode, which has nothing to learn there and would cost more than the rest."""
+    optimizer_class = torch.optim.Optimizer
+    original_zero = optimizer_class.zero_grad
+    plain: dict[int, Any] = {}
+
+    def is_plain(optimizer: Any) -> bool:
+        """Whether no parameter is of a subclass, which may need its own torch functions."""
+        known = plain.get(id(optimizer))
+        count = sum(len(group["params"]) for group in optimizer.param_groups)
+        if known is None or known[0]() is not optimizer or known[1] != count:
+            kinds = {type(tensor) for group in optimizer.param_groups for tensor in group["params"]}
+            known = (weakref.ref(optimizer), count, kinds <= {torch.Tensor, torch.nn.Parameter})
+            plain[id(optimizer)] = known
+        return bool(known[2])
+
+    @functools.wraps(original_zero)
+    def zero_grad(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not is_plain(self):
+            return original_zero(self, *args, **kwargs)
+        with torch._C.DisableTorchFunction():
+            return original_zero(self, *args, **kwargs)
+
+    patches.set(optimizer_class, "zero_grad", zero_grad)
+    raw = optimizer_class.__dict__.get("profile_hook_step")
+    if not isinstance(raw, staticmethod):
+        return  # another torch: slower, not wrong
+    original_hook = optimizer_class.profile_hook_step
+
+    def profile_hook_step(step: Any) -> Any:
+        hooked = original_hook(step)
+
+        @functools.wraps(step)
+        def alone(*args: Any, **kwargs: Any) -> Any:
+            if len(args) != 1 or kwargs or not is_plain(args[0]):
+                return hooked(*args, **kwargs)  # a closure is the program's own code
+            with torch._C.DisableTorchFunction():
+                return hooked(*args, **kwargs)
+
+        return alone
+
+    patches.set(optimizer_class, "profile_hook_step", staticmethod(profile_hook_step))
 
 
 def _ignore_custom_functions(recorder: Recorder, patches: Patches) -> None:
