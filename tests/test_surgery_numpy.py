@@ -322,6 +322,53 @@ def test_a_function_is_written_in_torch(before: str, quoted: str, after: str | N
     assert np.allclose(array(value), array(wanted), rtol=1e-5, atol=1e-6)
 
 
+# Lines between `p, t = arrays of pred and target` and the tensor made of `r`; each keeps its value and gets a gradient.
+SNIPPETS = [
+    "r = p.mean(0).sum() + p.max(1).sum() + p.std(0).sum() + p.sum((0, 1)) - p.min()",
+    "r = np.mean(p, 0).sum() + np.linalg.norm(p - t, axis=1).mean() + np.var(p, 1, ddof=1).sum()",
+    "a, b = p[:, 0], p[:, 1]\n    r = np.dot(a, b) + (p.T @ t).sum() + p[..., ::-1][0, 0]",
+    "r = 0\n    for i, row in enumerate(p):\n        r += abs(row - t[i]).sum()\n    r /= len(p)",
+    "rows = [np.square(row).sum() for row in p]\n    r = np.array(rows).mean() + max(rows)",
+    "r = np.array([row.max() for row in p]).sum()",
+    "if np.any(np.isnan(p)):\n        return None\n    r = np.nan_to_num(p).sum()",
+    "out = np.zeros_like(p)\n    out[p > 0] = p[p > 0]\n    r = out.sum()",
+    "eps = np.finfo(np.float32).eps\n    r = np.log(np.abs(p) + eps).mean()",
+    "acc = (p.argmax(1) == t.argmax(1)).mean()\n    seen.append(acc)\n    r = p.sum()",
+    "mask = p > 0\n    r = (p * mask).sum() + (1 - mask).sum() + mask.mean() + mask.sum()",
+    "z = (p - p.mean()) / (p.std() + 1e-6)\n    r = np.percentile(z, 75) + np.median(z, axis=0)[1]",
+    "s = 1 / (1 + np.exp(-p))\n    r = -np.mean(t * np.log(s) + (1 - t) * np.log(1 - s + 2.0))",
+    "q = np.concatenate([p, t]) if p.ndim == 2 else p\n    r = np.stack([q, q * 2], axis=-1).sum()",
+    "r = np.sum(p[np.newaxis, :] * np.arange(3)) + np.full((3,), 0.5).sum() + p.size",
+    "w = np.linspace(0.0, 1.0, p.shape[0])\n    r = np.average(p[:, 0], weights=w)",
+    "d = p.reshape(-1, 1) - t.flatten()[None, :]\n    r = np.minimum(d ** 2, 1.0).sum() + np.power(np.abs(d), 1.5).mean()",
+    "k = 0\n    while k < 2:\n        p = p * 0.5\n        k += 1\n    r = float(p.sum()) + int(3.7)",
+    "try:\n        r = np.prod(p[0])\n    except ValueError:\n        r = 0.0",
+    "r = p.sum() if p.shape[0] else 0.0\n    n = p.copy()\n    n[0] = 0\n    n += 1\n    r = r + n.sum()",
+    "order = np.argsort(p[:, 0])\n    r = (np.sort(p, axis=0) * np.arange(4)[:, None]).sum() + p[order][0, 1]",
+    "idx = np.where(p > 0)\n    r = p[idx].sum() + np.clip(p, a_min=0, a_max=None).sum()",
+    "r = np.matmul(p, t.T).trace() + np.outer(p[0], t[0]).sum() + np.einsum('ij,ij->', p, t)",
+    "r = np.einsum('ij,ij->i', p, t).sum() + np.cumsum(p).mean() + np.diff(p, axis=1).sum()",
+    "c = np.array([1.0, 2.0, 0.5])\n    r = (p * c).sum() + np.random.RandomState(0).rand() * 0",
+]
+
+
+@pytest.mark.parametrize("lines", SNIPPETS)
+@pytest.mark.parametrize("ending", ["torch.tensor(r, requires_grad=True)", "torch.as_tensor(r)"])
+def test_snippets_keep_their_value(lines: str, ending: str) -> None:
+    text = (
+        "import numpy as np\nimport torch\nseen = []\ndef f(pred, target):\n    p = pred.detach().cpu().numpy()\n"
+        f"    t = target.cpu().numpy()\n    {lines}\n    return {ending}\n"
+    )
+    after = fix(tensors_for_numpy, text, "pred.detach()")
+    torch.manual_seed(1)
+    pred, target = torch.randn(4, 3, requires_grad=True), torch.rand(4, 3)
+    wanted, given = run(text)["f"](pred, target), run(after)["f"](pred, target)
+    assert torch.allclose(given.detach().double(), wanted.detach().double(), rtol=1e-5, atol=1e-5), after
+    given.sum().backward()
+    assert pred.grad is not None
+    assert bool(pred.grad.abs().sum() > 0)
+
+
 @pytest.mark.parametrize(
     ("lines", "reason"),
     [

@@ -330,6 +330,8 @@ class Calls(State):
         ):
             foreign = any(value.kind in {"other", "array"} for value in deep) and name in {"array", "asarray"}
             return Value("array", plain, roots if foreign else roots | {node}, fresh=True, taint=taint)
+        if name in {"finfo", "iinfo"}:
+            return Value("number", plain)
         if all(value.kind == "number" for value in deep) and not name.startswith("random."):
             return Value("number", plain, roots)
         return Value("array", plain, roots, taint=taint)

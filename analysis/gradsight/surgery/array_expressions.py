@@ -183,7 +183,7 @@ class Expressions(Calls):
             return replace(NUMBER if plain else base, text=text, live=base.live and not plain)
         if base.kind == "array":
             return replace(NUMBER if attribute in {"shape", "ndim", "size"} else base, text=text)
-        if base.kind == "other" and attribute in {"shape", "ndim"}:
+        if base.kind == "number" or (base.kind == "other" and attribute in {"shape", "ndim"}):
             return replace(NUMBER, text=text)
         if name.startswith("self.") and name.count(".") == 1 and self.is_number_field(attribute):
             return replace(NUMBER, text=text)
@@ -290,6 +290,8 @@ class Expressions(Calls):
             if flipped:
                 if len(flipped) + sum(_is_full(e.slice) for e in node.slice) != len(node.slice):
                     raise NoEqual("a negative step")
+                if _is_ellipsis(node.slice[0].slice):
+                    flipped = [i - len(node.slice) for i in flipped]
                 dims = f"({flipped[0]},)" if len(flipped) == 1 else f"({', '.join(map(str, flipped))})"
                 text = self.in_parentheses(node, f"{self.torch}.flip({base.text}, dims={dims})")
             ndim = None
@@ -325,4 +327,10 @@ class Expressions(Calls):
 
 
 def _is_full(part: cst.BaseSlice) -> bool:
-    return isinstance(part, cst.Slice) and part.lower is None and part.upper is None and part.step is None
+    if isinstance(part, cst.Slice):
+        return part.lower is None and part.upper is None and part.step is None
+    return _is_ellipsis(part)
+
+
+def _is_ellipsis(part: cst.BaseSlice) -> bool:
+    return isinstance(part, cst.Index) and isinstance(part.value, cst.Ellipsis)

@@ -321,6 +321,8 @@ def regular(call: NumpyCall, target: str = "", **known: Any) -> tuple[str, Value
             if call.receiver is not None and target.count(".") == 1
             else call.torch + target.removeprefix("torch")
         )
+    if call.name.endswith("_like"):
+        known.setdefault("fresh", True)
     if "axis" in names and "keepdims" in names and "ndim" not in known:
         known["ndim"] = 0 if axis is MISSING and "keepdim" not in text else None
     return text, result(call, row.gradient, **known)
