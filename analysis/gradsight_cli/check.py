@@ -204,9 +204,13 @@ def _with_progress(results: Iterator[Checked], total: int, colour: str) -> Itera
         redirect_stderr=False,
     )
     task = bar.add_task("checking", total=total, completed=done)
+    shown = 0.0
     with bar:
         for result in results:
-            bar.update(task, advance=1, refresh=True)
+            bar.update(task, advance=1)
+            if monotonic() - shown > 0.1:
+                shown = monotonic()
+                bar.refresh()
             if result.findings or result.silences or result.problem:  # out of the way of what is printed
                 bar.stop()
                 yield result

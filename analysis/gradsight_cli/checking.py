@@ -69,7 +69,7 @@ def _in_parallel(tasks: Sequence[Task], jobs: int) -> Iterator[Checked]:
     import gradsight.engine  # noqa: F401  once, before forking: the others inherit it
 
     done = 0
-    with ProcessPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(jobs, initializer=_leave_interrupts_to_the_parent) as pool:
         try:
             for result in pool.map(check_file, tasks, chunksize=max(1, min(16, len(tasks) // (4 * jobs)))):
                 done += 1
@@ -82,6 +82,12 @@ def _in_parallel(tasks: Sequence[Task], jobs: int) -> Iterator[Checked]:
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def check_file(task: Task) -> Checked:
