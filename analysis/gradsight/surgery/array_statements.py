@@ -269,6 +269,8 @@ class Statements(Expressions):
         """An expression of a statement: its new text is kept if a converted value takes part in it."""
         self.touched = False
         value = self.evaluate(node, env)
+        if isinstance(node, cst.Call) and not node.lpar and value.text[:1] == "(" and closes(value.text):
+            value = replace(value, text=value.text[1:-1])  # nothing stands around it here
         if self.touched and value.text != self.piece.text(node):
             self.texts[node] = value.text
         else:

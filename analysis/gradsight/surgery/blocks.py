@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import libcst as cst
 
 from gradsight.finding import Edit, apply
-from gradsight.surgery.piece import Layout, Piece, dotted, layout, merged, newline, parse, trim
+from gradsight.surgery.piece import Layout, Piece, dotted, layout, merged, newline, parse, parses, trim
 from gradsight.surgery.refusal import Refusal
 from gradsight.surgery.reopen import remove_statement
 from gradsight.text import Source, Span
@@ -328,11 +328,8 @@ def _checked(source: Source, edits: tuple[Edit, ...], start: int, end: int) -> t
         Edit(edit.file, Span(edit.where.start - start, edit.where.end - start), edit.text) for edit in edits
     )
     text = apply(source.text[start:end], moved)
-    indented = re.match(r"(?:[ \t]*(?:#.*)?(?:\r\n|\r|\n))*[ \t]+\S", text)
-    result = parse(
-        Source(source.file, ("if 1:\n" if indented else "") + text), 0, len(text) + 6 * bool(indented)
-    )
-    if isinstance(result, Refusal) and text.strip():
+    lines = text.lstrip("\r\n")
+    if lines.strip() and not parses(lines):
         return Refusal("what comes out does not parse")
     return edits
 

@@ -282,6 +282,15 @@ def parse(source: Source, start: int, end: int, *, before: str = "", after: str 
     return Piece(source, module, spans, parents)
 
 
+def parses(text: str) -> bool:
+    """Whether whole lines parse, whatever their first indentation."""
+    try:
+        cst.parse_module(f"if 1:\n{text}" if text[:1] in {" ", "\t"} else text)
+    except (cst.ParserSyntaxError, RecursionError, ValueError):
+        return False
+    return True
+
+
 _CLAUSE_OPENERS = (
     (re.compile(r"(?:elif|else)\b"), "if 1: pass\n"),
     (re.compile(r"(?:except|finally)\b"), "try: pass\n"),

@@ -11,12 +11,13 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from gradsight.finding import Edit, apply
 from gradsight.surgery.array_statements import Statements
 from gradsight.surgery.imports import imports, spelling
 from gradsight.surgery.numpy_calls import NoEqual, NoGradient
-from gradsight.surgery.piece import Layout, layout, merged, parse
+from gradsight.surgery.piece import Layout, layout, merged, parse, parses
 from gradsight.surgery.refusal import Refusal
 from gradsight.surgery.reopen import alone_in_block, remove_statement
 from gradsight.text import Source, Span
@@ -48,11 +49,21 @@ def tensors_for_numpy(
         edits = rewrite.edits()
     except NoEqual as error:
         return Refusal(f"{error} {error.reason}")
+    except ValueError:
+        return Refusal("the changes of this function overlap")
     if not edits:
         return Refusal("no conversion to numpy stands there")
+    if not parses(_applied(source, edits, start, end)):
+        return Refusal("what comes out does not parse")
     uses_torch = any(f"{torch.name}." in text for text in rewrite.texts.values())
     needed = torch.edits if uses_torch else ()
     return merged(edits, needed, _unused_numpy(source, edits))
+
+
+def _applied(source: Source, edits: Sequence[Edit], start: int, end: int) -> str:
+    """The text from `start` to `end` after edits that all lie inside."""
+    inside = [replace(e, where=Span(e.where.start - start, e.where.end - start)) for e in edits]
+    return apply(source.text[start:end], tuple(inside))
 
 
 def _lines_of(plan: Layout, where: Span, function: Span | None) -> tuple[int, int]:
