@@ -240,16 +240,69 @@ def test_pairs_say_what_comes_back() -> None:
         if not name.startswith("torch.Tensor.") or not operation.results:
             continue
         call = resolve(name)
-        arguments = {"topk": (2,), "kthvalue": (2,)}.get(name.rpartition(".")[2], (1,))
-        pair = call(x) if operation.results_when == "" and name.endswith("aminmax") else call(x, *arguments)
+        given = {"topk": (2,), "kthvalue": (2,), "frexp": (), "aminmax": ()}
+        arguments = given.get(name.rpartition(".")[2], (1,))
+        pair = call(x, *arguments)
         assert len(pair) == len(operation.results), name
         for position, field in enumerate(operation.results):
             assert getattr(pair, field) is pair[position] or torch.equal(getattr(pair, field), pair[position])
-            assert getattr(pair, field).requires_grad == (field != "indices")
+            assert getattr(pair, field).requires_grad == (field not in ("indices", "exponent"))
         if operation.results_when == "dim":
             assert isinstance(call(x), torch.Tensor)
+            assert isinstance(call(x, dim=1), tuple)
         checked += 1
     assert checked >= 10
+
+
+def test_pooling_gives_a_pair_only_if_it_is_asked_for() -> None:
+    x = torch.rand(2, 3, 6, 6, requires_grad=True)
+    for name, arguments in (
+        ("max_pool2d", (2,)),
+        ("adaptive_max_pool2d", (2,)),
+        ("fractional_max_pool2d", (2, 3)),
+    ):
+        operation = known(f"torch.nn.functional.{name}")
+        call = resolve(f"torch.nn.functional.{name}")
+        assert isinstance(call(x, *arguments), torch.Tensor)
+        assert operation.results_when == "return_indices"
+        pair = call(x, *arguments, return_indices=True)
+        assert [tensor.requires_grad for tensor in pair] == [
+            field != "indices" for field in operation.results
+        ]
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")
+def test_helpers_of_torch_nn() -> None:
+    sequence = torch.nn.utils.rnn
+    x, lengths = torch.rand(2, 3, requires_grad=True), torch.tensor([3, 2])
+    packed = sequence.pack_padded_sequence(x, lengths, batch_first=True)
+    live = {
+        "torch.nn.utils.parameters_to_vector": torch.nn.utils.parameters_to_vector([x]),
+        "torch.nn.utils.rnn.pad_sequence": sequence.pad_sequence([x, x]),
+        "torch.nn.utils.rnn.pack_padded_sequence": packed.data,
+        "torch.nn.utils.rnn.pack_sequence": sequence.pack_sequence([x, x]).data,
+        "torch.nn.utils.rnn.pad_packed_sequence": sequence.pad_packed_sequence(packed)[0],
+        "torch.nn.utils.rnn.unpad_sequence": sequence.unpad_sequence(x, lengths, batch_first=True)[0],
+        "torch.nn.utils.rnn.unpack_sequence": sequence.unpack_sequence(packed)[0],
+        "torch.sparse_coo_tensor": torch.sparse_coo_tensor(torch.tensor([[0, 1]]), x, (2, 3)),
+        "torch.sparse.softmax": torch.sparse.softmax((x * 1).to_sparse(), 1),
+        "torch.sparse.log_softmax": torch.sparse.log_softmax((x * 1).to_sparse(), 1),
+        "torch.sparse.mm": torch.sparse.mm((x * 1).to_sparse(), x.T),
+    }
+    for name, value in live.items():
+        assert value.requires_grad, name
+        assert known(name).edge(known(name).params[0]) is Edge.LIVE or name == "torch.sparse_coo_tensor"
+    for name in JUDGED:
+        if name.startswith("torch.nn.init."):
+            weight = torch.rand(2, 2, 3) if "dirac" in name else torch.rand(2, 2)
+            arguments = {"constant_": (0.5,), "sparse_": (0.5,)}.get(name.rpartition(".")[2], ())
+            written = (x.sum() * weight).detach().requires_grad_()
+            assert resolve(name)(written, *arguments) is written
+            assert written.grad_fn is None
+            assert known(name).other is Edge.NONE
+    for name in ("torch.nn.Parameter", "torch.nn.Buffer"):
+        assert resolve(name)(x * 1).is_leaf
+        assert known(name).other is Edge.CUT
 
 
 def test_integer_dtypes() -> None:

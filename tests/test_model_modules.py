@@ -16,6 +16,8 @@ from gradsight.model.optimizers import TORCH
 from model_modules import constructed
 from model_signatures import resolve
 
+pytestmark = pytest.mark.filterwarnings("ignore:Implicit dimension choice")
+
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> None:

@@ -121,9 +121,22 @@ NUMPY_ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "numpy.linalg.multi_dot": ([A, A],),
     "numpy.linalg.tensorsolve": (A, A[0]),
     "numpy.linalg.tensorinv": (A, 1),
+    "numpy.matvec": (A, A),
+    "numpy.vecmat": (A, A),
+    "numpy.cumulative_sum": (A[0],),
+    "numpy.cumulative_prod": (A[0],),
+    "numpy.tril_indices": (2,),
+    "numpy.triu_indices": (2,),
+    "numpy.diag_indices": (2,),
+    "numpy.indices": ((2,),),
+    "numpy.hamming": (4,),
+    "numpy.hanning": (4,),
+    "numpy.blackman": (4,),
+    "numpy.bartlett": (4,),
     "numpy.fft.fftfreq": (4,),
     "numpy.fft.rfftfreq": (4,),
 }  # fmt: skip
+WITH_FILES = frozenset("load loadtxt genfromtxt fromfile save savez savez_compressed savetxt".split())
 LISTS = frozenset("concatenate concat hstack vstack dstack column_stack stack block".split())
 SCALARS = frozenset("float16 float32 float64 double single half longdouble".split()) | frozenset(
     "int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool_ intp".split()
@@ -138,12 +151,16 @@ def numpy_arguments(name: str, operation: model.Operation) -> tuple[Any, ...]:
         return ([A, A],)
     if leaf in SCALARS:
         return (0.5,)
-    pair = operation.params[:2] in (("x1", "x2"), ("a", "b"))
+    pair = operation.params[:2] in (("x1", "x2"), ("a", "b")) or leaf == "outer"
     return (A, A) if pair else (A,)
 
 
 def numpy_rows() -> list[str]:
-    return [name for name in PYTHON if name.startswith("numpy.") and hasattr_path(name)]
+    return [
+        name
+        for name in PYTHON
+        if name.startswith("numpy.") and hasattr_path(name) and name.rpartition(".")[2] not in WITH_FILES
+    ]
 
 
 def hasattr_path(name: str) -> bool:
@@ -209,6 +226,21 @@ def test_numpy_refuses_tensors_that_require_gradient_as_the_rows_say() -> None:
             )
     assert not wrong, "\n".join(wrong)
     assert checked > 200
+
+
+def test_einops_keeps_the_graph() -> None:
+    einops = pytest.importorskip("einops", reason="einops is not installed")
+    x = torch.rand(2, 3, requires_grad=True)
+    results = {
+        "rearrange": einops.rearrange(x, "a b -> b a"),
+        "repeat": einops.repeat(x, "a b -> a b c", c=2),
+        "reduce": einops.reduce(x, "a b -> a", "sum"),
+        "einsum": einops.einsum(x, x, "a b, c b -> a c"),
+    }
+    assert set(results) == {name.partition(".")[2] for name in PYTHON if name.startswith("einops.")}
+    for name, result in results.items():
+        assert result.requires_grad
+        assert known(f"einops.{name}").other is Edge.LIVE
 
 
 def test_math_gives_numbers() -> None:

@@ -79,6 +79,7 @@ GROUPS: list[tuple[str, str]] = [
     ("| results values indices | results_when dim | shape reduce | saves buffer", "max min median nanmedian"),
     ("| shape same", "maximum minimum fmax fmin prelu"),
     ("| kind tensors | results min max | shape reduce", "aminmax"),
+    ("| kind tensors | results mantissa exponent", "frexp"),
     (
         "| results output indices | results_when return_indices",
         """max_pool1d max_pool2d max_pool3d adaptive_max_pool1d
@@ -240,6 +241,32 @@ JUDGED: dict[str, str] = {
     "torch.autograd.Variable": "data requires_grad | other cut | cause rewrap | role keep | shape same",
     "torch.nn.Parameter": "data requires_grad | other cut | cause rewrap | role keep | shape same",
     "torch.nn.parameter.Parameter": "data requires_grad | other cut | cause rewrap | role keep | shape same",
+    "torch.nn.Buffer": "data persistent | other cut | cause rewrap | role keep | shape same",
+    "torch.nn.parameter.Buffer": "data persistent | other cut | cause rewrap | role keep | shape same",
+    "torch.sparse_coo_tensor": "indices values size | edges indices:none | role keep",
+    "torch.nn.utils.parameters_to_vector": "parameters | role keep",
+    "torch.nn.utils.vector_to_parameters": "vec parameters | other cut | cause data | kind none",
+    "torch.nn.utils.clip_grad_norm_": "parameters max_norm | other none | dtype float | shape scalar",
+    "torch.nn.utils.clip_grad_norm": "parameters max_norm | other none | dtype float | shape scalar",
+    "torch.nn.utils.clip_grad_value_": "parameters clip_value | other none | kind none",
+    "torch.nn.utils.rnn.pad_sequence": "sequences batch_first padding_value | role keep",
+    "torch.nn.utils.rnn.pack_padded_sequence": (
+        "input lengths batch_first enforce_sorted | edges lengths:none | role keep"
+    ),
+    "torch.nn.utils.rnn.pack_sequence": "sequences enforce_sorted | role keep",
+    "torch.nn.utils.rnn.pad_packed_sequence": (
+        "sequence batch_first padding_value total_length | role keep | kind tensors | results output lengths"
+    ),
+    "torch.nn.utils.rnn.unpad_sequence": (
+        "padded_sequences lengths batch_first | edges lengths:none | role keep | kind tensors"
+    ),
+    "torch.nn.utils.rnn.unpack_sequence": "packed_sequences | role keep | kind tensors",
+    # Initialisers write under no_grad: what was in the tensor, and where it came from, no longer counts.
+    **{
+        f"torch.nn.init.{n}_": "tensor | other none | in_place | shape same"
+        for n in """uniform normal trunc_normal constant ones zeros eye dirac xavier_uniform xavier_normal
+        kaiming_uniform kaiming_normal orthogonal sparse""".split()
+    },
     "torch.normal": "mean std size | other zero | cause random | dtype float | shape same | role ",
     **{f"torch.{n}": "data | other cut | cause rewrap | dtype float | role keep" for n in TYPED.split()},
     **{

@@ -1,4 +1,4 @@
-"""numpy, math, the built-in functions and the operators: written by hand, checked by running them.
+"""numpy, math, einops, built-in functions and the operators: written by hand, checked by running them.
 
 `LIVE` between arrays and numbers means that the result depends on the argument: there is no gradient there
 any more, it ended where the tensor was converted. `kind` says what comes back. `raises` says what a function
@@ -152,7 +152,11 @@ GROUPS: list[tuple[str, str, str]] = [
         """reshape ravel transpose expand_dims broadcast_to broadcast_arrays atleast_1d atleast_2d
      atleast_3d tile repeat pad delete insert resize trim_zeros permute_dims matrix_transpose""",
     ),
-    ("numpy.", f"a | kind array | cause numpy | role keep | shape view | {_MISUSED}", "moveaxis rollaxis"),
+    (
+        "numpy.",
+        f"a | kind array | cause numpy | role keep | shape view | {_MISUSED}",
+        "moveaxis rollaxis unstack",
+    ),
     (
         "numpy.",
         f"a indices axis | edges indices:none | kind array | cause numpy | role keep | {_REFUSED}",
@@ -222,6 +226,28 @@ GROUPS: list[tuple[str, str, str]] = [
         f"x | kind array | cause numpy | shape same | {_REFUSED}",
         "expit logit softmax log_softmax logsumexp erf erfc gammaln digamma xlogy entr gamma expm1 log1p",
     ),
+    (
+        "numpy.",
+        f"array axis | kind array | cause numpy | {_REFUSED}",
+        """add.reduce add.accumulate multiply.reduce multiply.accumulate maximum.reduce maximum.accumulate
+        minimum.reduce minimum.accumulate logaddexp.reduce cumulative_sum cumulative_prod""",
+    ),
+    (
+        "numpy.",
+        f"a b | kind array | cause numpy | {_REFUSED}",
+        "vecdot matvec vecmat add.outer multiply.outer",
+    ),
+    ("numpy.", f"x dtype | kind array | cause numpy | dtype argument | role keep | {_REFUSED}", "require"),
+    ("numpy.", "n | other none | kind array | dtype int", "tril_indices triu_indices diag_indices indices"),
+    ("numpy.", "M | other none | kind array | dtype float", "hamming hanning blackman bartlett"),
+    ("numpy.", "file | other none | kind array", "load loadtxt genfromtxt fromfile"),
+    ("numpy.", "file arr | other none | kind none", "save savez savez_compressed savetxt"),
+    (
+        "einops.",
+        "tensor pattern reduction | edges pattern:none reduction:none | role keep",
+        "rearrange repeat reduce",
+    ),
+    ("einops.", "*tensors_and_pattern | role logit | saves tensors_and_pattern", "einsum"),
     (
         "math.",
         "x y | kind number | cause number",
