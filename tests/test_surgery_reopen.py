@@ -7,11 +7,13 @@ from gradsight.surgery import (
     drop_rounding,
     reduce_to_scalar,
     remove_statement,
+    reopen_way,
     stack_for_rewrap,
     tensor_for_number,
     unwrap_method_call,
 )
-from surgery_cases import fix, gradients, refusal, run
+from gradsight.text import Source
+from surgery_cases import fix, fixed, gradients, place, refusal, run
 
 UNWRAPPED = [
     ("h = x.detach()\n", "x.detach()", "h = x\n"),
@@ -261,3 +263,25 @@ def test_gradient_flows_afterwards(fixer, lines: str, quoted: str, loss: str) ->
     assert torch.allclose(before["loss"], after["loss"], rtol=1e-5, atol=1e-6)
     assert gradients(before, ["w", "free"]) == [False, True]
     assert gradients(after, ["w", "free"]) == [True, True]
+
+
+def test_all_cuts_of_a_way_at_once() -> None:
+    text = (
+        "w = torch.randn(3, requires_grad=True)\nh = (w * 2).detach()\na = h.sum()\nb = h.prod().item()\n"
+        "loss = torch.tensor([a, b])\nloss = Variable(loss, requires_grad=True)\nloss = loss.sum()\nloss.requires_grad = True\n"
+        "loss.backward()\n"
+    )
+    cuts = [
+        "(w * 2).detach()",
+        "h.prod().item()",
+        "torch.tensor([a, b])",
+        "Variable(loss, requires_grad=True)",
+        "loss.requires_grad = True",
+    ]
+    answer = reopen_way(Source("program.py", text), [place(text, cut) for cut in cuts])
+    after = fixed(text, answer)
+    assert after == (
+        "w = torch.randn(3, requires_grad=True)\nh = (w * 2)\na = h.sum()\nb = h.prod()\n"
+        "loss = torch.stack([a, b])\nloss = loss.sum()\nloss.backward()\n"
+    )
+    assert gradients(run(after), ["w"]) == [True]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gradsight.surgery.scalars import tensor_for_number
     from gradsight.surgery.stacking import stack_for_rewrap
     from gradsight.surgery.tensors import tensors_for_numpy
+    from gradsight.surgery.way import reopen_way
     from gradsight.surgery.weights import as_buffer, as_parameter
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "move_out_of_no_grad",
     "reduce_to_scalar",
     "remove_statement",
+    "reopen_way",
     "stack_for_rewrap",
     "sum_then_backward",
     "tensor_for_number",
@@ -63,6 +65,7 @@ _ROOMS = {
     "scalars": ("tensor_for_number",),
     "stacking": ("stack_for_rewrap",),
     "tensors": ("tensors_for_numpy",),
+    "way": ("reopen_way",),
     "weights": ("as_buffer", "as_parameter"),
 }
 _ROOM = {name: room for room, names in _ROOMS.items() for name in names}
