@@ -51,6 +51,7 @@ def test_every_public_module_has_a_stub_and_owns_what_torch_says() -> None:
             assert stub.owns() == any(True for _ in instance.parameters()), short
         if stub.affine is not None:
             name, position, default = stub.affine
+            assert stub.owns_parameters == name
             parameters = list(inspect.signature(type(instance).__init__).parameters.values())[1:]
             assert parameters[position].name == name
             assert parameters[position].default is default

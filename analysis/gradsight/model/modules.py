@@ -21,9 +21,9 @@ Structure = tuple["str | Structure", ...]
 class ModuleStub:
     """A module's class.
 
-    `owns_parameters`: True, False, or "affine": a constructor argument decides, `affine` says which one, at
-    which position, and what it is by default (`BatchNorm1d(4)` owns parameters, `InstanceNorm1d(4)` does
-    not).
+    `owns_parameters`: True, False, or the name of the constructor argument that decides ("affine",
+    "elementwise_affine"); `affine` says at which position it stands and what it is by default:
+    `BatchNorm1d(4)` owns parameters, `InstanceNorm1d(4)` does not. `owns()` answers for both.
     `init`: the constructor's positional parameters, in order.
     `forward`: the call. Its first argument is "input"; the module's own parameters are not among its
     arguments.
@@ -234,7 +234,7 @@ def _module(short: str) -> ModuleStub | None:
             forward += f" | edges {loss.target}:none"
     return ModuleStub(
         name,
-        "affine" if flag else owns == "owns",
+        flag or owns == "owns",
         (flag, init.index(flag), default) if flag else None,
         init,
         decode(name, forward),
