@@ -1,8 +1,8 @@
 """Stops what the program would write outside the probe's own folder, and the processes it would start.
 
 An audit hook sees what Python itself opens, renames and starts; torch's own writers raise no event and are
-wrapped. Limits: other native writers (h5py, OpenCV, safetensors, SQLite extensions) are stopped only
-where the system can do it (see `confine`). Invariant: reading is never refused.
+wrapped. Limits: other native writers (h5py, OpenCV, safetensors, SQLite extensions) are not
+stopped. Invariant: reading is never refused.
 """
 
 from __future__ import annotations

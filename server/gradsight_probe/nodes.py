@@ -28,7 +28,9 @@ class Cut:
         "zero",
     )
 
-    def __init__(self, file: str, row: int, op: str, reason: str, parents: tuple, zero: bool = False) -> None:
+    def __init__(
+        self, file: str, row: int, op: str, reason: str, parents: tuple[Node, ...], zero: bool = False
+    ) -> None:
         self.file = file
         self.row = row
         self.op = op
@@ -63,7 +65,7 @@ class Gradient:
             with NoTorchFunction(), torch.no_grad():
                 self.norm = float(self.norm.item())
             self.zero = self.norm == 0.0
-        return self.norm
+        return None if self.norm is None else float(self.norm)
 
 
 class Node:

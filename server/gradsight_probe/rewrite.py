@@ -8,6 +8,8 @@ names of the recorder's functions have one leading underscore: two would be mang
 from __future__ import annotations
 
 import ast
+import types
+from typing import Any
 
 BIND = "_gradsight_bind_"
 BIND_ALL = "_gradsight_bind_all_"
@@ -76,7 +78,18 @@ class Site:
 
     __slots__ = ("deps", "end_row", "file", "first_row", "key", "kind", "name", "rewraps", "row", "scope")
 
-    def __init__(self, kind, file, node, value, name, scope, deps=(), rewraps=(), key=None):
+    def __init__(
+        self,
+        kind: Any,
+        file: Any,
+        node: Any,
+        value: Any,
+        name: Any,
+        scope: Any,
+        deps: Any = (),
+        rewraps: Any = (),
+        key: Any = None,
+    ) -> None:
         self.kind = kind  # bind, return, argument, update, sink
         self.file = file
         self.row = node.lineno
@@ -90,7 +103,7 @@ class Site:
         self.rewraps = rewraps  # the same for the names that a rewrapping constructor reads
 
 
-def to_dotted(node):
+def to_dotted(node: Any) -> str | None:
     """`a.b.c` for a chain of attributes of a name, else None."""
     parts = []
     while isinstance(node, ast.Attribute):
@@ -102,14 +115,14 @@ def to_dotted(node):
     return ".".join(reversed(parts))
 
 
-def _last_name(func):
+def _last_name(func: Any) -> Any:
     return func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
 
 
-def names_read(expression):
+def names_read(expression: ast.AST) -> tuple[str, ...]:
     """The dotted names whose values `expression` may depend on, without those read for metadata only."""
     found = []
-    skipped = set()
+    skipped: set[int] = set()
     for node in ast.walk(expression):
         if isinstance(node, ast.Attribute) and node.attr in METADATA:
             skipped.update(id(inner) for inner in ast.walk(node.value))
@@ -128,8 +141,8 @@ def names_read(expression):
     return tuple(dict.fromkeys(found))
 
 
-def _rewrapped_names(expression):
-    found = []
+def _rewrapped_names(expression: Any) -> Any:
+    found: list[str] = []
     for node in ast.walk(expression):
         if isinstance(node, ast.Call) and _last_name(node.func) in REWRAPPERS:
             for argument in node.args:
@@ -137,7 +150,7 @@ def _rewrapped_names(expression):
     return tuple(dict.fromkeys(found))
 
 
-def _to_name(target):
+def _to_name(target: Any) -> Any:
     """The name under which a target is shown and found again; None for what has none."""
     if isinstance(target, (ast.Name, ast.Attribute)):
         return to_dotted(target)
@@ -148,7 +161,7 @@ def _to_name(target):
     return None
 
 
-def _plain_names(target):
+def _plain_names(target: Any) -> Any:
     """The plain names that a target of several binds, in order."""
     if isinstance(target, ast.Name):
         return [target]
@@ -162,16 +175,18 @@ def _plain_names(target):
 class Rewriter(ast.NodeTransformer):
     """Turns a module's tree into one that records; `sites` grows by what it puts in."""
 
-    def __init__(self, file, sites):
+    def __init__(self, file: Any, sites: Any) -> None:
         self.file = file
         self.sites = sites
         self.scopes = [("",)]  # function scopes, each a path; class bodies are not seen from methods
-        self.classes = []
-        self.outer_names = [{}]  # per function: names declared global or nonlocal -> their scope
+        self.classes: list[tuple[str, ...]] = []
+        self.outer_names: list[dict[str, Any]] = [
+            {}
+        ]  # per function: names declared global or nonlocal -> their scope
 
     # -- keys ---------------------------------------------------------------------------------------
 
-    def _key(self, name, reading=False):
+    def _key(self, name: Any, reading: Any = False) -> Any:
         head = name.partition(".")[0]
         if head in ("self", "cls") and self.classes and len(self.scopes) > 1:
             return (self.file, ("class",) + self.classes[-1], name)
@@ -180,16 +195,16 @@ class Rewriter(ast.NodeTransformer):
             return (self.file, declared, name)
         return (self.file, self.scopes[-1], name)
 
-    def _candidates(self, name):
+    def _candidates(self, name: Any) -> Any:
         keys = [self._key(name)]
         for scope in reversed(self.scopes[:-1]):
             keys.append((self.file, scope, name))
         return tuple(dict.fromkeys(keys))
 
-    def _deps(self, names):
+    def _deps(self, names: Any) -> Any:
         return tuple(self._candidates(name) for name in names)
 
-    def _site(self, kind, node, name, value, extra=(), key=True):
+    def _site(self, kind: Any, node: Any, name: Any, value: Any, extra: Any = (), key: Any = True) -> Any:
         names = (names_read(value) if value is not None else ()) + tuple(extra)
         site = Site(
             kind,
@@ -208,18 +223,18 @@ class Rewriter(ast.NodeTransformer):
     # -- pieces of code -----------------------------------------------------------------------------
 
     @staticmethod
-    def _call(at, function, *arguments):
+    def _call(at: Any, function: Any, *arguments: Any) -> Any:
         call = ast.Call(ast.Name(function, ast.Load()), list(arguments), [])
         return ast.fix_missing_locations(ast.copy_location(call, at))
 
-    def _wrapped(self, at, index, value):
+    def _wrapped(self, at: Any, index: Any, value: Any) -> Any:
         call = ast.Call(ast.Name(BIND, ast.Load()), [ast.Constant(index), value], [])
         ast.copy_location(call, value)
         for inner in (call.func, call.args[0]):
             ast.copy_location(inner, value)
         return call
 
-    def _bind_all(self, at, pairs):
+    def _bind_all(self, at: Any, pairs: Any) -> Any:
         """A statement that records several names after they were bound together."""
         if not pairs:
             return []
@@ -228,7 +243,7 @@ class Rewriter(ast.NodeTransformer):
         statement = ast.Expr(self._call(at, BIND_ALL, indices, values))
         return [ast.fix_missing_locations(ast.copy_location(statement, at))]
 
-    def _bind_names(self, at, kind, target, value):
+    def _bind_names(self, at: Any, kind: Any, target: Any, value: Any) -> Any:
         names = _plain_names(target)
         return self._bind_all(
             at,
@@ -241,11 +256,11 @@ class Rewriter(ast.NodeTransformer):
             ],
         )
 
-    def _before(self, node, expression):
+    def _before(self, node: Any, expression: Any) -> Any:
         """The statement that tells which values are about to be asked for a gradient, if any are."""
         if expression is None:
             return []
-        names = []
+        names: list[str] = []
         for call in ast.walk(expression):
             if isinstance(call, ast.Call):
                 name = _last_name(call.func)
@@ -264,7 +279,7 @@ class Rewriter(ast.NodeTransformer):
 
     # -- statements ---------------------------------------------------------------------------------
 
-    def visit_Assign(self, node):
+    def visit_Assign(self, node: Any) -> Any:
         before = self._before(node, node.value)
         value = node.value
         after = []
@@ -287,7 +302,7 @@ class Rewriter(ast.NodeTransformer):
                 after += self._bind_names(node, "bind", target, original)
         return [*before, node, *after]
 
-    def visit_AnnAssign(self, node):
+    def visit_AnnAssign(self, node: Any) -> Any:
         original = node.value
         node = self.generic_visit(node)
         name = _to_name(node.target)
@@ -296,7 +311,7 @@ class Rewriter(ast.NodeTransformer):
         node.value = self._wrapped(node, self._site("bind", node.target, name, original), node.value)
         return node
 
-    def visit_AugAssign(self, node):
+    def visit_AugAssign(self, node: Any) -> Any:
         original = node.value
         node = self.generic_visit(node)
         name = _to_name(node.target)
@@ -308,13 +323,13 @@ class Rewriter(ast.NodeTransformer):
             return node
         return [node, *self._bind_all(node, [(index, _loaded(base))])]
 
-    def visit_NamedExpr(self, node):
+    def visit_NamedExpr(self, node: Any) -> Any:
         original = node.value
         node = self.generic_visit(node)
         node.value = self._wrapped(node, self._site("bind", node, node.target.id, original), node.value)
         return node
 
-    def visit_Return(self, node):
+    def visit_Return(self, node: Any) -> Any:
         original = node.value
         if original is None:
             return node
@@ -325,7 +340,7 @@ class Rewriter(ast.NodeTransformer):
         )
         return [*before, node]
 
-    def visit_Expr(self, node):
+    def visit_Expr(self, node: Any) -> Any:
         original = node.value
         before = self._before(node, original)
         node = self.generic_visit(node)
@@ -340,7 +355,7 @@ class Rewriter(ast.NodeTransformer):
                 after = self._bind_all(node, [(index, _loaded(receiver))])
         return [*before, node, *after]
 
-    def visit_For(self, node):
+    def visit_For(self, node: Any) -> Any:
         original = node.iter
         node = self.generic_visit(node)
         node.body[:0] = self._bind_names(node.body[0], "bind", node.target, original)
@@ -348,7 +363,7 @@ class Rewriter(ast.NodeTransformer):
 
     visit_AsyncFor = visit_For
 
-    def visit_With(self, node):
+    def visit_With(self, node: Any) -> Any:
         originals = [(item.context_expr, item.optional_vars) for item in node.items]
         node = self.generic_visit(node)
         inserted = []
@@ -362,13 +377,13 @@ class Rewriter(ast.NodeTransformer):
 
     # -- scopes -------------------------------------------------------------------------------------
 
-    def visit_ClassDef(self, node):
+    def visit_ClassDef(self, node: Any) -> Any:
         self.classes.append(self.scopes[-1] + (node.name,))
         node = self.generic_visit(node)
         self.classes.pop()
         return node
 
-    def visit_FunctionDef(self, node):
+    def visit_FunctionDef(self, node: Any) -> Any:
         node.decorator_list = [self.visit(item) for item in node.decorator_list]
         node.args = self.visit(node.args)
         inner = (self.classes[-1] if self.classes else self.scopes[-1]) + (node.name,)
@@ -403,11 +418,11 @@ class Rewriter(ast.NodeTransformer):
 
     visit_AsyncFunctionDef = visit_FunctionDef
 
-    def visit_Lambda(self, node):
+    def visit_Lambda(self, node: Any) -> Any:
         return self.generic_visit(node)
 
 
-def _loaded(node):
+def _loaded(node: Any) -> Any:
     """A copy of a name or a chain of attributes, read instead of written."""
     if isinstance(node, ast.Name):
         return ast.copy_location(ast.Name(node.id, ast.Load()), node)
@@ -416,7 +431,7 @@ def _loaded(node):
     return node
 
 
-def _own_statements(function):
+def _own_statements(function: Any) -> Any:
     """The statements of a function without those of functions inside it."""
     stack = list(function.body)
     while stack:
@@ -430,7 +445,7 @@ def _own_statements(function):
                     stack.extend(child.body)
 
 
-def compile_recording(text, file, sites):
+def compile_recording(text: Any, file: str, sites: list[Site]) -> types.CodeType:
     """Code of the program `text` that records; `sites` grows by its places. Raises SyntaxError.
 
     `text` is str or bytes (with a coding line or a byte order mark, as the compiler takes it).

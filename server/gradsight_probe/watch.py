@@ -479,7 +479,7 @@ def _ignore_custom_functions(recorder: Recorder, patches: Patches) -> None:
 
 
 def _watch_grad_mode(recorder: Recorder, patches: Patches) -> None:
-    """Keeps the frame that switched the grad mode off: the graph ends in that block, not deep in a layer."""
+    """Keeps the frame that switched the grad mode off: the graph ends there, not deep in a layer."""
 
     def frame_of(frame: Any) -> Any:
         while frame is not None:

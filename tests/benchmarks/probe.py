@@ -1,7 +1,7 @@
 """The probe's overhead per step, as a ratio, and the time of one call.
 
-`python tests/benchmarks/probe.py` prints the table. Steps with and without the probe alternate in one process
-each, medians over five pairs: absolute times are noise on a busy machine, the ratios are what counts. A step is
+`python tests/benchmarks/probe.py` prints the table. Runs with and without the probe alternate, medians over
+five pairs. Steps are measured in CPU time on one thread, for the clock of a busy machine is noise. A step is
 forward, backward and optimizer step; the program under the probe is the very text that runs without it.
 """
 
@@ -31,8 +31,8 @@ MODELS = {
         "torch.randn(128, 256)",
     ),
     "CNN": (
-        "nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 32, 3, padding=1), "
-        "nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))",
+        "nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), "
+        "nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))",
         "torch.randn(16, 3, 32, 32)",
     ),
 }
@@ -67,13 +67,13 @@ x = {x}
 y = torch.randint(0, 10, (x.shape[0],))
 durations = []
 for step in range({steps}):
-    start = time.perf_counter()
+    start = time.process_time()
     optimizer.zero_grad()
     out = model(x)
     loss = criterion(out, y)
     loss.backward()
     optimizer.step()
-    durations.append(time.perf_counter() - start)
+    durations.append(time.process_time() - start)
 print(json.dumps(statistics.median(durations[len(durations) // 4:])))
 """
 
@@ -106,7 +106,7 @@ def overheads(pairs: int = PAIRS, steps: int = 200) -> dict[str, tuple[float, fl
 
 
 def calls(pairs: int = PAIRS) -> tuple[float, float]:
-    """Seconds for one probe of one tiny step, and for `python` on the same file; files cached by the system."""
+    """Seconds for one probe of one tiny step, and for `python` on the same file, from a warm disk."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "program.py"
         model, x = MODELS["MLP 32"]
