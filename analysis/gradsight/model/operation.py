@@ -34,8 +34,8 @@ class Operation:
     `in_place`: writes its first argument and returns it.
     `results`: names of what comes back, where that is a pair: ("values", "indices") of sort and topk. What is
     called "indices", "lengths" or "exponent" is an integer tensor without gradient.
-    `results_when`: "" (always a pair), "dim" (only where a dim is given: `x.max(1)` and `x.max(dim=1)` are pairs,
-    `x.max()` and `x.max(other_tensor)` one tensor), "return_indices" (where that flag is true).
+    `results_when`: "" (always a pair), "dim" (only where a dim is given: `x.max(1)` and `x.max(dim=1)` are
+    pairs, `x.max()` and `x.max(other_tensor)` one tensor), "return_indices" (where that flag is true).
     `zero_when`: the name of an argument that makes every live edge ZERO if it is given and not None: the
     `rounding_mode` of div.
     """
