@@ -310,6 +310,12 @@ def test_a_broken_line_costs_itself_alone(broken: str) -> None:
     assert outline(source.units).names == ("before", "train", "after")
 
 
+@pytest.mark.parametrize("behind", ["f'{x}'", "if x else y", "in x", "r'\\d'"])
+def test_letters_right_behind_a_long_string(behind: str) -> None:
+    source = Source("a.py", f'x = """a\nb\n"""{behind}\ny = 1\n')
+    assert [unit.error for unit in source.units] == [None, None]
+
+
 def test_an_open_docstring_leaves_the_lines_above_and_the_code_behind() -> None:
     whole = Source("a.py", FUNCTION.format("        pass"))
     source = Source("a.py", FUNCTION.format('        """'))

@@ -253,6 +253,7 @@ def stdlib_files(seed: int, count: int) -> list[Path]:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:invalid escape sequence")
 @pytest.mark.parametrize("path", stdlib_files(11, 12), ids=lambda path: path.name)
 def test_long_sessions_of_edits_in_real_files(path: Path) -> None:
     """Anything anywhere, and edits that keep the text valid: there the lines must say what `ast` says."""

@@ -278,6 +278,8 @@ class _Interning:
 
 _line = _Interning().line
 
+# The only letters that Python has right behind a string.
+_AFTER_STRING = re.compile(r"(?:if|else|in|is|and|or|not|for|async|as|from)\b|[rbfutRBFUT]{1,2}[\"']")
 # Nobody who closes so many brackets writes what is in them as far left as the statement. It bounds how often
 # a broken text is looked at again.
 _DOUBTFUL_DEPTH = 20
@@ -329,9 +331,11 @@ def _plain_line(lines: Sequence[str], start: int) -> tuple[Line, int]:
         if quote:
             if closed := CLOSE[quote].match(line):
                 if len(quote) == 3 and line[closed.end() : closed.end() + 1].isalpha():
-                    return cut(
-                        opened + 1, j + 1
-                    )  # `"""Doc`: this one opens, so the one above was never closed
+                    if not _AFTER_STRING.match(line, closed.end()):
+                        return cut(
+                            soft or opened + 1, j + 1
+                        )  # `"""Doc`: it opens, the one above never closed
+                    soft = soft or opened + 1
                 position, quote = closed.end(), ""
             elif len(quote) == 1 and not line.rstrip("\r\n").endswith("\\"):
                 position, quote = len(line), ""  # an unclosed one-line string ends with its line
