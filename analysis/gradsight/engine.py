@@ -385,8 +385,6 @@ class _Analysis:
     def locate(self, place: Place, root: str) -> tuple[str, Here]:
         """The function that a place stands in, and where in it."""
         owner = root
-        if isinstance(place, Within):
-            return place.owner, place.here
         while isinstance(place, There):
             summary = self.world.current[place.callee]
             owner = place.callee.fid
@@ -397,8 +395,7 @@ class _Analysis:
                 inner = summary.graph[place.node].place
             assert inner is not None
             place = inner
-        assert isinstance(place, Here)
-        return owner, place
+        return (place.owner, place.here) if isinstance(place, Within) else (owner, place)
 
     def span(self, place: Place, root: str) -> Span:
         owner, here = self.locate(place, root)

@@ -625,6 +625,14 @@ class Queries:
         visit(Ref(self.program.self_oid))
         return frozenset(out)
 
+    def block(self, number: int) -> Place | None:
+        """The statement or decorator that switched gradients off for a node."""
+        wanted = self.graph[number].block
+        for event in self.all("off"):
+            if event.context and event.context[-1][:2] == ("o", wanted):
+                return event.place("block")
+        return None
+
     # -- names and words
 
     @cached_property

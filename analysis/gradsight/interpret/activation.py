@@ -67,6 +67,14 @@ class Activation:
         self.counter += 1
         return self.counter
 
+    def switch_off(self, place: Place) -> None:
+        """Gradients are switched off here: a block of its own, which an event remembers."""
+        self.block = self.number()
+        before = self.context
+        self.context = (*before, ("o", self.block, 0))
+        self.event("off", block=place)
+        self.context = before
+
     def event(
         self,
         kind: str,

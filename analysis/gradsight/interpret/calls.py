@@ -7,7 +7,7 @@ from typing import Any
 
 from gradsight import model
 from gradsight.domain import Edge
-from gradsight.graph import Node, Place, There
+from gradsight.graph import Here, Node, Place, There, Within
 from gradsight.interpret.codec import Encoder, moved
 from gradsight.interpret.library import Library
 from gradsight.interpret.state import Event, State
@@ -155,6 +155,11 @@ class Calls(Library):
     def apply_summary(self, summary: Summary, encoder: Encoder, node: ast.AST, key: Any) -> Value:
         """Bring the callee's nodes, objects and events into this activation."""
         here = self.here(node)
+        info = self.world.function(key.fid)
+        block = self.block
+        if info is not None and info.grad == "off":
+            self.switch_off(Within(key.fid, Here(info.decorator_at, info.decorators[0])))
+            block, self.block = self.block, block
         inputs = dict(enumerate(encoder.inputs))
         offset = self.counter
         self.counter += summary.counter
@@ -165,7 +170,7 @@ class Calls(Library):
             inputs,
             self.graph.loops,
             offset,
-            self.block if self.state.grad == "off" else self.number(),
+            block,
         )
         oids = dict(enumerate(encoder.oids))
         for oid in summary.created:
@@ -201,8 +206,10 @@ class Calls(Library):
         outer_env = state.env
         state.outer.append(outer_env)
         state.env = bound
+        block = self.block
         if closure.grad_off:
             state.grad = "off"
+            self.block = self.number()
         self.returns = []
         if isinstance(closure.node, ast.Lambda):
             value = self.evaluate(closure.node.body)
@@ -220,7 +227,7 @@ class Calls(Library):
         self.state.env = self.state.outer.pop()
         if self.world.at_module_level(self):
             self.state.module = self.state.env if not self.state.outer else self.state.outer[0]
-        self.state.grad = grad
+        self.state.grad, self.block = grad, block
         self.at, self.returns = at, returns
         self.nesting -= 1
         return value

@@ -103,6 +103,8 @@ class Library(Expressions):
         if name in GRAD_OFF or name in GRAD_ON or name.startswith("torch.set_grad_enabled"):
             if name == "torch.set_grad_enabled":
                 self.state.grad = grad_of(args[0] if args else kwargs.get("mode"))
+                if self.state.grad == "off":
+                    self.switch_off(self.here(node))
             return self.allocate(Obj("object", Lib(name), tuple(kwargs.items()), tuple(args)))
         if name.startswith("torch.") and last in FACTORIES and name.count(".") == 1:
             return self.factory(last, args, kwargs, node)
@@ -566,11 +568,15 @@ class Library(Expressions):
                 if isinstance(args[0], Unknown):
                     return self.allocate(Obj("module", Lib(name), (("*", args[0]),), (), True))
             return self.allocate(Obj("module", Lib(name), tuple(fields.items()), tuple(items)))
+        if stub.forward.role in ("probability", "log-probability"):
+            fields["@"] = Number(self.source("made", name, node))
         for key, value in kwargs.items():
             fields[key] = value
         for position, value in enumerate(args):
             fields[stub.init[position] if position < len(stub.init) else f"#{position}"] = value
         return self.allocate(Obj("module", Lib(name), tuple(fields.items())))
+
+    inside_container = False
 
     def call_module(self, ref: Ref, obj: Obj, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
         """The call of a library module."""
@@ -589,11 +595,18 @@ class Library(Expressions):
                 role = self.last_role(obj)
                 return Tensor(self.combine(name, parts, node, saves=True, note="module"), "float", None, role)
             value = args[0]
+            within, self.inside_container = self.inside_container, True
             for item in obj.items:
                 value = self.call(item, [value], {}, node)  # type: ignore[arg-type]
+            self.inside_container = within
             return self.through_module(value, node)
         own = node_of(obj.get("*"))
         value = self.apply(stub.forward, args, kwargs, node)
+        made = node_of(obj.get("@"))
+        if made != NOWHERE and isinstance(value, Tensor) and value.node >= 0 and self.inside_container:
+            # Where the layer was made, for the fix; no gradient has to do with it.
+            last = self.graph[value.node]
+            last.inputs, last.edges = (*last.inputs, made), (*last.edges, Edge.NONE)
         if isinstance(value, Tensor):
             # One node for the whole call: the input and the module's own parameters side by side.
             if own != NOWHERE:

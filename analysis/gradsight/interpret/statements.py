@@ -522,12 +522,14 @@ class Statements(Calls):
             name = self.context_name(value)
             if name in GRAD_OFF:
                 self.state.grad = "off"
-                self.block = self.number()
+                self.switch_off(self.here(node))
             elif name in GRAD_ON:
                 self.state.grad = "on"
             elif name == "torch.set_grad_enabled":
                 obj = self.obj(value)
                 self.state.grad = grad_of(obj.items[0] if obj is not None and obj.items else None)
+                if self.state.grad == "off":
+                    self.switch_off(self.here(node))
             if item.optional_vars is not None:
                 bound: Value = value if isinstance(value, Ref) else Unknown("what a context manager gives")
                 self.assign(item.optional_vars, bound, item.context_expr)

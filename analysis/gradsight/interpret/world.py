@@ -66,6 +66,7 @@ class FunctionInfo:
     kind: str  # "property" | "static" | "class" | ""
     unknown_decorator: str
     generator: bool
+    decorator_at: int = 0  # position of the first decorator's line in the region
 
 
 @dataclass(slots=True, eq=False)
@@ -315,11 +316,12 @@ class World:
                         for part in leading.line.nodes
                         for one in getattr(part, "decorator_list", [])
                     ]
-                    return self._described(fid, region, node, body, clause.at, tuple(decorators))
+                    first = statement.decorators[0].at if statement.decorators else 0
+                    return self._described(fid, region, node, body, clause.at, tuple(decorators), first)
         return None
 
     def _described(
-        self, fid: str, region: Region, node: ast.FunctionDef | ast.AsyncFunctionDef, body: Block | None, header: int, decorators: tuple[ast.expr, ...]
+        self, fid: str, region: Region, node: ast.FunctionDef | ast.AsyncFunctionDef, body: Block | None, header: int, decorators: tuple[ast.expr, ...], first: int
     ) -> FunctionInfo:
         grad = kind = unknown = ""
         for decorator in decorators:
@@ -348,7 +350,7 @@ class World:
         generator = any(
             isinstance(inner, (ast.Yield, ast.YieldFrom)) for line in region.lines for part in line.nodes for inner in ast.walk(part)
         )
-        return FunctionInfo(fid, region, node, body, header, decorators, cid, grad, kind, unknown, generator)
+        return FunctionInfo(fid, region, node, body, header, decorators, cid, grad, kind, unknown, generator, first)
 
     # -- classes
 

@@ -40,7 +40,10 @@ def check(q: Queries) -> Iterator[Report]:
 
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
-    edits = surgery.move_out_of_no_grad(source, finding.where, (finding.where,))
+    block = finding.place("block")
+    if block is None:
+        return
+    edits = surgery.move_out_of_no_grad(source, block, finding.all_places("no_grad"), follow=True)
     if isinstance(edits, surgery.Refusal):
         return
     if finding.fact("kind") == "frozen":

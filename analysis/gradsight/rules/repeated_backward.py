@@ -192,7 +192,8 @@ def from_before(q: Queries, second: Event, old: int, where: Place) -> Report:
 
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
-    if finding.fact("kind") != "pair":
+    if finding.fact("kind") == "same":
+        yield Fix("Remove the second backward pass", Applicability.SAFE, surgery.remove_statement(source, finding.where))
         return
     edits = surgery.sum_then_backward(source, finding.all_places("backward"))
     if not isinstance(edits, surgery.Refusal):

@@ -100,7 +100,8 @@ def path(queries: Queries, lost: Lost) -> tuple[tuple[str, Place], ...]:
     for number in lost.chain[:3]:
         place = graph[number].place
         if place is not None and queries.text(number) != queries.text(lost.cause):
-            words = {"numpy": "it leaves torch", "number": "it becomes a Python number", "rewrap": "it is wrapped again, without its history"}
+            again = graph[number].op.startswith("torch.") and not graph[number].op.startswith("torch.Tensor.")
+            words = {"numpy": "it becomes a tensor again, without its history" if again else "it leaves torch", "number": "it becomes a Python number", "rewrap": "it is wrapped again, without its history"}
             steps.append((words.get(graph[number].cause, "and again"), place))
     if lost.sink is not None:
         end = lost.sink.place("call") or lost.sink.place("root")
@@ -114,10 +115,15 @@ def path(queries: Queries, lost: Lost) -> tuple[tuple[str, Place], ...]:
 def places(queries: Queries, lost: Lost) -> tuple[tuple[str, Place], ...]:
     """Where the fix looks: each lossy operation by its cause, and the sink."""
     out: list[tuple[str, Place]] = []
+    block = queries.block(lost.cause) if queries.graph[lost.cause].cause == "no_grad" else None
+    if block is not None:
+        out.append(("block", block))
     for number in (lost.cause, *lost.chain):
-        place = queries.graph[number].place
-        if place is not None:
-            out.append((queries.graph[number].cause, place))
+        node = queries.graph[number]
+        if node.place is not None:
+            place = queries.call_off(node.place) or node.place if node.cause == "no_grad" else node.place
+            same = node.cause != "no_grad" or node.block == queries.graph[lost.cause].block
+            out.append((node.cause if same else "other block", place))
     if lost.sink is not None:
         for name in ("root", "call"):
             place = lost.sink.place(name)
