@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class CriterionStub:
     """What a criterion wants.
 

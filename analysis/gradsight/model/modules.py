@@ -17,7 +17,7 @@ from gradsight.model.operation import Operation, decode
 Structure = tuple["str | Structure", ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ModuleStub:
     """A module's class.
 
