@@ -89,6 +89,7 @@ def test_writes_can_be_allowed(tmp_path: Path) -> None:
     assert ran.result.steps_taken == 3
 
 
+@pytest.mark.slow
 def test_every_way_to_write_is_refused(tmp_path: Path) -> None:
     (tmp_path / "old.txt").write_text("old")
     (tmp_path / "folder").mkdir()
@@ -103,6 +104,7 @@ def test_every_way_to_write_is_refused(tmp_path: Path) -> None:
     assert any(f"writes_everywhere.py:{_row(ran, 'os.remove')}" in note for note in ran.result.notes)
 
 
+@pytest.mark.slow
 def test_a_program_that_raises(tmp_path: Path) -> None:
     ran = Ran(tmp_path, "raises.py")
     assert ran.result.exit_code == 1
@@ -227,6 +229,7 @@ def test_an_interpreter_that_is_none(tmp_path: Path) -> None:
     assert "this is no python" in result.problem
 
 
+@pytest.mark.slow
 def test_an_interpreter_without_torch(tmp_path: Path) -> None:
     # -I -S of the same interpreter: nothing but the standard library.
     bare = tmp_path / "bare"
@@ -254,6 +257,7 @@ def test_misuse(tmp_path: Path, options: dict[str, Any], expected: str) -> None:
     assert expected in result.problem
 
 
+@pytest.mark.slow
 def test_an_interrupt_leaves_no_process(tmp_path: Path) -> None:
     program = tmp_path / "loops.py"
     program.write_text("import time\nprint('on', flush=True)\nwhile True: time.sleep(1)\n")
@@ -317,6 +321,7 @@ def test_the_users_modules_are_the_users(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_to_json_is_json(tmp_path: Path) -> None:
     ran = Ran(tmp_path, "not_a_number.py")
     data = probe.to_json(ran.result)

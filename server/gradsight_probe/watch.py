@@ -416,7 +416,7 @@ def _watch_steps(recorder: Recorder, steps: Any) -> None:
 
 
 def _leave_optimizers_alone(patches: Patches) -> None:
-    """Optimizers work without the mode, which has nothing to learn there and would cost more than the rest."""
+    """Optimizers work without the mode, which has nothing to learn there and would cost most there."""
     optimizer_class = torch.optim.Optimizer
     original_zero = optimizer_class.zero_grad
     plain: dict[int, Any] = {}
