@@ -1,0 +1,141 @@
+"""Whether a mutant is a mistake, by torch, and how loud the analysis should be about it, by the policy.
+
+A mutant is *confirmed* if it raises for the gradient's sake, or some gradient, loss or parameter differs
+from the good script's by more than 1e-3. It is *wanted* if the policy speaks: what raises is an error; what
+takes the gradient from a parameter that had one, a softmax or a missing logarithm before a loss, and a term
+of the loss that became a constant are warnings; a part that looks frozen on purpose is an information. A
+cut that leaves every parameter some gradient is not wanted. A mutant that raises for another reason (a
+shape, a type) never fitted: it is a *misfit* and counts nowhere.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from harness import truth
+
+from corpus.mutations import Mutant
+from corpus.sites import Script
+
+DIFFERS = 1e-3
+NOTHING = 1e-6  # of the gradient's norm in the good script
+
+FOR_THE_GRADIENT = re.compile(
+    r"does not require grad|element 0 of tensors|backward through the graph a second time|"
+    r"implicitly created only for scalar|Can't call numpy\(\)|object has no attribute 'backward'|"
+    r"modified by an inplace operation|appears to not have been used in the graph|multi-target not supported|"
+    r"target with class probabilities|only batches of spatial targets|empty parameter list|"
+    r"nested_tensorlist\[0\]\.empty\(\)|"  # clipping where nothing has a gradient
+    r"(sum|mean|std)\(\) got an unexpected keyword argument 'axis'"  # numpy's function on a tensor
+)
+
+Kind = Literal["wanted", "not wanted", "not confirmed", "misfit"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What torch says about a mutant."""
+
+    mutant: Mutant
+    kind: Kind
+    severity: str | None  # wanted
+    said: str
+
+
+def judge(scripts: list[Script], mutants: list[Mutant]) -> list[Verdict]:
+    """Run mutants and say what they are, in their order."""
+    good = {script.path.name: script for script in scripts}
+    runs = [truth.Run(each.text, (), str(good[each.program].path)) for each in mutants]
+    verdicts = [
+        _verdict(mutant, good[mutant.program].snapshot, snapshot)
+        for mutant, snapshot in zip(mutants, truth.snapshots(runs), strict=True)
+    ]
+    cuts = {
+        (each.mutant.program, each.mutant.place): each for each in verdicts if each.mutant.style == "detach"
+    }
+    return [_as_the_cut(each, cuts.get((each.mutant.program, each.mutant.place))) for each in verdicts]
+
+
+def _as_the_cut(verdict: Verdict, cut: Verdict | None) -> Verdict:
+    """What has no derivative loses what `.detach()` loses in the same place.
+
+    That its values are other ones, often all zero, may take the gradient from what comes behind, too, or raise
+    there: that is no fault of the way.
+    """
+    if verdict.mutant.rule != "GS107" or cut is None or verdict.kind == "not confirmed":
+        return verdict
+    said = f"{verdict.said}; detached: {cut.said}"
+    # Only a receiver of `.detach()` looks frozen on purpose.
+    severity = "warning" if cut.severity == "information" else cut.severity
+    return replace(verdict, kind=cut.kind, severity=severity, said=said)
+
+
+def _verdict(mutant: Mutant, good: truth.Snapshot, bad: truth.Snapshot) -> Verdict:
+    error = bad.error
+    if error is not None and FOR_THE_GRADIENT.search(error.text):
+        if mutant.at_raise:
+            placed = _backward_at(mutant, error.row)
+            if placed is None:
+                return Verdict(mutant, "misfit", None, f"raises elsewhere: {error}")
+            mutant = placed
+        return Verdict(mutant, "wanted", "error", f"raises {error}")
+    if mutant.at_raise:
+        return Verdict(
+            mutant, "misfit" if error else "not confirmed", None, f"raises {error}" if error else "runs"
+        )
+    lost = _lost(good, bad)
+    if error is not None and not (bad.steps and lost):
+        return Verdict(mutant, "misfit", None, f"raises {error}")
+    differences = truth.compare(good, bad, DIFFERS)
+    if not differences:
+        return Verdict(mutant, "not confirmed", None, "same gradients, losses and parameters")
+    if lost:
+        names = ", ".join(lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
+        return Verdict(
+            mutant,
+            "wanted",
+            "information" if len(lost) <= mutant.frozen else "warning",
+            f"no gradient: {names}",
+        )
+    if mutant.rule in ("GS302", "GS303"):
+        return Verdict(mutant, "wanted", "warning", differences[0])
+    if mutant.term:
+        return Verdict(mutant, "wanted", "warning", f"a term is a constant: {differences[0]}")
+    return Verdict(mutant, "not wanted", None, f"every parameter has a gradient: {differences[0]}")
+
+
+def _lost(good: truth.Snapshot, bad: truth.Snapshot) -> list[str]:
+    """Parameters of which no step of an optimizer saw a gradient, although a step of the good script did."""
+    before, after = _best(good), _best(bad)
+    return [name for name, norm in before.items() if norm > 0 and after.get(name, 0.0) <= NOTHING * norm]
+
+
+def _best(snapshot: truth.Snapshot) -> dict[str, float]:
+    best: dict[str, float] = {}
+    for step in snapshot.steps:
+        for name, gradient in step.items():
+            norm = gradient.norm if gradient is not None else 0.0
+            best[name] = max(best.get(name, 0.0), norm if math.isfinite(norm) else math.inf)
+    return best
+
+
+def _backward_at(mutant: Mutant, row: int | None) -> Mutant | None:
+    """The mutant with its place at the call of `backward` in a row."""
+    lines = mutant.text.splitlines(keepends=True)
+    for node in ast.walk(ast.parse(mutant.text)):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr == "backward"
+        ):
+            if node.lineno == row and node.end_col_offset is not None:
+                offset = sum(map(len, lines[: row - 1]))
+                line = lines[row - 1].encode()
+                start = offset + len(line[: node.col_offset].decode())
+                end = offset + len(line[: node.end_col_offset].decode())
+                return replace(mutant, start=start, end=end)
+    return None

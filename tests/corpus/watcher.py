@@ -1,0 +1,202 @@
+"""Runs inside an instrumented script and takes down, for each of its expressions, what value it had.
+
+Every use of a tensor that requires gradient is made a node of its own in autograd's graph (an alias), so
+that it can be asked what is left of the loss without that one use. Values, gradients and random numbers
+stay what they were.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.loss import _Loss
+
+SHAPE_ONLY = {
+    "view",
+    "view_as",
+    "reshape",
+    "flatten",
+    "squeeze",
+    "unsqueeze",
+    "transpose",
+    "permute",
+    "contiguous",
+    "float",
+}
+MOST_BACKWARDS = 3  # of each call; later iterations look the same
+
+flags: defaultdict[int, set[str]] = defaultdict(set)
+arrived: defaultdict[int, set[int]] = defaultdict(
+    set
+)  # at a criterion's call: the sites its input came through
+_tags: defaultdict[int, set[int]] = defaultdict(set)
+_nodes: defaultdict[int, list[Any]] = defaultdict(list)  # of each site its nodes since the last backward
+_backwards: defaultdict[int, int] = defaultdict(int)
+_modules: defaultdict[int, set[int]] = defaultdict(set)  # of each module the sites that call it
+_kept: list[Any] = []  # what has an id in use
+
+
+def see(site: int, value: Any, base: int = -1) -> Any:
+    """An expression that is no call; `base` is the site of what is indexed."""
+    return _seen(site, value, _tags.get(base, set()), leaf=False)
+
+
+def use(site: int, value: Any) -> Any:
+    """An operand of an operation: here a parameter, too, may become an alias."""
+    return _seen(site, value, set(), leaf=True)
+
+
+def call(site: int, function: Any, *args: Any, **kwargs: Any) -> Any:
+    """A call."""
+    marks = flags[site]
+    tags: set[int] = set()
+    if isinstance(function, nn.Module):
+        tags = {function.__dict__["_site"]} if "_site" in function.__dict__ else tags
+        learns = sum(each.requires_grad for each in function.parameters())
+        if learns:
+            marks |= {"module", f"{learns} parameters"}
+            _modules[id(function)].add(site)
+            _kept.append(function)
+    kind = _criterion(function)
+    if kind and len(args) >= 2 and isinstance(args[0], torch.Tensor) and torch.is_grad_enabled():
+        marks.add(kind)
+        arrived[site] |= getattr(args[0], "_sites", set())
+        if not args[1].is_floating_point() and args[1].ndim < args[0].ndim:
+            marks.add("indices")
+    receiver = getattr(function, "__self__", None)
+    if isinstance(receiver, torch.Tensor):
+        if function.__name__ in SHAPE_ONLY:
+            tags = getattr(receiver, "_sites", set())
+        if function.__name__ == "backward":
+            _look_back(site, receiver)
+    result = function(*args, **kwargs)
+    if isinstance(result, nn.Sequential) and isinstance(function, type):
+        result.__dict__["_site"] = site
+    if isinstance(result, _Loss) and isinstance(function, type):
+        marks.add("loss module")
+    if inspect.isfunction(function) and function.__module__ == "torch.nn.functional":
+        if "reduction" in inspect.signature(function).parameters:
+            marks.add("reduces")
+    return _seen(site, result, tags, leaf=False)
+
+
+def report() -> dict[str, Any]:
+    """What was seen, by site."""
+    for sites in _modules.values():
+        for site in sites:
+            if len(sites) > 1:
+                flags[site].add("shared")
+    return {
+        "flags": {site: sorted(marks) for site, marks in flags.items() if marks},
+        "arrived": {site: sorted(tags) for site, tags in arrived.items()},
+    }
+
+
+def _criterion(function: Any) -> str:
+    if function is nn.functional.cross_entropy or isinstance(function, nn.CrossEntropyLoss):
+        return "cross entropy"
+    if function is nn.functional.nll_loss or isinstance(function, nn.NLLLoss):
+        return "nll"
+    return ""
+
+
+def _requires_grad(value: Any, depth: int = 0) -> bool:
+    if isinstance(value, torch.Tensor):
+        return value.requires_grad
+    if isinstance(value, dict):
+        value = list(value.values())
+    return (
+        depth < 3
+        and isinstance(value, (list, tuple))
+        and any(_requires_grad(each, depth + 1) for each in value)
+    )
+
+
+def _seen(site: int, value: Any, tags: set[int], leaf: bool) -> Any:
+    if not torch.is_grad_enabled() or not _requires_grad(value):
+        return value
+    if not isinstance(value, torch.Tensor):
+        flags[site].add("holds gradient")
+        return value
+    marks = flags[site]
+    marks |= {"gradient", "leaf" if value.is_leaf else "computed", f"{min(value.ndim, 4)}d"}
+    if value.is_leaf and not leaf:
+        return value
+    alias = value.view_as(value)
+    alias._sites = getattr(value, "_sites", set()) | tags | {site}
+    _tags[site] = alias._sites
+    _nodes[site].append(alias.grad_fn)
+    return alias
+
+
+# What is left of a loss without one use.
+
+
+def _look_back(site: int, loss: torch.Tensor) -> None:
+    _backwards[site] += 1
+    if loss.grad_fn is not None and _backwards[site] <= MOST_BACKWARDS:
+        below: dict[Any, list[Any]] = {}
+        waiting = [loss.grad_fn]
+        while waiting:
+            node = waiting.pop()
+            if node not in below:
+                below[node] = [each for each, _ in node.next_functions if each is not None]
+                waiting += below[node]
+        whole = _live_terms(loss.grad_fn, below, set())
+        for other, nodes in _nodes.items():
+            removed = {node for node in nodes if node in below}
+            if removed and whole - _live_terms(loss.grad_fn, below, removed):
+                flags[other].add("term")
+    _nodes.clear()
+
+
+def _live_terms(root: Any, below: dict[Any, list[Any]], removed: set[Any]) -> set[Any]:
+    """The additive terms of a loss that a parameter's gradient still comes from."""
+    live: dict[Any, bool] = {}
+
+    def is_live(node: Any) -> bool:
+        stack = [node]
+        while stack:
+            current = stack[-1]
+            if current in live:
+                stack.pop()
+            elif current in removed:
+                live[current] = False
+            elif hasattr(current, "variable"):
+                live[current] = isinstance(current.variable, nn.Parameter)
+            else:
+                todo = [each for each in below[current] if each not in live]
+                if todo:
+                    stack += todo
+                else:
+                    live[current] = any(live[each] for each in below[current])
+        return live[node]
+
+    terms: set[Any] = set()
+    waiting, visited = [root], set()
+    while waiting:
+        node = waiting.pop()
+        if node in visited or node in removed:
+            continue
+        visited.add(node)
+        if _is_linear(node, below[node]):
+            waiting += below[node]
+        elif is_live(node):
+            terms.add(node)
+    return terms
+
+
+LINEAR = re.compile(
+    r"(Add|Sub|Rsub|Neg|Sum|Mean|Stack|Cat|Alias|View|ViewAs|UnsafeView|Reshape|ReshapeAlias|Squeeze|Unsqueeze)Backward\d"
+)
+SCALED = re.compile(r"(Mul|Div)Backward\d")  # by a constant if one way is left
+
+
+def _is_linear(node: Any, below: list[Any]) -> bool:
+    name = type(node).__name__
+    return bool(LINEAR.fullmatch(name) and below) or bool(SCALED.fullmatch(name) and len(below) == 1)
