@@ -89,10 +89,12 @@ def numpy_detour(script: Script) -> Iterator[Mutant]:
         inner = _bracketed(script, where)
         wrap = "torch.tensor" if "0d" in site.flags else "torch.from_numpy"
         detour = f"{wrap}(np.{name}({OPEN}{inner}.detach(){CLOSE}.numpy(){axis}))"
-        yield _mutant(script, "GS101", "operation", site, detour, extra=_import_numpy(script))
+        numpy = _import_numpy(script)
+        frozen = _frozen_call(script, where)
+        yield _mutant(script, "GS101", "operation", site, detour, frozen=frozen, extra=numpy)
         if not axis:
             bare = f"{OPEN}np.{name}({script.source(operand)}){CLOSE}"
-            yield _mutant(script, "GS101", "bare operation", site, bare, extra=_import_numpy(script))
+            yield _mutant(script, "GS101", "bare operation", site, bare, extra=numpy)
 
 
 def scalar(script: Script) -> Iterator[Mutant]:
@@ -266,7 +268,7 @@ def one_hot(script: Script) -> Iterator[Mutant]:
 
 
 def softmax(script: Script) -> Iterator[Mutant]:
-    """GS302: softmax before a cross entropy: at the call, where a function returns, as a Sequential's last."""
+    """GS302: softmax before a cross entropy: at the call, in a return, as the last of a Sequential."""
     criteria = [
         site for site in script.sites if "cross entropy" in site.flags and isinstance(site.node, ast.Call)
     ]
@@ -386,7 +388,7 @@ def _makes_parameter(script: Script, node: ast.expr) -> bool:
 
 
 def _role(script: Script, site: Site) -> str:
-    """value (of an assignment, a return, an element of what is returned), argument, operand, receiver, element."""
+    """value (of an assignment or return, or in what is returned), argument, operand, receiver, element."""
     node = site.node
     parent = script.parents[node]
     if isinstance(parent, (ast.Assign, ast.AugAssign, ast.Return)):

@@ -61,12 +61,11 @@ class Seen:
 
 
 def look(verdicts: Iterable[Verdict]) -> Iterator[Seen]:
-    """Analyse each wanted mutant. A bug of a rule is raised."""
-    engine = Engine(_raise)
+    """Analyse each wanted mutant from scratch. A bug of a rule is raised."""
     for verdict in verdicts:
         if verdict.kind == "wanted":
             mutant = verdict.mutant
-            found = engine.analyze(Source(mutant.program, mutant.text)).findings
+            found = Engine(_raise).analyze(Source(mutant.program, mutant.text)).findings
             there = tuple(each for each in found if _is_of(mutant, each) and _touches(mutant, each))
             yield Seen(verdict, there, tuple(each for each in found if each not in there))
 

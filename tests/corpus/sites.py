@@ -23,8 +23,8 @@ class Site:
     """An expression that was evaluated.
 
     `flags`: gradient, leaf, computed, 0d to 4d, holds gradient (a container), module (the call of one that
-    learns; "4 parameters" says how many tensors do), shared (called elsewhere, too), cross entropy, nll, indices
-    (the target is), loss module, reduces, term (without it an additive term of the loss is a constant).
+    learns; "4 parameters" says how many tensors do), shared (called elsewhere, too), cross entropy, nll,
+    indices (the target is), loss module, reduces, term (without it a term of the loss is a constant).
     """
 
     node: ast.expr

@@ -24,14 +24,16 @@ from corpus.sites import Script
 DIFFERS = 1e-3
 NOTHING = 1e-6  # of the gradient's norm in the good script
 
-FOR_THE_GRADIENT = re.compile(
+RAISES_FOR_IT = re.compile(
     r"does not require grad|element 0 of tensors|backward through the graph a second time|"
     r"implicitly created only for scalar|Can't call numpy\(\)|object has no attribute 'backward'|"
     r"modified by an inplace operation|appears to not have been used in the graph|multi-target not supported|"
     r"target with class probabilities|only batches of spatial targets|empty parameter list|"
-    r"nested_tensorlist\[0\]\.empty\(\)|"  # clipping where nothing has a gradient
     r"(sum|mean|std)\(\) got an unexpected keyword argument 'axis'"  # numpy's function on a tensor
 )
+
+# Backward ran, and then there was nothing to clip.
+NOTHING_TO_CLIP = "nested_tensorlist[0].empty()"
 
 Kind = Literal["wanted", "not wanted", "not confirmed", "misfit"]
 
@@ -63,8 +65,8 @@ def judge(scripts: list[Script], mutants: list[Mutant]) -> list[Verdict]:
 def _as_the_cut(verdict: Verdict, cut: Verdict | None) -> Verdict:
     """What has no derivative loses what `.detach()` loses in the same place.
 
-    That its values are other ones, often all zero, may take the gradient from what comes behind, too, or raise
-    there: that is no fault of the way.
+    That its values are other ones, often all zero, may take the gradient from what comes behind, too, or
+    raise there: that is no fault of the way.
     """
     if verdict.mutant.rule != "GS107" or cut is None or verdict.kind == "not confirmed":
         return verdict
@@ -76,7 +78,7 @@ def _as_the_cut(verdict: Verdict, cut: Verdict | None) -> Verdict:
 
 def _verdict(mutant: Mutant, good: truth.Snapshot, bad: truth.Snapshot) -> Verdict:
     error = bad.error
-    if error is not None and FOR_THE_GRADIENT.search(error.text):
+    if error is not None and RAISES_FOR_IT.search(error.text):
         if mutant.at_raise:
             placed = _backward_at(mutant, error.row)
             if placed is None:
@@ -88,7 +90,7 @@ def _verdict(mutant: Mutant, good: truth.Snapshot, bad: truth.Snapshot) -> Verdi
             mutant, "misfit" if error else "not confirmed", None, f"raises {error}" if error else "runs"
         )
     lost = _lost(good, bad)
-    if error is not None and not (bad.steps and lost):
+    if error is not None and not ((bad.steps and lost) or NOTHING_TO_CLIP in error.text):
         return Verdict(mutant, "misfit", None, f"raises {error}")
     differences = truth.compare(good, bad, DIFFERS)
     if not differences:
