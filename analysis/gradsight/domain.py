@@ -79,7 +79,11 @@ def both(a: Reach, b: Reach) -> Reach:
     if a is b:
         return a
     return Reach(
-        max(a.live, b.live), max(a.cut, b.cut), max(a.zero, b.zero), _merge(a.causes, b.causes), a.unknown or b.unknown
+        max(a.live, b.live),
+        max(a.cut, b.cut),
+        max(a.zero, b.zero),
+        _merge(a.causes, b.causes),
+        a.unknown or b.unknown,
     )
 
 
@@ -87,7 +91,9 @@ def either(a: Reach | None, b: Reach | None) -> Reach:
     """Two branches: what is equal stays, else it may be. None: that branch does not depend on the source."""
     if a is None or b is None:
         one = a or b or Reach()
-        low = Reach(min(Tri.MAY, one.live), min(Tri.MAY, one.cut), min(Tri.MAY, one.zero), one.causes, one.unknown)
+        low = Reach(
+            min(Tri.MAY, one.live), min(Tri.MAY, one.cut), min(Tri.MAY, one.zero), one.causes, one.unknown
+        )
         return low
     if a == b:
         return a

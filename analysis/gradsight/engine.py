@@ -29,8 +29,13 @@ from gradsight.values import NOWHERE, Class, Const, Number, Obj, Ref, Tensor, Un
 
 FRAMEWORKS = re.compile(r"\btorch\b|\blightning\b|\baccelerate\b")
 LOSS_NAME = re.compile(r"loss|criterion|objective|penalty|nll|regulari[sz]er", re.IGNORECASE)
-NOT_A_LOSS = re.compile(r"metric|accuracy|eval|valid|scor|estimate|plot|log_|print|make|build|get_loss_fn|create|register|init|test", re.IGNORECASE)
-METRIC_NAME = re.compile(r"acc|iou|score|precision|recall|psnr|ssim|f1|rmse|mae|mape|error|correct|coef|corr|dist|count|stat", re.I)
+NOT_A_LOSS = re.compile(
+    r"metric|accuracy|eval|valid|scor|estimate|plot|log_|print|make|build|get_loss_fn|create|register|init|test",
+    re.IGNORECASE,
+)
+METRIC_NAME = re.compile(
+    r"acc|iou|score|precision|recall|psnr|ssim|f1|rmse|mae|mape|error|correct|coef|corr|dist|count|stat", re.I
+)
 MOST_DOCUMENTS = 64
 
 
@@ -98,7 +103,9 @@ class Engine:
         found = deduplicated(found)
         kept = suppression.suppress(source, tuple(found))
         ordered = sorted(kept, key=lambda one: (one.where.start, one.where.end, one.code))
-        return Findings(tuple(ordered), tuple(sorted(silences, key=lambda one: (one.where.start, one.reason))))
+        return Findings(
+            tuple(ordered), tuple(sorted(silences, key=lambda one: (one.where.start, one.reason)))
+        )
 
     def fixes(self, source: Source, finding: Finding) -> tuple[Fix, ...]:
         """What mends a finding, best first. Loads libcst. A bug here costs the fix alone."""
@@ -139,7 +146,9 @@ def unparsable(source: Source) -> Iterator[Finding]:
         end = source.offset(source.starts[at] + row, 1 << 30)
         where = Span(start, max(start, end))
         if line.needs is not None:
-            message = f"this line needs Python {line.needs} or newer to be read; what it binds is unknown here"
+            message = (
+                f"this line needs Python {line.needs} or newer to be read; what it binds is unknown here"
+            )
             yield Finding("GS002", "newer-python", Severity.INFORMATION, message, source.file, where)
         else:
             message = f"this line does not parse: {line.error}"
@@ -197,8 +206,14 @@ class _Analysis:
     def _root(self, name: str, region: Region, compute: Callable[[], Program]) -> _Root | None:
         key = (self.source.file, name)
         old = self.engine._roots.get(key)
-        if old is not None and old.region == region and all(self.world._still(read, structure) for read, structure in old.reads):
-            texts = tuple(self.world.regions[fid] for fid in sorted(old.functions) if fid in self.world.regions)
+        if (
+            old is not None
+            and old.region == region
+            and all(self.world._still(read, structure) for read, structure in old.reads)
+        ):
+            texts = tuple(
+                self.world.regions[fid] for fid in sorted(old.functions) if fid in self.world.regions
+            )
             if texts != old.texts:
                 old.reports = self._check(old.program, region, name)
                 old.texts = texts
@@ -278,11 +293,23 @@ class _Analysis:
 
     def _argument(self, it: Statements, parameter: ast.arg, default: ast.expr | None) -> Value:
         annotation = ast.unparse(parameter.annotation) if parameter.annotation is not None else ""
-        if annotation in ("int", "float", "bool", "Optional[int]", "Optional[float]", "int | None", "float | None"):
+        if annotation in (
+            "int",
+            "float",
+            "bool",
+            "Optional[int]",
+            "Optional[float]",
+            "int | None",
+            "float | None",
+        ):
             return Number()
         if annotation in ("str", "Path", "Optional[str]", "str | None", "argparse.Namespace", "Namespace"):
             return Unknown("a setting")
-        if isinstance(default, ast.Constant) and isinstance(default.value, (int, float)) and not isinstance(default.value, bool):
+        if (
+            isinstance(default, ast.Constant)
+            and isinstance(default.value, (int, float))
+            and not isinstance(default.value, bool)
+        ):
             return Number()
         if isinstance(default, ast.UnaryOp):
             return Number()
@@ -315,9 +342,12 @@ class _Analysis:
         steps = [name for name in entries if name in ("training_step",)]
         if is_module and not steps:
             loss_like = LOSS_NAME.search(cid) or any(
-                isinstance(base, (type(None),)) or "Loss" in getattr(base, "name", "") for base in world.library_bases(cid)
+                isinstance(base, (type(None),)) or "Loss" in getattr(base, "name", "")
+                for base in world.library_bases(cid)
             )
-            entries = [name for name in entries if name == "forward" or "backward(" in method_text(world, cid, name)]
+            entries = [
+                name for name in entries if name == "forward" or "backward(" in method_text(world, cid, name)
+            ]
             lone = "loss" if loss_like else "forward"
         for name in entries:
             fid = world.find_method(cid, name)
@@ -345,7 +375,12 @@ class _Analysis:
     def _check(self, program: Program, region: Region, name: str) -> tuple[Report, ...]:
         from gradsight.rules import RULES
 
-        queries = Queries(program, lambda place: self.text(place, name), lambda place: self.call_off(place, name), lambda place: self.locate(place, name)[1].node)
+        queries = Queries(
+            program,
+            lambda place: self.text(place, name),
+            lambda place: self.call_off(place, name),
+            lambda place: self.locate(place, name)[1].node,
+        )
         out: list[Report] = []
         for rule in RULES:
             try:
@@ -437,7 +472,11 @@ def is_lone_loss(node: ast.FunctionDef | ast.AsyncFunctionDef, region: Region) -
     if LOSS_NAME.search(name):
         return True
     names = [parameter.arg for parameter in (*node.args.posonlyargs, *node.args.args)]
-    if METRIC_NAME.search(name) or not any(one in TARGETS for one in names) or all(one in TARGETS for one in names):
+    if (
+        METRIC_NAME.search(name)
+        or not any(one in TARGETS for one in names)
+        or all(one in TARGETS for one in names)
+    ):
         return False
     returned = [part for line in region.lines for part in line.nodes if isinstance(part, ast.Return)]
     return bool(returned) and all(is_reduction(part.value) for part in returned)
@@ -462,7 +501,11 @@ def attributes_called(world: World, cid: str, name: str) -> Iterator[ast.Attribu
     for line in world.regions[fid].lines:
         for part in line.nodes:
             for node in ast.walk(part):
-                if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
+                if (
+                    isinstance(node, ast.Call)
+                    and isinstance(node.func, ast.Attribute)
+                    and isinstance(node.func.value, ast.Name)
+                ):
                     if node.func.value.id == "self" and node.func.attr != name:
                         yield node.func
 

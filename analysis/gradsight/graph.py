@@ -26,7 +26,7 @@ class Here:
 class There:
     """A place inside a call: the call's own place, and which node of which summary."""
 
-    call: Here | There
+    call: Here | There | Within
     callee: Any  # the memo's key of the callee's summary
     node: Any  # its number, or (event, part) for a place that an event keeps
 
@@ -57,7 +57,20 @@ class Node:
     block: while the gradient mode was off, the number of the block that switched it off; 0 for that of the caller
     """
 
-    __slots__ = ("block", "cause", "edges", "inputs", "kind", "loops", "note", "off", "op", "place", "saves", "target")
+    __slots__ = (
+        "block",
+        "cause",
+        "edges",
+        "inputs",
+        "kind",
+        "loops",
+        "note",
+        "off",
+        "op",
+        "place",
+        "saves",
+        "target",
+    )
 
     def __init__(
         self,
@@ -140,7 +153,10 @@ class Graph:
         return known if known is not None else self._solve(number, self._first, None)
 
     def _solve(
-        self, number: int, memo: dict[int, dict[int, Reach]], carried: Callable[[int], dict[int, Reach]] | None
+        self,
+        number: int,
+        memo: dict[int, dict[int, Reach]],
+        carried: Callable[[int], dict[int, Reach]] | None,
     ) -> dict[int, Reach]:
         # Without the back edges of loops the graph has no cycle. Iterative: nested training loops are deep.
         stack: list[tuple[int, bool]] = [(number, False)]
@@ -158,7 +174,10 @@ class Graph:
         return memo[number]
 
     def _combine(
-        self, number: int, memo: dict[int, dict[int, Reach]], carried: Callable[[int], dict[int, Reach]] | None
+        self,
+        number: int,
+        memo: dict[int, dict[int, Reach]],
+        carried: Callable[[int], dict[int, Reach]] | None,
     ) -> dict[int, Reach]:
         node = self.nodes[number]
         own: dict[int, Reach] = {}

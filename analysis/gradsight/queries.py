@@ -139,7 +139,8 @@ class Queries:
         return {
             n
             for n in self.graph.feeding(number, (Edge.LIVE,))
-            if self.graph[n].kind == "source" and self.graph[n].op in (*LEARNING, "call", "argument", "laundered")
+            if self.graph[n].kind == "source"
+            and self.graph[n].op in (*LEARNING, "call", "argument", "laundered")
         }
 
     @cached_property
@@ -154,7 +155,11 @@ class Queries:
         out: set[int] = set()
         for sink in self.sinks:
             for root in self.roots(sink):
-                out |= {s for s in self.graph.reach(root) if self.graph[s].op in LEARNING and self.graph[s].kind == "source"}
+                out |= {
+                    s
+                    for s in self.graph.reach(root)
+                    if self.graph[s].op in LEARNING and self.graph[s].kind == "source"
+                }
         return frozenset(out - self.frozen)
 
     @cached_property
@@ -163,7 +168,9 @@ class Queries:
         own: set[int] = set()
         wide: set[int] = set()
         for event in self.optimizers:
-            (wide if event.fact("blanket") else own).update(n for number in event.nodes for n in self._parameters(number))
+            (wide if event.fact("blanket") else own).update(
+                n for number in event.nodes for n in self._parameters(number)
+            )
         return frozenset(wide - own)
 
     @cached_property
@@ -180,7 +187,10 @@ class Queries:
 
     def _is_whole(self, event: Event) -> bool:
         """Whether `.train()` was called on everything that some optimizer holds."""
-        return any(set(optimizer.nodes) <= set(event.nodes) for optimizer in self.optimizers) or not self.optimizers
+        return (
+            any(set(optimizer.nodes) <= set(event.nodes) for optimizer in self.optimizers)
+            or not self.optimizers
+        )
 
     # -- liveness
 
@@ -190,7 +200,9 @@ class Queries:
     def is_data(self, number: int, sink: Event) -> bool:
         """An element of what the sink's own loop runs over: a batch."""
         node = self.graph[number]
-        return node.op == "element" and any(kind == "l" and str(loop) == node.note for kind, loop, _ in sink.context)
+        return node.op == "element" and any(
+            kind == "l" and str(loop) == node.note for kind, loop, _ in sink.context
+        )
 
     def live_sources(self, root: int, sink: Event) -> set[int]:
         """Sources that the root may have a live way to; a criterion's target is data unless something learns in it."""
@@ -224,7 +236,10 @@ class Queries:
     def requires_gradient(self, number: int) -> bool:
         """Whether a value surely requires a gradient."""
         return any(
-            reach.live is Tri.MUST and not reach.unknown and self.graph[s].op in LEARNING and s not in self.frozen
+            reach.live is Tri.MUST
+            and not reach.unknown
+            and self.graph[s].op in LEARNING
+            and s not in self.frozen
             for s, reach in self.graph.reach(number).items()
             if self.graph[s].kind == "source"
         )
@@ -308,17 +323,27 @@ class Queries:
             wanted = {s for s in dead if s in self.must_learn}
             if stepped is not None:
                 wanted = wanted & stepped or wanted
-            wanted = wanted or {
-                s for s in dead if not (self.graph[s].op == "argument" and self.graph[s].note in TARGETS)
-            } or set(dead)
+            wanted = (
+                wanted
+                or {s for s in dead if not (self.graph[s].op == "argument" and self.graph[s].note in TARGETS)}
+                or set(dead)
+            )
             learning = {s for s in wanted if self.graph[s].op in LEARNING}
             if self.program.kind == "module" and learning:
-                wanted = learning if not any(self.graph[s].op in ("call", "argument") for s in wanted & self.must_learn) else wanted
+                wanted = (
+                    learning
+                    if not any(self.graph[s].op in ("call", "argument") for s in wanted & self.must_learn)
+                    else wanted
+                )
             if self._silent_without_learning(wanted):
                 return
             if laundered:
                 # It runs, on a new leaf. What should learn may do so through another sink: a gradient cache.
-                wanted = {s for s in wanted if s not in alive and (s in self.must_learn or self.graph[s].op in ("call", "argument"))}
+                wanted = {
+                    s
+                    for s in wanted
+                    if s not in alive and (s in self.must_learn or self.graph[s].op in ("call", "argument"))
+                }
             severity = Severity.WARNING if laundered else Severity.ERROR
             yield from self._by_cause("dead", severity, sink, root, {s: dead[s] for s in wanted})
             return
@@ -367,7 +392,11 @@ class Queries:
                 continue
             seen.add(number)
             node = self.graph[number]
-            stack.extend(i for position, i in enumerate(node.inputs) if position not in node.target and node.edges[position] is not Edge.NONE)
+            stack.extend(
+                i
+                for position, i in enumerate(node.inputs)
+                if position not in node.target and node.edges[position] is not Edge.NONE
+            )
         return seen
 
     def _deciding(self, causes: list[int], everything: set[int], root: int) -> list[int]:
@@ -378,7 +407,11 @@ class Queries:
         out: list[int] = []
         for cause in causes:
             behind = set(self._chain(cause, root)) - {cause}
-            later = [other for other in everything if other in behind and not (other in blocks and blocks.get(cause) == blocks[other])]
+            later = [
+                other
+                for other in everything
+                if other in behind and not (other in blocks and blocks.get(cause) == blocks[other])
+            ]
             if not later:
                 out.append(cause)
         return out or causes[:1]
@@ -391,7 +424,9 @@ class Queries:
             node = self.graph[cause]
             if node.cause == "no_grad" and node.block:
                 cause_kept = first.setdefault(node.block, cause)
-                out.setdefault(cause_kept, []).extend(s for s in causes[cause] if s not in out.get(cause_kept, []))
+                out.setdefault(cause_kept, []).extend(
+                    s for s in causes[cause] if s not in out.get(cause_kept, [])
+                )
             else:
                 out[cause] = causes[cause]
         return out
@@ -492,7 +527,12 @@ class Queries:
             number, depth = stack.pop()
             node = self.graph[number]
             if depth < 24 and node.kind == "op" and all(edge is Edge.LIVE for edge in node.edges):
-                if node.op in LINEAR and node.note != "criterion" or node.op in KEEPING and len(node.inputs) == 1:
+                if (
+                    node.op in LINEAR
+                    and node.note != "criterion"
+                    or node.op in KEEPING
+                    and len(node.inputs) == 1
+                ):
                     stack.extend((i, depth + 1) for i in node.inputs if i >= 0)
                     continue
                 if node.op in SCALING and node.note == "constant":
@@ -520,7 +560,10 @@ class Queries:
             lost = {
                 s: reach
                 for s, reach in self.graph.reach(term).items()
-                if reach.dead and s in self.must_learn and (stepped is None or s in stepped) and s not in starved
+                if reach.dead
+                and s in self.must_learn
+                and (stepped is None or s in stepped)
+                and s not in starved
             }
             if not lost:
                 continue
@@ -569,7 +612,14 @@ class Queries:
         """The index or slice that a value is, looked for through what keeps it."""
         while True:
             node = self.graph[number]
-            if node.op in ("torch.Tensor.__getitem__", "torch.Tensor.unbind", "torch.select", "torch.Tensor.select", "torch.narrow", "torch.Tensor.narrow"):
+            if node.op in (
+                "torch.Tensor.__getitem__",
+                "torch.Tensor.unbind",
+                "torch.select",
+                "torch.Tensor.select",
+                "torch.narrow",
+                "torch.Tensor.narrow",
+            ):
                 return number if node.edges and node.edges[0] is Edge.LIVE else None
             if node.op in KEEPING and len(node.inputs) == 1:
                 number = node.inputs[0]
@@ -602,7 +652,11 @@ class Queries:
                 parts = {
                     s: reach
                     for s, reach in reaches.items()
-                    if s in own and s not in alive and reach.dead and s not in self.frozen and not self._looks_frozen(s)
+                    if s in own
+                    and s not in alive
+                    and reach.dead
+                    and s not in self.frozen
+                    and not self._looks_frozen(s)
                 }
                 yield from self._by_cause("starved", Severity.WARNING, sink, root, parts)
 
@@ -662,7 +716,9 @@ class Queries:
                             if node_of(item) != NOWHERE:
                                 out.setdefault(node_of(item), path)
                         elif not name.startswith("#"):
-                            queue.append((f"{path}[{name}]" if obj.kind == "dict" else f"{path}.{name}", item))
+                            queue.append(
+                                (f"{path}[{name}]" if obj.kind == "dict" else f"{path}.{name}", item)
+                            )
                     queue += [(f"{path}[{i}]", item) for i, item in enumerate(obj.items)]
         return out
 

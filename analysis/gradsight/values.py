@@ -61,7 +61,9 @@ class Const:
     value: object
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Const) and type(other.value) is type(self.value) and other.value == self.value
+        return (
+            isinstance(other, Const) and type(other.value) is type(self.value) and other.value == self.value
+        )
 
     def __hash__(self) -> int:
         return hash((type(self.value).__name__, self.value))
@@ -167,7 +169,23 @@ class Params:
 
 
 Value = Union[
-    Unknown, Tensor, Number, Array, Const, Seq, Ref, Lib, Func, Class, Closure, Bound, Method, Partial, Super, Choice, Params
+    Unknown,
+    Tensor,
+    Number,
+    Array,
+    Const,
+    Seq,
+    Ref,
+    Lib,
+    Func,
+    Class,
+    Closure,
+    Bound,
+    Method,
+    Partial,
+    Super,
+    Choice,
+    Params,
 ]
 
 

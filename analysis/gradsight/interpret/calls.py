@@ -63,17 +63,30 @@ class Calls(Library):
         if isinstance(function, Closure):
             return self.call_closure(function, args, kwargs, node)
         if isinstance(function, Partial):
-            return self.call(function.function, [*function.args, *args], {**dict(function.kwargs), **kwargs}, node)
+            return self.call(
+                function.function, [*function.args, *args], {**dict(function.kwargs), **kwargs}, node
+            )
         if isinstance(function, Choice):
             return self.call_choice(function, args, kwargs, node)
-        if isinstance(function, Unknown) and function.node == NOWHERE and function.why.startswith("`") and "no tensor" in function.why:
+        if (
+            isinstance(function, Unknown)
+            and function.node == NOWHERE
+            and function.why.startswith("`")
+            and "no tensor" in function.why
+        ):
             return Unknown(function.why)
-        why = function.why if isinstance(function, Unknown) else f"a {type(function).__name__.lower()} is called"
+        why = (
+            function.why
+            if isinstance(function, Unknown)
+            else f"a {type(function).__name__.lower()} is called"
+        )
         if isinstance(function, (Unknown, Tensor)):
             return self.unknown_call(why, function, args, kwargs, node)
         return self.unknown_call(why, None, args, kwargs, node)
 
-    def call_choice(self, choice: Choice, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    def call_choice(
+        self, choice: Choice, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+    ) -> Value:
         before = self.state
         outer = self.context
         branch = self.number()
@@ -96,7 +109,9 @@ class Calls(Library):
             return self.unknown_call(f"`{fid}` cannot be read", None, args, kwargs, node)
         bound = self.bind_arguments(info.node.args, args, kwargs)
         if info.unknown_decorator:
-            return self.unknown_call(f"`{fid}` is wrapped by `{info.unknown_decorator}`", None, args, kwargs, node)
+            return self.unknown_call(
+                f"`{fid}` is wrapped by `{info.unknown_decorator}`", None, args, kwargs, node
+            )
         encoder = Encoder(self)
         grad = "off" if info.grad == "off" else "on" if info.grad == "on" else self.state.grad
         key = encoder.key(fid, bound, grad)
@@ -129,7 +144,9 @@ class Calls(Library):
         for parameter in (*positional, *arguments.kwonlyargs):
             if parameter.arg not in bound:
                 default = defaults.get(parameter.arg)
-                bound[parameter.arg] = self.default(default) if default is not None else Unknown("an argument that is not given")
+                bound[parameter.arg] = (
+                    self.default(default) if default is not None else Unknown("an argument that is not given")
+                )
         if arguments.kwarg is not None:
             bound[arguments.kwarg.arg] = self.allocate(
                 Obj("dict", None, tuple((repr(name), value) for name, value in rest.items()))
@@ -148,7 +165,9 @@ class Calls(Library):
             value = self.evaluate(node)
             self.state.env, self.state.outer = before, outer
             return value
-        if isinstance(node, (ast.Tuple, ast.List)) and all(isinstance(item, ast.Constant) for item in node.elts):
+        if isinstance(node, (ast.Tuple, ast.List)) and all(
+            isinstance(item, ast.Constant) for item in node.elts
+        ):
             return Seq(tuple(Const(item.value) for item in node.elts if isinstance(item, ast.Constant)))
         return Unknown("a default that is computed")
 
@@ -192,11 +211,14 @@ class Calls(Library):
                     tuple((name, There(here, key, (number, name))) for name, _ in event.places),
                 )
             )
-        return moved(summary.returned, nodes, oids)
+        returned: Value = moved(summary.returned, nodes, oids)
+        return returned
 
     # -- closures
 
-    def call_closure(self, closure: Closure, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    def call_closure(
+        self, closure: Closure, args: list[Value], kwargs: dict[str, Value], node: ast.AST
+    ) -> Value:
         if self.nesting >= MOST_NESTING:
             return self.unknown_call(f"`{closure.name}` calls itself", None, args, kwargs, node)
         self.nesting += 1
@@ -257,7 +279,9 @@ class Calls(Library):
             for (name, default), value in zip(info.fields, [*args, *(None,) * len(info.fields)]):
                 given = value if value is not None else kwargs.get(name)
                 if given is None:
-                    given = self.default(default) if default is not None else Unknown("a field that is not given")
+                    given = (
+                        self.default(default) if default is not None else Unknown("a field that is not given")
+                    )
                 self.put(reference, self.state.heap[reference.oid].with_field(name, given))
         elif args or kwargs:
             obj = self.state.heap[reference.oid]
@@ -268,10 +292,14 @@ class Calls(Library):
                 value = self.call_function(sample, [reference, Number()], {}, node)
                 obj = self.state.heap[reference.oid]
                 items = value.items if isinstance(value, Seq) else ()
-                self.put(reference, Obj(obj.kind, obj.cls, obj.fields, tuple(unsqueezed(item) for item in items)))
+                self.put(
+                    reference, Obj(obj.kind, obj.cls, obj.fields, tuple(unsqueezed(item) for item in items))
+                )
         return reference
 
-    def call_object(self, reference: Ref, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    def call_object(
+        self, reference: Ref, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+    ) -> Value:
         obj = self.state.heap.get(reference.oid)
         if obj is None:
             return self.unknown_call("an object that is not known here", None, args, kwargs, node)
@@ -295,7 +323,9 @@ class Calls(Library):
             parameters, _ = self.parameters_of(reference)
             parts = [(n, Edge.LIVE) for n in parameters]
             owner = Unknown("a model that is not seen", self.combine("call", parts, node, keep_off=True))
-            return self.unknown_call(f"`{obj.cls.cid}` is called by code that is not seen", owner, args, kwargs, node)
+            return self.unknown_call(
+                f"`{obj.cls.cid}` is called by code that is not seen", owner, args, kwargs, node
+            )
         if isinstance(obj.cls, Lib):
             short = obj.cls.name.rpartition(".")[2]
             return self.unknown_call(f"`{short}` is not known", obj.get("*"), args, kwargs, node)
@@ -311,7 +341,12 @@ class Calls(Library):
                 return Tensor(number, value.dtype, value.shape, value.role, value.origin)
             return value
         if isinstance(value, Unknown) and value.node != NOWHERE:
-            return Unknown(value.why, self.graph.add(Node("source", "call", (value.node,), (Edge.CUT,), "copy", self.here(node), "copy")))
+            return Unknown(
+                value.why,
+                self.graph.add(
+                    Node("source", "call", (value.node,), (Edge.CUT,), "copy", self.here(node), "copy")
+                ),
+            )
         if not isinstance(value, Ref):
             return value
         if value.oid in seen:

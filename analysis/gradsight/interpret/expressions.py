@@ -83,7 +83,9 @@ class Expressions(Activation):
         before = self.expression
         self.expression = node
         method = EVALUATE.get(type(node))
-        value = method(self, node) if method is not None else Unknown(f"{type(node).__name__} is not followed")
+        value = (
+            method(self, node) if method is not None else Unknown(f"{type(node).__name__} is not followed")
+        )
         self.expression = before
         return value
 
@@ -106,7 +108,11 @@ class Expressions(Activation):
         value = self.world.static(name)
         if value is not None:
             return value
-        return Lib(f"builtins.{name}") if self.world.is_builtin(name) else Unknown(f"`{name}` is not bound in this file")
+        return (
+            Lib(f"builtins.{name}")
+            if self.world.is_builtin(name)
+            else Unknown(f"`{name}` is not bound in this file")
+        )
 
     def constant(self, node: ast.Constant) -> Value:
         return Const(node.value)
@@ -176,13 +182,20 @@ class Expressions(Activation):
             role = "logit"
         elif op in ("add", "sub"):
             # Adding a bias keeps raw scores raw; anything else makes a value of its own.
-            roles = [
-                value.role
-                for value in (left, right)
-                if isinstance(value, (Tensor, Unknown)) and getattr(value, "origin", "") not in ("parameter", "leaf", "buffer")
-            ] if not isinstance(left, Unknown) and not isinstance(right, Unknown) else []
+            roles = (
+                [
+                    value.role
+                    for value in (left, right)
+                    if isinstance(value, (Tensor, Unknown))
+                    and getattr(value, "origin", "") not in ("parameter", "leaf", "buffer")
+                ]
+                if not isinstance(left, Unknown) and not isinstance(right, Unknown)
+                else []
+            )
             role = "logit" if roles in (["logit"], ["logit", "logit"]) else ""
-        elif op in ("mul", "div") and (isinstance(right, (Const, Number)) or isinstance(left, (Const, Number))):
+        elif op in ("mul", "div") and (
+            isinstance(right, (Const, Number)) or isinstance(left, (Const, Number))
+        ):
             roles = [value.role for value in (left, right) if isinstance(value, Tensor)]
             role = "logit" if roles == ["logit"] else ""
         parts: list[tuple[int, Edge]] = []
@@ -191,15 +204,25 @@ class Expressions(Activation):
                 parts += [(n, Edge.LIVE) for n in self.nodes_in(value)]
             else:
                 parts += [(n, edge) for n in self.nodes_in(value)]
-        note = "constant" if sum(1 for value in (left, right) if any(True for _ in self.nodes_in(value))) < 2 else ""
-        shape = broadcast(self.shape_of(left), self.shape_of(right)) if op != "matmul" else matmul_shape(
-            self.shape_of(left), self.shape_of(right)
+        note = (
+            "constant"
+            if sum(1 for value in (left, right) if any(True for _ in self.nodes_in(value))) < 2
+            else ""
+        )
+        shape = (
+            broadcast(self.shape_of(left), self.shape_of(right))
+            if op != "matmul"
+            else matmul_shape(self.shape_of(left), self.shape_of(right))
         )
         node = self.combine(f"torch.{op}", parts, at, cause, saves, note)
         origin = ""
         if node == NOWHERE:
-            fresh = [v.origin for v in (left, right) if isinstance(v, Tensor) and v.origin.startswith("torch.")]
-            origin = next((one for one in fresh if "rand" in one or "normal" in one), fresh[0] if fresh else "")
+            fresh = [
+                v.origin for v in (left, right) if isinstance(v, Tensor) and v.origin.startswith("torch.")
+            ]
+            origin = next(
+                (one for one in fresh if "rand" in one or "normal" in one), fresh[0] if fresh else ""
+            )
             if any(v.origin == "" for v in (left, right) if isinstance(v, Tensor)):
                 origin = ""
         return Tensor(node, dtype, shape, role, origin)
@@ -213,7 +236,11 @@ class Expressions(Activation):
             many = any(obj is not None and obj.many for obj in (self.obj(left), self.obj(right)))
             return self.allocate(Obj("list", None, items=(*first, *second), many=many))
         if op == "mul" and first is not None:
-            if isinstance(right, Const) and isinstance(right.value, int) and 0 < right.value * len(first) <= 64:
+            if (
+                isinstance(right, Const)
+                and isinstance(right.value, int)
+                and 0 < right.value * len(first) <= 64
+            ):
                 return self.allocate(Obj("list", None, items=first * right.value))
             return self.allocate(Obj("list", None, items=first, many=True))
         return None
@@ -231,14 +258,20 @@ class Expressions(Activation):
         """A Choice as one piece of data."""
         if isinstance(value, Choice):
             nodes = [n for option in value.options for n in self.nodes_in(option)]
-            return Unknown("one of several things", self.combine("choice", [(n, Edge.LIVE) for n in nodes], None))
+            return Unknown(
+                "one of several things", self.combine("choice", [(n, Edge.LIVE) for n in nodes], None)
+            )
         return value
 
     def unary(self, node: ast.UnaryOp) -> Value:
         value = self.evaluate(node.operand)
         if isinstance(node.op, ast.Not):
             return Const(not value.value) if isinstance(value, Const) else Number()
-        if isinstance(value, Const) and isinstance(value.value, (int, float)) and isinstance(node.op, ast.USub):
+        if (
+            isinstance(value, Const)
+            and isinstance(value.value, (int, float))
+            and isinstance(node.op, ast.USub)
+        ):
             return Const(-value.value)
         if isinstance(value, Tensor):
             if isinstance(node.op, ast.Invert):
@@ -264,7 +297,11 @@ class Expressions(Activation):
             if len(values) == 2 and values[1] == NONE and not isinstance(values[0], (Unknown, Choice)):
                 return Const((values[0] == NONE) is isinstance(node.ops[0], ast.Is))
             return Number()
-        if len(values) == 2 and all(isinstance(value, Const) for value in values) and isinstance(node.ops[0], (ast.Eq, ast.NotEq)):
+        if (
+            len(values) == 2
+            and all(isinstance(value, Const) for value in values)
+            and isinstance(node.ops[0], (ast.Eq, ast.NotEq))
+        ):
             return Const((values[0] == values[1]) is isinstance(node.ops[0], ast.Eq))
         if any(isinstance(value, Tensor) for value in values):
             parts = [(n, Edge.CUT) for value in values for n in self.nodes_in(value)]
@@ -305,7 +342,8 @@ class Expressions(Activation):
 
     def list_(self, node: ast.List) -> Value:
         many = any(
-            isinstance(item, ast.Starred) and not isinstance(item.value, (ast.Tuple, ast.List)) for item in node.elts
+            isinstance(item, ast.Starred) and not isinstance(item.value, (ast.Tuple, ast.List))
+            for item in node.elts
         )
         return self.allocate(Obj("list", None, items=tuple(self.elements(node.elts)), many=many))
 
@@ -339,7 +377,11 @@ class Expressions(Activation):
         self.state.env = {**before}
         if self.state.module is not self.state.env and self.world.at_module_level(self):
             self.state.module = self.state.env
-        items = (value,) * size if size is not None and 0 < size <= 16 and not any(True for _ in self.nodes_in(value)) else (value,)
+        items = (
+            (value,) * size
+            if size is not None and 0 < size <= 16 and not any(True for _ in self.nodes_in(value))
+            else (value,)
+        )
         return self.allocate(Obj("list", None, items=items, many=size is None or len(items) != size))
 
     def dictionary_comprehension(self, node: ast.DictComp) -> Value:
@@ -381,7 +423,9 @@ class Expressions(Activation):
             shape = value.shape[1:] if value.shape else None
             return Tensor(node, value.dtype, shape, value.role)
         if isinstance(value, Array):
-            return Array(self.combine("numpy.item", [(value.node, Edge.LIVE)], at, keep_off=True), value.dtype)
+            return Array(
+                self.combine("numpy.item", [(value.node, Edge.LIVE)], at, keep_off=True), value.dtype
+            )
         if isinstance(value, Params):
             node = self.combine("parameters", [(n, Edge.LIVE) for n in value.nodes], at, keep_off=True)
             parameter = Tensor(node, "float", None, "", "parameter")
@@ -432,7 +476,9 @@ class Expressions(Activation):
         if isinstance(receiver, Class):
             return self.world.class_attribute(self, receiver, name)
         base = node.value if isinstance(node, ast.Attribute) else None
-        if isinstance(receiver, Tensor) or (isinstance(receiver, Unknown) and model.attribute(f"torch.Tensor.{name}")):
+        if isinstance(receiver, Tensor) or (
+            isinstance(receiver, Unknown) and model.attribute(f"torch.Tensor.{name}")
+        ):
             return self.tensor_attribute(receiver, name, node, base)
         if isinstance(receiver, Unknown):
             if receiver.node == NOWHERE:
@@ -449,12 +495,18 @@ class Expressions(Activation):
         shape = self.shape_of(receiver)
         if name == "shape":
             if shape is not None:
-                return Seq(tuple(Const(dim) if dim is not None and dim != MANY else Number() for dim in shape))
+                return Seq(
+                    tuple(Const(dim) if dim is not None and dim != MANY else Number() for dim in shape)
+                )
             return Unknown("a shape")
         if name == "grad":
             return Tensor(NOWHERE, "float", shape)
         if operation.kind not in ("tensor", "same", "tensors"):
-            return Number() if name in ("ndim", "requires_grad", "is_leaf", "itemsize", "nbytes") else Unknown("metadata")
+            return (
+                Number()
+                if name in ("ndim", "requires_grad", "is_leaf", "itemsize", "nbytes")
+                else Unknown("metadata")
+            )
         cause = operation.cause if edge is Edge.CUT else ""
         value = self.combine(f"torch.Tensor.{name}", [(node_of(receiver), edge)], node, cause)
         if isinstance(receiver, Unknown) and name not in ("data",):
@@ -462,7 +514,9 @@ class Expressions(Activation):
         role = receiver.role if isinstance(receiver, Tensor) else ""
         dtype = receiver.dtype if isinstance(receiver, Tensor) else ""
         out_shape = shape if name in ("data", "real", "imag") else None
-        return Tensor(value, dtype, out_shape, role, "data" if origin == "parameter" and name == "data" else "")
+        return Tensor(
+            value, dtype, out_shape, role, "data" if origin == "parameter" and name == "data" else ""
+        )
 
     def field(self, receiver: Ref, name: str, node: ast.AST) -> Value:
         obj = self.state.heap.get(receiver.oid)
@@ -480,7 +534,9 @@ class Expressions(Activation):
                 node_number = node_of(obj.get("*"))
                 return Unknown(
                     f"`{name}` comes from a base class that is not seen",
-                    self.combine("attribute", [(node_number, Edge.LIVE)], node) if node_number != NOWHERE else NOWHERE,
+                    self.combine("attribute", [(node_number, Edge.LIVE)], node)
+                    if node_number != NOWHERE
+                    else NOWHERE,
                 )
             return Method(receiver, name, base)
         if obj.kind == "module" and name in ("weight", "bias") and obj.get("*") is not None:
@@ -498,7 +554,10 @@ class Expressions(Activation):
         if isinstance(receiver, Tensor):
             chosen = [(n, Edge.CUT) for n in self.nodes_in(index)]
             number = self.combine(
-                "torch.Tensor.__getitem__", [(receiver.node, Edge.LIVE), *chosen], node, "index" if chosen else ""
+                "torch.Tensor.__getitem__",
+                [(receiver.node, Edge.LIVE), *chosen],
+                node,
+                "index" if chosen else "",
             )
             role = receiver.role
             if receiver.origin == "torch.eye" or receiver.role == "identity":
@@ -515,10 +574,16 @@ class Expressions(Activation):
                     return receiver.items[index.value]
                 return Unknown("an index outside the tuple")
             if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
-                bounds = [self.evaluate(part) if part else NONE for part in (node.slice.lower, node.slice.upper)]
-                if all(isinstance(bound, Const) and isinstance(bound.value, (int, type(None))) for bound in bounds):
-                    low, high = (bound.value for bound in bounds)  # type: ignore[union-attr]
-                    return Seq(receiver.items[low:high])  # type: ignore[misc]
+                bounds = [
+                    self.evaluate(part) if part else NONE for part in (node.slice.lower, node.slice.upper)
+                ]
+                if all(
+                    isinstance(bound, Const) and isinstance(bound.value, (int, type(None)))
+                    for bound in bounds
+                ):
+                    low, high = (bound.value if isinstance(bound, Const) else None for bound in bounds)
+                    if isinstance(low, int | None) and isinstance(high, int | None):
+                        return Seq(receiver.items[low:high])
                 return Unknown("a part of a tuple")
             return self.joiner.values(receiver.items) if receiver.items else Unknown("an item of nothing")
         obj = self.obj(receiver)
@@ -528,14 +593,23 @@ class Expressions(Activation):
                     value = obj.get(repr(index.value))
                     if value is not None:
                         return value
-                return self.joiner.values([*obj.items, *(value for _, value in obj.fields)]) if obj.items or obj.fields else Unknown("a key that is not known")
+                return (
+                    self.joiner.values([*obj.items, *(value for _, value in obj.fields)])
+                    if obj.items or obj.fields
+                    else Unknown("a key that is not known")
+                )
             if obj.kind == "list" or is_container(obj):
                 known = obj.get(repr(index.value)) if isinstance(index, Const) else None
                 if known is not None:
                     return known
                 if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
                     return self.allocate(Obj("list", obj.cls, items=obj.items, many=True))
-                if isinstance(index, Const) and isinstance(index.value, int) and not obj.many and -len(obj.items) <= index.value < len(obj.items):
+                if (
+                    isinstance(index, Const)
+                    and isinstance(index.value, int)
+                    and not obj.many
+                    and -len(obj.items) <= index.value < len(obj.items)
+                ):
                     return obj.items[index.value]
                 return self.joiner.values(obj.items) if obj.items else Unknown("an item of an empty list")
         nodes = [(n, Edge.LIVE) for n in self.nodes_in(receiver)]
@@ -570,7 +644,9 @@ class Expressions(Activation):
         return Unknown("what is sent to a generator")
 
     def all_modules(self, values: tuple[Value, ...]) -> bool:
-        return bool(values) and all((obj := self.obj(value)) is not None and obj.kind in ("module", "instance") for value in values)
+        return bool(values) and all(
+            (obj := self.obj(value)) is not None and obj.kind in ("module", "instance") for value in values
+        )
 
     yields: list[Value]
 
@@ -589,7 +665,17 @@ class Expressions(Activation):
                 elif known is not None and not (obj is not None and obj.many):
                     args += known
                 else:
-                    args.append(Unknown("starred arguments", self.combine("starred", [(n, Edge.LIVE) for n in self.nodes_in(value)], argument, keep_off=True)))
+                    args.append(
+                        Unknown(
+                            "starred arguments",
+                            self.combine(
+                                "starred",
+                                [(n, Edge.LIVE) for n in self.nodes_in(value)],
+                                argument,
+                                keep_off=True,
+                            ),
+                        )
+                    )
             else:
                 args.append(self.evaluate(argument))
         for keyword in node.keywords:
@@ -629,7 +715,10 @@ def batch_of(value: Value) -> Value:
 def keeps_classes(index: ast.expr) -> bool:
     """`p[mask]`, `p[0:4]`, `p[i]` keep the class dimension; `p[:, 1]` does not."""
     if isinstance(index, ast.Tuple):
-        return all(isinstance(part, ast.Slice) or (isinstance(part, ast.Constant) and part.value is None) for part in index.elts)
+        return all(
+            isinstance(part, ast.Slice) or (isinstance(part, ast.Constant) and part.value is None)
+            for part in index.elts
+        )
     return True
 
 

@@ -53,7 +53,16 @@ FACTORIES = {
 }  # fmt: skip
 REWRAPS = {"tensor", "as_tensor", "FloatTensor", "DoubleTensor", "LongTensor", "HalfTensor", "IntTensor", "Tensor",
            "new_tensor", "asarray", "BoolTensor", "ByteTensor", "scalar_tensor"}  # fmt: skip
-INTEGER_FACTORIES = {"randint", "arange", "randperm", "LongTensor", "IntTensor", "ByteTensor", "tril_indices", "triu_indices"}
+INTEGER_FACTORIES = {
+    "randint",
+    "arange",
+    "randperm",
+    "LongTensor",
+    "IntTensor",
+    "ByteTensor",
+    "tril_indices",
+    "triu_indices",
+}
 RANDOM = {"rand", "randn", "rand_like", "randn_like", "normal", "empty"}
 
 # Functions of torch that give no tensor.
@@ -108,7 +117,11 @@ class Library(Expressions):
             return self.allocate(Obj("object", Lib(name), tuple(kwargs.items()), tuple(args)))
         if name.startswith("torch.") and last in FACTORIES and name.count(".") == 1:
             return self.factory(last, args, kwargs, node)
-        if name.startswith("torch.") and last in REWRAPS and name.rpartition(".")[0] in ("torch", "torch.cuda"):
+        if (
+            name.startswith("torch.")
+            and last in REWRAPS
+            and name.rpartition(".")[0] in ("torch", "torch.cuda")
+        ):
             return self.rewrap(last, args, kwargs, node)
         if model.optimizer(name) is not None:
             return self.make_optimizer(name, args, kwargs, node)
@@ -132,10 +145,19 @@ class Library(Expressions):
             for value in (*args, *kwargs.values()):
                 self.run_callback(value)
             return Unknown(f"`{name}` gives no tensor")
-        if last[:1].isupper() and not any(True for value in (*args, *kwargs.values()) for _ in self.nodes_in(value)):
+        if last[:1].isupper() and not any(
+            True for value in (*args, *kwargs.values()) for _ in self.nodes_in(value)
+        ):
             fields = {key: value for key, value in kwargs.items()}
             origin = self.source("call", name, node)
-            return self.allocate(Obj("object", Lib(name), (("*", Unknown(f"`{name}` is not seen", origin)), *fields.items()), tuple(args)))
+            return self.allocate(
+                Obj(
+                    "object",
+                    Lib(name),
+                    (("*", Unknown(f"`{name}` is not seen", origin)), *fields.items()),
+                    tuple(args),
+                )
+            )
         return self.unknown_call(f"`{name}` is not known", None, args, kwargs, node)
 
     def initialized(self, last: str, args: list[Value], kwargs: dict[str, Value]) -> Value:
@@ -150,7 +172,11 @@ class Library(Expressions):
         parts: list[tuple[int, Edge]] = []
         for value in (*args, *kwargs.values()):
             obj = self.obj(value)
-            numbers = [node_of(obj.get("*"))] if obj is not None and obj.kind == "object" else list(self.nodes_in(value))
+            numbers = (
+                [node_of(obj.get("*"))]
+                if obj is not None and obj.kind == "object"
+                else list(self.nodes_in(value))
+            )
             parts += [(n, Edge.LIVE) for n in numbers if n != NOWHERE]
         number = self.combine(name, parts, node, saves=True)
         if name.rpartition(".")[2][:1].islower():
@@ -160,7 +186,9 @@ class Library(Expressions):
     def distribution_method(self, own: Value | None, name: str, args: list[Value], node: ast.AST) -> Value:
         parts = [(n, Edge.LIVE) for value in (own, *args) for n in self.nodes_in(value)]
         if name in ("sample", "sample_n"):
-            return Tensor(self.combine("torch.distributions.sample", [(n, Edge.CUT) for n, _ in parts], node, "sample"))
+            return Tensor(
+                self.combine("torch.distributions.sample", [(n, Edge.CUT) for n, _ in parts], node, "sample")
+            )
         if name == "expand":
             return Unknown("a distribution", self.combine("torch.distributions.expand", parts, node))
         return Tensor(self.combine(f"torch.distributions.{name}", parts, node, saves=True), "float")
@@ -180,7 +208,9 @@ class Library(Expressions):
         if off:
             edges = tuple(Edge.CUT for _ in edges)
         kind, op = ("source", "call") if not off else ("op", "call")
-        number = self.graph.add(Node(kind, op, inputs, edges, "no_grad" if off else "", self.here(node), why, off=off))
+        number = self.graph.add(
+            Node(kind, op, inputs, edges, "no_grad" if off else "", self.here(node), why, off=off)
+        )
         return Unknown(why, number)
 
     def pass_through(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
@@ -188,9 +218,17 @@ class Library(Expressions):
             values = [value for key, value in kwargs.items() if key in ("iterable", "sequence")]
             if values:
                 return values[0]
-            return self.allocate(Obj("list", None, many=name not in ("builtins.list", "builtins.tuple", "builtins.set")))
+            return self.allocate(
+                Obj("list", None, many=name not in ("builtins.list", "builtins.tuple", "builtins.set"))
+            )
         value = args[-1] if name == "typing.cast" else args[0]
-        if name in ("builtins.list", "builtins.tuple", "builtins.set", "builtins.sorted", "builtins.reversed"):
+        if name in (
+            "builtins.list",
+            "builtins.tuple",
+            "builtins.set",
+            "builtins.sorted",
+            "builtins.reversed",
+        ):
             obj = self.obj(value)
             if isinstance(value, Params):
                 return value
@@ -232,12 +270,22 @@ class Library(Expressions):
                 if isinstance(value, Tensor) or any(True for _ in self.tensors_in(value)):
                     edge, cause = Edge.CUT, "numpy"
                     self.raising_conversion(operation, value, node)
-            elif operation.name == "torch.Tensor.numpy" and position == 0 and kwargs.get("force") != Const(True):
+            elif (
+                operation.name == "torch.Tensor.numpy"
+                and position == 0
+                and kwargs.get("force") != Const(True)
+            ):
                 self.raising_conversion(operation, value, node)
-            if to_number and edge is Edge.LIVE and (isinstance(value, Tensor) or any(True for _ in self.tensors_in(value))):
+            if (
+                to_number
+                and edge is Edge.LIVE
+                and (isinstance(value, Tensor) or any(True for _ in self.tensors_in(value)))
+            ):
                 edge, cause = Edge.CUT, "number"
             if integer and edge is Edge.LIVE and position == 0:
                 edge, cause = Edge.CUT, "integer"
+            if operation.zero_when and operation.zero_when in kwargs and kwargs[operation.zero_when] != NONE and edge is Edge.LIVE:
+                edge, cause = Edge.ZERO, "round"
             if edge is Edge.NONE:
                 if name not in INDICES and not operation.name.startswith("torch.nn.Embedding"):
                     continue
@@ -251,14 +299,18 @@ class Library(Expressions):
         if operation.name == "torch.from_numpy" and isinstance(first, Array):
             dtype = first.dtype
         if kind == "same":
-            kind = {Array: "array", Number: "number", Const: "number", Unknown: "unknown"}.get(type(first), "tensor")  # type: ignore[arg-type]
+            kind = {Array: "array", Number: "number", Const: "number", Unknown: "unknown"}.get(
+                type(first), "tensor"
+            )
             if kind == "unknown" and operation.name.startswith("torch.Tensor."):
                 kind = "opaque"
         out_number = self.combine(
             operation.name,
             parts,
             node,
-            (cause or ("index" if index_only else "")) if any(edge in (Edge.CUT, Edge.ZERO) for _, edge in parts) else "",
+            (cause or ("index" if index_only else ""))
+            if any(edge in (Edge.CUT, Edge.ZERO) for _, edge in parts)
+            else "",
             saves,
             self.note_of(operation, bound, parts),
             keep_off=kind in ("number", "array", "numbers") or operation.in_place,
@@ -274,20 +326,37 @@ class Library(Expressions):
             return self.allocate(Obj("list", None, items=(Number(out_number),), many=True))
         if kind == "array":
             role = first.role if isinstance(first, (Tensor, Array)) and operation.role == "keep" else ""
-            shape = self.shape_of(first) if operation.name.endswith((".numpy", ".asarray", ".array")) else None
+            shape = (
+                self.shape_of(first) if operation.name.endswith((".numpy", ".asarray", ".array")) else None
+            )
             if operation.name in ("numpy.eye", "numpy.identity"):
                 role = "identity"
             return Array(out_number, dtype, role, shape)
-        if isinstance(first, Unknown) and operation.name.startswith("torch.Tensor.") and operation.name.rpartition(".")[2] in AMBIGUOUS:
+        if (
+            isinstance(first, Unknown)
+            and operation.name.startswith("torch.Tensor.")
+            and operation.name.rpartition(".")[2] in AMBIGUOUS
+        ):
             return Unknown(first.why, out_number)
         origin = ""
         if out_number == NOWHERE:
             # What is made of fresh tensors alone is fresh: `nn.init.xavier_(torch.empty(3, 4))`.
-            origin = next((tensor.origin for tensor in self.tensors_in(Seq(tuple(args))) if tensor.origin.startswith("torch.")), "")
+            origin = next(
+                (
+                    tensor.origin
+                    for tensor in self.tensors_in(Seq(tuple(args)))
+                    if tensor.origin.startswith("torch.")
+                ),
+                "",
+            )
             if origin and last_name(operation.name) in RANDOM_FILLS:
                 origin = "torch.randn"
         result = Tensor(
-            out_number, dtype, self.shape_after(operation, args, kwargs), self.role_after(operation, first, args), origin
+            out_number,
+            dtype,
+            self.shape_after(operation, args, kwargs),
+            self.role_after(operation, first, args),
+            origin,
         )
         if operation.results and (not operation.results_when or gives_dimension(operation, args, kwargs)):
             return Seq(tuple(self.part_of(result, name, parts, node) for name in operation.results))
@@ -297,7 +366,7 @@ class Library(Expressions):
 
     def part_of(self, result: Tensor, name: str, parts: list[tuple[int, Edge]], node: ast.AST) -> Tensor:
         """One of the results of an operation that gives (values, indices): indices have no gradient."""
-        if name not in ("indices", "inverse_indices", "counts", "inverse"):
+        if name not in ("indices", "inverse_indices", "counts", "inverse", "lengths", "exponent"):
             return result
         number = self.combine("torch.argmax", [(n, Edge.CUT) for n, _ in parts], node, "argmax")
         return Tensor(number, "int", result.shape, "index")
@@ -305,16 +374,28 @@ class Library(Expressions):
     def raising_conversion(self, operation: model.Operation, value: Value, node: ast.AST) -> None:
         """numpy refuses a tensor that requires a gradient: remembered, whether it does is asked of the graph later."""
         for number in self.nodes_in(value):
-            self.event("raises", number, facts={"text": operation.raises.partition(": ")[2] or operation.raises}, call=self.here(node))
+            self.event(
+                "raises",
+                number,
+                facts={"text": operation.raises.partition(": ")[2] or operation.raises},
+                call=self.here(node),
+            )
 
-    def several(self, operation: model.Operation, result: Tensor, args: list[Value], kwargs: dict[str, Value]) -> Value:
+    def several(
+        self, operation: model.Operation, result: Tensor, args: list[Value], kwargs: dict[str, Value]
+    ) -> Value:
         """Operations that give a tuple of equal things: chunks, splits, a mesh."""
         if last_name(operation.name) == "chunk":
             count = args[1] if len(args) > 1 else kwargs.get("chunks")
             if isinstance(count, Const) and isinstance(count.value, int) and 0 < count.value <= 16:
                 dim = args[2] if len(args) > 2 else kwargs.get("dim", Const(0))
                 shape = self.shape_of(args[0])
-                if shape is not None and isinstance(dim, Const) and isinstance(dim.value, int) and -len(shape) <= dim.value < len(shape):
+                if (
+                    shape is not None
+                    and isinstance(dim, Const)
+                    and isinstance(dim.value, int)
+                    and -len(shape) <= dim.value < len(shape)
+                ):
                     at = dim.value % len(shape)
                     size = shape[at]
                     part = size // count.value if size is not None and size > 0 else None
@@ -322,7 +403,9 @@ class Library(Expressions):
                 return Seq((result,) * count.value)
         return self.allocate(Obj("list", None, items=(result,), many=True))
 
-    def note_of(self, operation: model.Operation, bound: dict[str, Value], parts: list[tuple[int, Edge]]) -> str:
+    def note_of(
+        self, operation: model.Operation, bound: dict[str, Value], parts: list[tuple[int, Edge]]
+    ) -> str:
         """`constant` where a product has one dependent factor only: scaling, not combining."""
         return "constant" if len(parts) == 1 else ""
 
@@ -373,7 +456,11 @@ class Library(Expressions):
             roles = {tensor.role for tensor in self.tensors_in(first)}
             before = roles.pop() if len(roles) == 1 else ""
         last = operation.name.rpartition(".")[2]
-        if last in ("scatter_", "scatter") and isinstance(first, Tensor) and first.origin in ("torch.zeros", "torch.zeros_like"):
+        if (
+            last in ("scatter_", "scatter")
+            and isinstance(first, Tensor)
+            and first.origin in ("torch.zeros", "torch.zeros_like")
+        ):
             value = args[3] if len(args) > 3 else None
             if value is None or isinstance(value, Const):
                 return "one-hot"
@@ -399,11 +486,18 @@ class Library(Expressions):
         if operation.shape == "scalar":
             return ()
         if operation.shape == "reduce":
-            dim = next((kwargs[key] for key in ("dim", "axis") if key in kwargs), args[1] if len(args) > 1 else None)
+            dim = next(
+                (kwargs[key] for key in ("dim", "axis") if key in kwargs), args[1] if len(args) > 1 else None
+            )
             if dim is None or dim == NONE:
                 return ()
             keep = kwargs.get("keepdim", kwargs.get("keepdims"))
-            if first is not None and isinstance(dim, Const) and isinstance(dim.value, int) and -len(first) <= dim.value < len(first):
+            if (
+                first is not None
+                and isinstance(dim, Const)
+                and isinstance(dim.value, int)
+                and -len(first) <= dim.value < len(first)
+            ):
                 at = dim.value % len(first)
                 if isinstance(keep, Const) and keep.value is True:
                     return (*first[:at], 1, *first[at + 1 :])
@@ -415,18 +509,32 @@ class Library(Expressions):
         if operation.shape == "matmul" and len(args) > 1:
             return matmul_shape(first, self.shape_of(args[1]))
         if last in ("view", "reshape") and len(args) > 1:
-            sizes = [value.value if isinstance(value, Const) and isinstance(value.value, int) else None for value in args[1:]]
-            return tuple(MANY if size == -1 and first is not None and MANY in first else None if size == -1 else size for size in sizes)
+            sizes = [
+                value.value if isinstance(value, Const) and isinstance(value.value, int) else None
+                for value in args[1:]
+            ]
+            return tuple(
+                MANY if size == -1 and first is not None and MANY in first else None if size == -1 else size
+                for size in sizes
+            )
         if last == "squeeze" and first is not None and None not in first:
             if len(args) == 1:
                 return tuple(dim for dim in first if dim != 1)
             dim = args[1]
-            if isinstance(dim, Const) and isinstance(dim.value, int) and -len(first) <= dim.value < len(first):
+            if (
+                isinstance(dim, Const)
+                and isinstance(dim.value, int)
+                and -len(first) <= dim.value < len(first)
+            ):
                 at = dim.value % len(first)
                 return (*first[:at], *first[at + 1 :]) if first[at] == 1 else first
         if last == "unsqueeze" and first is not None and len(args) > 1:
             dim = args[1]
-            if isinstance(dim, Const) and isinstance(dim.value, int) and -len(first) - 1 <= dim.value <= len(first):
+            if (
+                isinstance(dim, Const)
+                and isinstance(dim.value, int)
+                and -len(first) - 1 <= dim.value <= len(first)
+            ):
                 at = dim.value % (len(first) + 1)
                 return (*first[:at], 1, *first[at:])
         return None
@@ -441,7 +549,12 @@ class Library(Expressions):
             number = self.source("leaf", last, node)
             origin = "leaf"
         elif last == "normal" and any(True for value in args for _ in self.nodes_in(value)):
-            number = self.combine("torch.normal", [(n, Edge.ZERO) for value in args for n in self.nodes_in(value)], node, "round")
+            number = self.combine(
+                "torch.normal",
+                [(n, Edge.ZERO) for value in args for n in self.nodes_in(value)],
+                node,
+                "round",
+            )
             origin = ""
         shape: Shape = None
         if last.endswith("_like"):
@@ -483,17 +596,41 @@ class Library(Expressions):
             elif isinstance(sizes[0], Unknown):
                 return None
         for size in sizes:
-            out.append(size.value if isinstance(size, Const) and isinstance(size.value, int) and not isinstance(size.value, bool) else None)
+            out.append(
+                size.value
+                if isinstance(size, Const)
+                and isinstance(size.value, int)
+                and not isinstance(size.value, bool)
+                else None
+            )
         return tuple(out)
 
     def rewrap(self, last: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
         """torch.tensor and its like. One tensor given to as_tensor, asarray or Tensor keeps its graph."""
         data = args[0] if args else kwargs.get("data", NONE)
         keeps = last in ("as_tensor", "asarray", "Tensor") and isinstance(data, Tensor)
-        if last in ("Tensor", "FloatTensor", "LongTensor", "DoubleTensor", "IntTensor", "ByteTensor", "BoolTensor", "HalfTensor") and args and all(
-            isinstance(value, Const) and isinstance(value.value, int) for value in args
+        if (
+            last
+            in (
+                "Tensor",
+                "FloatTensor",
+                "LongTensor",
+                "DoubleTensor",
+                "IntTensor",
+                "ByteTensor",
+                "BoolTensor",
+                "HalfTensor",
+            )
+            and args
+            and all(isinstance(value, Const) and isinstance(value.value, int) for value in args)
         ):
-            return Tensor(NOWHERE, "int" if last in INTEGER_FACTORIES else "float", self.size_of(args), "", "torch.empty")
+            return Tensor(
+                NOWHERE,
+                "int" if last in INTEGER_FACTORIES else "float",
+                self.size_of(args),
+                "",
+                "torch.empty",
+            )
         parts = [(n, Edge.LIVE if keeps else Edge.CUT) for n in self.nodes_in(data)]
         requires = kwargs.get("requires_grad")
         wants = isinstance(requires, Const) and requires.value is True
@@ -508,11 +645,23 @@ class Library(Expressions):
         role = data.role if isinstance(data, (Tensor, Array)) else ""
         if wants:
             leaf = self.source("laundered" if parts else "leaf", last, node)
-            number = self.combine(f"torch.{last}", [*parts, (leaf, Edge.LIVE)], node, "rewrap", note="leaf", keep_off=True) if parts else leaf
+            number = (
+                self.combine(
+                    f"torch.{last}", [*parts, (leaf, Edge.LIVE)], node, "rewrap", note="leaf", keep_off=True
+                )
+                if parts
+                else leaf
+            )
             return Tensor(number, dtype, shape, role, "leaf")
         if isinstance(data, Unknown) and data.node != NOWHERE and not keeps:
             parts = [(data.node, Edge.CUT)]
-        return Tensor(self.combine(f"torch.{last}", parts, node, "rewrap"), dtype, shape, role, f"torch.{last}" if not parts else "")
+        return Tensor(
+            self.combine(f"torch.{last}", parts, node, "rewrap"),
+            dtype,
+            shape,
+            role,
+            f"torch.{last}" if not parts else "",
+        )
 
     def parameter(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
         data = args[0] if args else kwargs.get("data", NONE)
@@ -522,7 +671,9 @@ class Library(Expressions):
             return Tensor(NOWHERE, "float", shape, "", "torch.nn.Parameter")
         parts = tuple(n for n in self.nodes_in(data))
         number = self.graph.add(
-            Node("source", "parameter", parts, (Edge.CUT,) * len(parts), "rewrap", self.here(node), "parameter")
+            Node(
+                "source", "parameter", parts, (Edge.CUT,) * len(parts), "rewrap", self.here(node), "parameter"
+            )
         )
         return Tensor(number, "float", shape, "", "parameter")
 
@@ -546,8 +697,12 @@ class Library(Expressions):
         stub = model.module(name)
         assert stub is not None
         fields: dict[str, Value] = {}
-        owns = stub.owns_parameters
-        if owns and not (isinstance(owns, str) and kwargs.get(owns) == Const(False)):
+        given = None
+        if stub.affine is not None:
+            argument, position, _ = stub.affine
+            flag = kwargs.get(argument, args[position] if len(args) > position else None)
+            given = bool(flag.value) if isinstance(flag, Const) else None if flag is None else True
+        if stub.owns(given):
             fields["*"] = Tensor(self.source("parameter", name, node), "float", None, "", "parameter")
         if stub.container:
             items: list[Value] = list(args)
@@ -561,10 +716,20 @@ class Library(Expressions):
                     items = list(known)
                     many = obj.many if obj is not None else False
                     if not is_module_value(self, args[0]):
-                        return self.allocate(Obj("module", Lib(name), tuple(fields.items()), tuple(items), many))
+                        return self.allocate(
+                            Obj("module", Lib(name), tuple(fields.items()), tuple(items), many)
+                        )
                 if obj is not None and obj.kind == "dict":
                     fields.update(obj.fields)
-                    return self.allocate(Obj("module", Lib(name), tuple(fields.items()), tuple(v for _, v in obj.fields), bool(obj.items)))
+                    return self.allocate(
+                        Obj(
+                            "module",
+                            Lib(name),
+                            tuple(fields.items()),
+                            tuple(v for _, v in obj.fields),
+                            bool(obj.items),
+                        )
+                    )
                 if isinstance(args[0], Unknown):
                     return self.allocate(Obj("module", Lib(name), (("*", args[0]),), (), True))
             return self.allocate(Obj("module", Lib(name), tuple(fields.items()), tuple(items)))
@@ -578,7 +743,12 @@ class Library(Expressions):
 
     inside_container = False
 
-    def call_module(self, ref: Ref, obj: Obj, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    def copied(self, value: Value, node: ast.AST, seen: dict[int, Ref]) -> Value:
+        raise NotImplementedError
+
+    def call_module(
+        self, ref: Ref, obj: Obj, args: list[Value], kwargs: dict[str, Value], node: ast.AST
+    ) -> Value:
         """The call of a library module."""
         assert isinstance(obj.cls, Lib)
         name = obj.cls.name
@@ -613,7 +783,16 @@ class Library(Expressions):
                 value = self.with_parameters(value, own, node, name)
             value = Tensor(value.node, value.dtype, self.module_shape(stub, obj, args), value.role, "")
         elif own != NOWHERE:
-            base = Tensor(self.combine(name, [*[(n, Edge.LIVE) for n in self.nodes_in(value)], (own, Edge.LIVE)], node, saves=True, note="module"), "float")
+            base = Tensor(
+                self.combine(
+                    name,
+                    [*[(n, Edge.LIVE) for n in self.nodes_in(value)], (own, Edge.LIVE)],
+                    node,
+                    saves=True,
+                    note="module",
+                ),
+                "float",
+            )
             value = base
         short = name.rpartition(".")[2]
         if short == "LSTM":
@@ -641,7 +820,11 @@ class Library(Expressions):
         if last is None or not isinstance(last.cls, Lib):
             return ""
         stub = model.module(last.cls.name)
-        return stub.forward.role if stub is not None and stub.forward.role in ("logit", "probability", "log-probability") else ""
+        return (
+            stub.forward.role
+            if stub is not None and stub.forward.role in ("logit", "probability", "log-probability")
+            else ""
+        )
 
     def with_parameters(self, value: Tensor, own: int, node: ast.AST, name: str) -> Tensor:
         last = self.graph.nodes[-1] if self.graph.nodes else None
@@ -653,7 +836,9 @@ class Library(Expressions):
             if off:
                 last.cause = last.cause or "no_grad"
             return value
-        number = self.combine(name, [(value.node, Edge.LIVE), (own, Edge.LIVE)], node, saves=True, note="module")
+        number = self.combine(
+            name, [(value.node, Edge.LIVE), (own, Edge.LIVE)], node, saves=True, note="module"
+        )
         return Tensor(number, value.dtype, value.shape, value.role)
 
     def module_shape(self, stub: model.ModuleStub, obj: Obj, args: list[Value]) -> Shape:
@@ -672,7 +857,14 @@ class Library(Expressions):
             return shape
         return None
 
-    def apply_criterion(self, name: str, settings: dict[str, Value], args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    def apply_criterion(
+        self,
+        name: str,
+        settings: dict[str, Value],
+        args: list[Value],
+        kwargs: dict[str, Value],
+        node: ast.AST,
+    ) -> Value:
         """A criterion's call: the loss, and the event that the rules on loss inputs ask about."""
         stub = model.criterion(name)
         assert stub is not None
@@ -685,10 +877,12 @@ class Library(Expressions):
         parts: list[tuple[int, Edge]] = []
         targets: list[int] = []
         for key in names:
-            value = bound.get(key)
-            for number in self.nodes_in(value):
+            given_value = bound.get(key)
+            for number in self.nodes_in(given_value):
                 if key == "target" or (len(names) > 1 and key == names[-1] and "target" not in names):
-                    if "index" in stub.target_wants and not (isinstance(value, Tensor) and value.dtype == "float"):
+                    if "index" in stub.target_wants and not (
+                        isinstance(given_value, Tensor) and given_value.dtype == "float"
+                    ):
                         continue
                     targets.append(len(parts))
                 parts.append((number, Edge.LIVE))
@@ -721,10 +915,18 @@ class Library(Expressions):
             nodes=(node_of(first), node_of(target)),
             facts=facts,
             call=self.here(node),
-            input_=self.here(argument_ast(call, names[0], 0)) if call is not None and argument_ast(call, names[0], 0) is not None else None,
-            target=self.here(argument_ast(call, "target", 1)) if call is not None and argument_ast(call, "target", 1) is not None else None,
+            input_=self.here(argument_ast(call, names[0], 0))
+            if call is not None and argument_ast(call, names[0], 0) is not None
+            else None,
+            target=self.here(argument_ast(call, "target", 1))
+            if call is not None and argument_ast(call, "target", 1) is not None
+            else None,
         )
-        single = isinstance(first, Tensor) and first.node >= 0 and self.graph[first.node].op.endswith("__getitem__")
+        single = (
+            isinstance(first, Tensor)
+            and first.node >= 0
+            and self.graph[first.node].op.endswith("__getitem__")
+        )
         role = "unreduced" if word == "none" and not single else ""
         return Tensor(loss, "float", shape, role)
 
@@ -744,7 +946,11 @@ class Library(Expressions):
             "optimizer",
             nodes=params.nodes,
             oids=(reference.oid, *owner),
-            facts={"name": name, "blanket": "yes" if params.blanket else "", "unknown": "yes" if params.unknown else ""},
+            facts={
+                "name": name,
+                "blanket": "yes" if params.blanket else "",
+                "unknown": "yes" if params.unknown else "",
+            },
             call=self.here(node),
         )
         return reference
@@ -782,10 +988,18 @@ class Library(Expressions):
     # -- methods of library values
 
     def call_method_of(
-        self, receiver: Value, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call, base: ast.expr | None
+        self,
+        receiver: Value,
+        name: str,
+        args: list[Value],
+        kwargs: dict[str, Value],
+        node: ast.Call,
+        base: ast.expr | None,
     ) -> Value:
         if isinstance(receiver, Choice):
-            return self.joiner.values([self.call_method_of(option, name, args, kwargs, node, base) for option in receiver.options])
+            return self.joiner.values(
+                [self.call_method_of(option, name, args, kwargs, node, base) for option in receiver.options]
+            )
         if isinstance(receiver, Ref):
             return self.object_method(receiver, name, args, kwargs, node)
         if isinstance(receiver, Params):
@@ -802,7 +1016,12 @@ class Library(Expressions):
             number = self.combine(f"numpy.ndarray.{name}", parts, node, keep_off=True)
             if name in ("item", "tolist"):
                 return Number(number)
-            role = receiver.role if name in ("astype", "copy", "reshape", "squeeze") or (operation is not None and operation.role == "keep") else ""
+            role = (
+                receiver.role
+                if name in ("astype", "copy", "reshape", "squeeze")
+                or (operation is not None and operation.role == "keep")
+                else ""
+            )
             return Array(number, receiver.dtype, role)
         if isinstance(receiver, Seq):
             return Number() if name in ("index", "count") else Unknown("a method of a tuple")
@@ -814,7 +1033,13 @@ class Library(Expressions):
         return self.unknown_call(f"`.{name}()` is not known", receiver, args, kwargs, node)
 
     def tensor_method(
-        self, receiver: Tensor | Unknown, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call, base: ast.expr | None
+        self,
+        receiver: Tensor | Unknown,
+        name: str,
+        args: list[Value],
+        kwargs: dict[str, Value],
+        node: ast.Call,
+        base: ast.expr | None,
     ) -> Value | None:
         if name == "backward":
             return self.backward(receiver, args, kwargs, node, base)
@@ -828,17 +1053,44 @@ class Library(Expressions):
                     if optimizer is not None and optimizer.kind == "optimizer":
                         self.step(args[0])
                         return NONE
-                self.event("step" if name == "step" else "zero", node=receiver.node, facts={"unknown": "yes"}, call=self.here(node))
+                self.event(
+                    "step" if name == "step" else "zero",
+                    node=receiver.node,
+                    facts={"unknown": "yes"},
+                    call=self.here(node),
+                )
                 for value in args:
                     if isinstance(value, Closure):
                         self.call(value, [], {}, node)
                 return NONE
-            if name in ("train", "eval", "cuda", "cpu", "to", "half", "double", "requires_grad_", "apply", "items", "values") and not (
-                name == "to" and any(isinstance(v, Lib) and model.is_integer_dtype(v.name) for v in (*args, *kwargs.values()))
+            if name in (
+                "train",
+                "eval",
+                "cuda",
+                "cpu",
+                "to",
+                "half",
+                "double",
+                "requires_grad_",
+                "apply",
+                "items",
+                "values",
+            ) and not (
+                name == "to"
+                and any(
+                    isinstance(v, Lib) and model.is_integer_dtype(v.name) for v in (*args, *kwargs.values())
+                )
             ):
                 if name in ("items", "values"):
                     element = self.element_of(receiver, node)
-                    return self.allocate(Obj("list", None, items=(Seq((Unknown("a key"), element)) if name == "items" else element,), many=True))
+                    return self.allocate(
+                        Obj(
+                            "list",
+                            None,
+                            items=(Seq((Unknown("a key"), element)) if name == "items" else element,),
+                            many=True,
+                        )
+                    )
                 return receiver
             if name == "scale" and args:
                 return args[0]
@@ -849,7 +1101,9 @@ class Library(Expressions):
                 return self.get_attribute(receiver, "shape", node) if not args else Number()
             return Number()
         if name == "requires_grad_":
-            return self.require_grad(receiver, args[0] if args else kwargs.get("requires_grad", Const(True)), node, base)
+            return self.require_grad(
+                receiver, args[0] if args else kwargs.get("requires_grad", Const(True)), node, base
+            )
         if name in ("new_zeros", "new_ones", "new_full", "new_empty"):
             return self.factory(name, [receiver, *args], kwargs, node)
         if name == "new_tensor":
@@ -858,16 +1112,28 @@ class Library(Expressions):
         if operation is None:
             return None
         if isinstance(receiver, Unknown) and not (receiver.node != NOWHERE):
-            if operation.name.rpartition(".")[2] in AMBIGUOUS or not any(True for value in args for _ in self.nodes_in(value)):
+            if operation.name.rpartition(".")[2] in AMBIGUOUS or not any(
+                True for value in args for _ in self.nodes_in(value)
+            ):
                 return Unknown(receiver.why)
         value = self.apply(operation, args, kwargs, node, receiver)
         if operation.in_place and base is not None:
             if isinstance(value, Tensor) and isinstance(receiver, Tensor):
-                origin = receiver.origin if value.node == NOWHERE or receiver.origin in ("parameter", "leaf") else ""
+                origin = (
+                    receiver.origin
+                    if value.node == NOWHERE or receiver.origin in ("parameter", "leaf")
+                    else ""
+                )
                 if name in RANDOM_FILLS and origin.startswith("torch."):
                     origin = "torch.randn"
                 number = value.node if receiver.origin not in ("parameter", "leaf") else receiver.node
-                value = Tensor(number, receiver.dtype, receiver.shape, value.role if name.startswith("scatter") else receiver.role, origin)
+                value = Tensor(
+                    number,
+                    receiver.dtype,
+                    receiver.shape,
+                    value.role if name.startswith("scatter") else receiver.role,
+                    origin,
+                )
             self.assign(base, value, node)
         return value
 
@@ -893,11 +1159,20 @@ class Library(Expressions):
             if isinstance(receiver, Tensor):
                 if receiver.origin == "leaf":
                     return receiver
-                leaf = self.source("laundered" if self.has_history(receiver.node) else "leaf", "requires_grad", at)
+                leaf = self.source(
+                    "laundered" if self.has_history(receiver.node) else "leaf", "requires_grad", at
+                )
                 number = leaf
                 if receiver.node != NOWHERE:
-                    number = self.combine("torch.Tensor.requires_grad_", [(receiver.node, Edge.LIVE), (leaf, Edge.LIVE)], at, keep_off=True)
-                value = Tensor(number, receiver.dtype, receiver.shape, receiver.role, "leaf" if number == leaf else "")
+                    number = self.combine(
+                        "torch.Tensor.requires_grad_",
+                        [(receiver.node, Edge.LIVE), (leaf, Edge.LIVE)],
+                        at,
+                        keep_off=True,
+                    )
+                value = Tensor(
+                    number, receiver.dtype, receiver.shape, receiver.role, "leaf" if number == leaf else ""
+                )
                 if base is not None:
                     self.assign(base, value, at)
                 return value
@@ -905,7 +1180,14 @@ class Library(Expressions):
                 return receiver
         return receiver
 
-    def backward(self, receiver: Value, args: list[Value], kwargs: dict[str, Value], node: ast.Call, base: ast.expr | None) -> Value:
+    def backward(
+        self,
+        receiver: Value,
+        args: list[Value],
+        kwargs: dict[str, Value],
+        node: ast.Call,
+        base: ast.expr | None,
+    ) -> Value:
         if args and not isinstance(receiver, Tensor) and isinstance(args[0], Tensor):
             # engine.backward(loss), accelerator.backward(loss)
             return self.sink(args[0], node, node.args[0])
@@ -952,9 +1234,17 @@ class Library(Expressions):
             params = obj.get("params")
             if isinstance(params, Params):
                 reference = (optimizer.oid,) if isinstance(optimizer, Ref) else ()
-                self.event("step", nodes=params.nodes, oids=reference, facts={"unknown": "yes" if params.unknown else ""}, call=self.here())
+                self.event(
+                    "step",
+                    nodes=params.nodes,
+                    oids=reference,
+                    facts={"unknown": "yes" if params.unknown else ""},
+                    call=self.here(),
+                )
 
-    def object_method(self, receiver: Ref, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    def object_method(
+        self, receiver: Ref, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+    ) -> Value:
         obj = self.state.heap[receiver.oid]
         if obj.kind == "list":
             return self.list_method(receiver, obj, name, args, kwargs, node)
@@ -983,14 +1273,20 @@ class Library(Expressions):
             return self.library_object_method(receiver, obj, obj.cls.name, name, args, kwargs, node)
         return self.unknown_call(f"`.{name}()` is not known", None, args, kwargs, node)
 
-    def module_method(self, receiver: Ref, obj: Obj, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    def module_method(
+        self, receiver: Ref, obj: Obj, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+    ) -> Value:
         if name in ("parameters", "named_parameters"):
             nodes, unknown = self.parameters_of(receiver)
             return Params(tuple(nodes), True, unknown, name == "named_parameters")
         if name == "requires_grad_":
             nodes, _ = self.parameters_of(receiver)
             flag = args[0] if args else kwargs.get("requires_grad", Const(True))
-            self.event("freeze" if flag == Const(False) else "thaw" if flag == Const(True) else "freeze", nodes=nodes, call=self.here(node))
+            self.event(
+                "freeze" if flag == Const(False) else "thaw" if flag == Const(True) else "freeze",
+                nodes=nodes,
+                call=self.here(node),
+            )
             return receiver
         if name in MODULE_SELF:
             if name == "train" and not args:
@@ -1004,7 +1300,11 @@ class Library(Expressions):
         if name == "register_buffer" and args:
             value = args[1] if len(args) > 1 else kwargs.get("tensor", NONE)
             if isinstance(args[0], Const):
-                stored = Tensor(NOWHERE, value.dtype, value.shape, value.role, "buffer") if isinstance(value, Tensor) else Unknown("a buffer")
+                stored = (
+                    Tensor(NOWHERE, value.dtype, value.shape, value.role, "buffer")
+                    if isinstance(value, Tensor)
+                    else Unknown("a buffer")
+                )
                 self.put(receiver, self.state.heap[receiver.oid].with_field(str(args[0].value), stored))
             return NONE
         if name in ("register_parameter", "add_module", "register_module") and len(args) > 1:
@@ -1012,19 +1312,55 @@ class Library(Expressions):
                 self.put(receiver, self.state.heap[receiver.oid].with_field(str(args[0].value), args[1]))
             else:
                 current = self.state.heap[receiver.oid]
-                self.put(receiver, Obj(current.kind, current.cls, current.fields, (*current.items, args[1]), True))
+                self.put(
+                    receiver, Obj(current.kind, current.cls, current.fields, (*current.items, args[1]), True)
+                )
             return NONE
         if name in ("append", "extend", "insert") and is_container(obj) and args:
-            added = (args[-1],) if name != "extend" else (self.items(args[0]) or (self.element_of(args[0], node),))
-            self.put(receiver, Obj(obj.kind, obj.cls, obj.fields, (*obj.items, *added), obj.many or self.in_loop()))
+            added = (
+                (args[-1],)
+                if name != "extend"
+                else (self.items(args[0]) or (self.element_of(args[0], node),))
+            )
+            self.put(
+                receiver, Obj(obj.kind, obj.cls, obj.fields, (*obj.items, *added), obj.many or self.in_loop())
+            )
             return receiver
         if name in ("children", "modules", "named_children", "named_modules"):
             items = tuple(value for key, value in obj.fields if isinstance(value, Ref)) + obj.items
-            return self.allocate(Obj("list", None, items=tuple(Seq((Unknown("a name"), i)) if name.startswith("named") else i for i in items), many=True))
+            return self.allocate(
+                Obj(
+                    "list",
+                    None,
+                    items=tuple(
+                        Seq((Unknown("a name"), i)) if name.startswith("named") else i for i in items
+                    ),
+                    many=True,
+                )
+            )
         if name in ("items", "values", "keys"):
             items = obj.items
-            return self.allocate(Obj("list", None, items=tuple(Seq((Unknown("a key"), i)) if name == "items" else i for i in items), many=True))
-        if name in ("state_dict", "load_state_dict", "register_forward_hook", "register_forward_pre_hook", "extra_repr", "buffers", "named_buffers", "register_full_backward_hook", "log", "log_dict", "save_hyperparameters"):
+            return self.allocate(
+                Obj(
+                    "list",
+                    None,
+                    items=tuple(Seq((Unknown("a key"), i)) if name == "items" else i for i in items),
+                    many=True,
+                )
+            )
+        if name in (
+            "state_dict",
+            "load_state_dict",
+            "register_forward_hook",
+            "register_forward_pre_hook",
+            "extra_repr",
+            "buffers",
+            "named_buffers",
+            "register_full_backward_hook",
+            "log",
+            "log_dict",
+            "save_hyperparameters",
+        ):
             return Unknown("a module's state")
         if name == "forward" and obj.kind == "module":
             return self.call_module(receiver, obj, args, kwargs, node)
@@ -1032,21 +1368,27 @@ class Library(Expressions):
             return self.sink(args[0], node, node.args[0])
         if name == "optimizers":
             return Unknown("an optimizer of the trainer", self.source("call", "optimizers", node))
-        return self.unknown_call(f"`.{name}()` comes from code that is not seen", obj.get("*"), args, kwargs, node)
+        return self.unknown_call(
+            f"`.{name}()` comes from code that is not seen", obj.get("*"), args, kwargs, node
+        )
 
     def in_loop(self) -> bool:
         return any(kind == "l" for kind, _, _ in self.context)
 
-    def list_method(self, receiver: Ref, obj: Obj, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    def list_method(
+        self, receiver: Ref, obj: Obj, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+    ) -> Value:
         if name in ("append", "add", "appendleft", "put") and args:
             if self.in_loop() and obj.many and len(obj.items) >= 8:
-                items = (self.joiner.values([*obj.items, args[0]]),)
+                items: tuple[Value, ...] = (self.joiner.values([*obj.items, args[0]]),)
             else:
                 items = (*obj.items, args[0])
             self.put(receiver, Obj("list", obj.cls, obj.fields, items, obj.many or self.in_loop()))
             return NONE
         if name == "insert" and len(args) > 1:
-            self.put(receiver, Obj("list", obj.cls, obj.fields, (args[1], *obj.items), obj.many or self.in_loop()))
+            self.put(
+                receiver, Obj("list", obj.cls, obj.fields, (args[1], *obj.items), obj.many or self.in_loop())
+            )
             return NONE
         if name in ("extend", "update") and args:
             more = self.items(args[0])
@@ -1076,20 +1418,34 @@ class Library(Expressions):
                 found = obj.get(repr(args[0].value))
                 if found is not None:
                     return found
-            return self.joiner.values([*values, *args[1:2]]) if values or len(args) > 1 else Unknown("a key that is not known")
+            return (
+                self.joiner.values([*values, *args[1:2]])
+                if values or len(args) > 1
+                else Unknown("a key that is not known")
+            )
         if name == "update" and args:
             other = self.obj(args[0])
             if other is not None and other.kind == "dict":
                 for key, value in other.fields:
                     obj = obj.with_field(key, value)
-                self.put(receiver, Obj("dict", obj.cls, obj.fields, (*obj.items, *other.items), obj.many or other.many))
+                self.put(
+                    receiver,
+                    Obj("dict", obj.cls, obj.fields, (*obj.items, *other.items), obj.many or other.many),
+                )
             return NONE
         if name == "copy":
             return self.allocate(obj)
         return Unknown("a method of a dictionary")
 
     def library_object_method(
-        self, receiver: Ref, obj: Obj, cls: str, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+        self,
+        receiver: Ref,
+        obj: Obj,
+        cls: str,
+        name: str,
+        args: list[Value],
+        kwargs: dict[str, Value],
+        node: ast.Call,
     ) -> Value:
         short = cls.rpartition(".")[2]
         if short == "GradScaler":
@@ -1114,11 +1470,19 @@ class Library(Expressions):
         if cls.startswith("torch.distributions."):
             return self.distribution_method(own, name, args, node)
         if name in ("parameters", "named_parameters"):
-            return Params((node_of(own),) if node_of(own) != NOWHERE else (), True, True, name.startswith("named"))
+            return Params(
+                (node_of(own),) if node_of(own) != NOWHERE else (), True, True, name.startswith("named")
+            )
         if name in MODULE_SELF:
             return receiver
         if name in ("step", "zero_grad"):
-            self.event("step" if name == "step" else "zero", node=node_of(own), nodes=(), facts={"unknown": "yes"}, call=self.here(node))
+            self.event(
+                "step" if name == "step" else "zero",
+                node=node_of(own),
+                nodes=(),
+                facts={"unknown": "yes"},
+                call=self.here(node),
+            )
             return NONE
         if name == "backward" and args:
             return self.sink(args[0], node, node.args[0] if node.args else None)
@@ -1192,7 +1556,15 @@ def literal_dtype(it: Library, value: Value | None, depth: int = 0) -> str:
     if isinstance(value, (Tensor, Array)):
         return value.dtype
     if isinstance(value, Const):
-        return "bool" if isinstance(value.value, bool) else "int" if isinstance(value.value, int) else "float" if isinstance(value.value, float) else ""
+        return (
+            "bool"
+            if isinstance(value.value, bool)
+            else "int"
+            if isinstance(value.value, int)
+            else "float"
+            if isinstance(value.value, float)
+            else ""
+        )
     items = it.items(value) if value is not None else None
     if not items or depth > 4:
         return ""
@@ -1222,7 +1594,11 @@ def _grad(it: Library, name: str, args: list[Value], kwargs: dict[str, Value], n
     live = create == Const(True)
     parts = [(n, Edge.LIVE if live else Edge.CUT) for value in (root, inputs) for n in it.nodes_in(value)]
     number = it.combine("torch.autograd.grad", parts, node, "" if live else "grad", saves=live)
-    return Seq((Tensor(number, "float"),)) if it.items(inputs) is None else Seq(tuple(Tensor(number, "float") for _ in (it.items(inputs) or ())))
+    return (
+        Seq((Tensor(number, "float"),))
+        if it.items(inputs) is None
+        else Seq(tuple(Tensor(number, "float") for _ in (it.items(inputs) or ())))
+    )
 
 
 def _isinstance(it: Library, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
@@ -1233,7 +1609,9 @@ def _enumerate(it: Library, name: str, args: list[Value], kwargs: dict[str, Valu
     items = it.items(args[0]) if args else None
     obj = it.obj(args[0]) if args else None
     if items is not None and not (obj is not None and obj.many):
-        return it.allocate(Obj("list", None, items=tuple(Seq((Const(i), item)) for i, item in enumerate(items))))
+        return it.allocate(
+            Obj("list", None, items=tuple(Seq((Const(i), item)) for i, item in enumerate(items)))
+        )
     if not args:
         return Unknown("enumerate of nothing")
     return it.allocate(Obj("list", None, items=(Seq((Number(), it.element_of(args[0], node))),), many=True))
@@ -1241,16 +1619,31 @@ def _enumerate(it: Library, name: str, args: list[Value], kwargs: dict[str, Valu
 
 def _zip(it: Library, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
     if args and all(isinstance(value, Params) for value in args):
-        return it.allocate(Obj("list", None, items=(Seq(tuple(it.element_of(value, node) for value in args)),), many=True))
+        return it.allocate(
+            Obj("list", None, items=(Seq(tuple(it.element_of(value, node) for value in args)),), many=True)
+        )
     columns = [it.items(value) for value in args]
-    if columns and all(column is not None for column in columns) and not any((o := it.obj(v)) is not None and o.many for v in args):
-        return it.allocate(Obj("list", None, items=tuple(Seq(row) for row in zip(*columns))))  # type: ignore[arg-type]
-    return it.allocate(Obj("list", None, items=(Seq(tuple(it.element_of(value, node) for value in args)),), many=True))
+    if (
+        columns
+        and all(column is not None for column in columns)
+        and not any((o := it.obj(v)) is not None and o.many for v in args)
+    ):
+        return it.allocate(Obj("list", None, items=tuple(Seq(row) for row in zip(*(column or () for column in columns)))))
+    return it.allocate(
+        Obj("list", None, items=(Seq(tuple(it.element_of(value, node) for value in args)),), many=True)
+    )
 
 
 def _range(it: Library, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
-    if len(args) == 1 and isinstance(args[0], Const) and isinstance(args[0].value, int) and 0 < args[0].value <= 8:
-        return it.allocate(Obj("list", Lib("builtins.range"), items=tuple(Const(i) for i in range(args[0].value))))
+    if (
+        len(args) == 1
+        and isinstance(args[0], Const)
+        and isinstance(args[0].value, int)
+        and 0 < args[0].value <= 8
+    ):
+        return it.allocate(
+            Obj("list", Lib("builtins.range"), items=tuple(Const(i) for i in range(args[0].value)))
+        )
     return it.allocate(Obj("list", Lib("builtins.range"), items=(Number(),), many=True))
 
 
@@ -1275,8 +1668,22 @@ def _map(it: Library, name: str, args: list[Value], kwargs: dict[str, Value], no
         return Unknown("map")
     rows = it.items(args[1])
     if rows is not None and len(args) == 2 and 0 < len(rows) <= 16:
-        return it.allocate(Obj("list", None, items=tuple(it.call(args[0], [row], {}, node) for row in rows), many=bool((o := it.obj(args[1])) and o.many)))
-    return it.allocate(Obj("list", None, items=(it.call(args[0], [it.element_of(value, node) for value in args[1:]], {}, node),), many=True))
+        return it.allocate(
+            Obj(
+                "list",
+                None,
+                items=tuple(it.call(args[0], [row], {}, node) for row in rows),
+                many=bool((o := it.obj(args[1])) and o.many),
+            )
+        )
+    return it.allocate(
+        Obj(
+            "list",
+            None,
+            items=(it.call(args[0], [it.element_of(value, node) for value in args[1:]], {}, node),),
+            many=True,
+        )
+    )
 
 
 def _filter(it: Library, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
@@ -1288,7 +1695,11 @@ def _filter(it: Library, name: str, args: list[Value], kwargs: dict[str, Value],
 def _chain(it: Library, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
     groups = [it.parameter_groups(value) for value in args if isinstance(value, Params)]
     if groups and len(groups) == len(args):
-        return Params(tuple(dict.fromkeys(n for group in groups for n in group.nodes)), True, any(g.unknown for g in groups))
+        return Params(
+            tuple(dict.fromkeys(n for group in groups for n in group.nodes)),
+            True,
+            any(g.unknown for g in groups),
+        )
     items = tuple(item for value in args for item in (it.items(value) or (it.element_of(value, node),)))
     return it.allocate(Obj("list", None, items=items, many=True))
 
@@ -1296,7 +1707,15 @@ def _chain(it: Library, name: str, args: list[Value], kwargs: dict[str, Value], 
 def _dict(it: Library, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
     source = it.obj(args[0]) if args else None
     if args and (source is None or source.kind != "dict"):
-        return it.allocate(Obj("dict", None, tuple((repr(k), v) for k, v in kwargs.items()), (Unknown("items of a mapping"),), True))
+        return it.allocate(
+            Obj(
+                "dict",
+                None,
+                tuple((repr(k), v) for k, v in kwargs.items()),
+                (Unknown("items of a mapping"),),
+                True,
+            )
+        )
     base = source or Obj("dict", None)
     for key, value in kwargs.items():
         base = base.with_field(repr(key), value)
@@ -1305,7 +1724,7 @@ def _dict(it: Library, name: str, args: list[Value], kwargs: dict[str, Value], n
 
 def _deepcopy(it: Library, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
     """A copied module has parameters of its own."""
-    return it.copied(args[0], node, {}) if args else NONE  # type: ignore[no-any-return]
+    return it.copied(args[0], node, {}) if args else NONE
 
 
 def _loader(it: Library, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
@@ -1313,7 +1732,9 @@ def _loader(it: Library, name: str, args: list[Value], kwargs: dict[str, Value],
     return it.allocate(Obj("object", Lib(name), (("dataset", dataset),)))
 
 
-def _tensor_dataset(it: Library, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+def _tensor_dataset(
+    it: Library, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+) -> Value:
     return it.allocate(Obj("object", Lib(name), (), tuple(args)))
 
 
@@ -1333,8 +1754,12 @@ def _checkpoint(it: Library, name: str, args: list[Value], kwargs: dict[str, Val
     return it.call(args[0], args[1:], rest, node) if args else NONE
 
 
-def _data_parallel(it: Library, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
-    return it.call(args[0], args[1:2], {}, node) if len(args) > 1 else Unknown("data_parallel without a module")
+def _data_parallel(
+    it: Library, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+) -> Value:
+    return (
+        it.call(args[0], args[1:2], {}, node) if len(args) > 1 else Unknown("data_parallel without a module")
+    )
 
 
 def _stack(it: Library, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
@@ -1345,7 +1770,12 @@ def _stack(it: Library, name: str, args: list[Value], kwargs: dict[str, Value], 
         shapes = {tensor.shape for tensor in it.tensors_in(args[0])} if args else set()
         items = it.items(args[0]) if args else None
         shape: Shape = None
-        if len(shapes) == 1 and name.endswith("stack") and (known := shapes.pop()) is not None and items is not None:
+        if (
+            len(shapes) == 1
+            and name.endswith("stack")
+            and (known := shapes.pop()) is not None
+            and items is not None
+        ):
             obj = it.obj(args[0])
             shape = (MANY if obj is not None and obj.many else len(items), *known)
         value = Tensor(value.node, value.dtype, shape, value.role)

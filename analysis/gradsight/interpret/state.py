@@ -70,12 +70,16 @@ class State:
     env: dict[str, Value]
     heap: dict[int, Obj]
     outer: list[dict[str, Value]] = field(default_factory=list)
-    module: dict[str, Value] = field(default_factory=dict)  # the module's own names, as far as they are computed
+    module: dict[str, Value] = field(
+        default_factory=dict
+    )  # the module's own names, as far as they are computed
     grad: str = "on"  # "on" | "off" | "may"
 
     def fork(self) -> State:
         module = self.env if self.module is self.env else dict(self.module)
-        fork = State(dict(self.env), dict(self.heap), [dict(names) for names in self.outer], module, self.grad)
+        fork = State(
+            dict(self.env), dict(self.heap), [dict(names) for names in self.outer], module, self.grad
+        )
         if self.module is self.env:
             fork.module = fork.env
         return fork
@@ -158,9 +162,13 @@ class Joiner:
             return Tensor(
                 node,
                 first.dtype if all(t.dtype == first.dtype for t in same) else "",
-                first.shape if len(tensors) == len(values) and all(t.shape == first.shape for t in same) else None,
+                first.shape
+                if len(tensors) == len(values) and all(t.shape == first.shape for t in same)
+                else None,
                 first.role if len(tensors) == len(values) and all(t.role == first.role for t in same) else "",
-                first.origin if len(tensors) == len(values) and all(t.origin == first.origin for t in same) else "",
+                first.origin
+                if len(tensors) == len(values) and all(t.origin == first.origin for t in same)
+                else "",
             )
         if all(isinstance(value, (Number, Const)) for value in values):
             if all(isinstance(value, Number) or isinstance(value.value, (int, float)) for value in values):  # type: ignore[union-attr]
@@ -184,7 +192,11 @@ class Joiner:
         if len(nodes) != 2 or not self.graph.loops:
             return None
         for old, new in (nodes, nodes[::-1]):
-            if new >= 0 and self.graph[new].op in ("torch.add", "operator.add") and old in self.graph[new].inputs:
+            if (
+                new >= 0
+                and self.graph[new].op in ("torch.add", "operator.add")
+                and old in self.graph[new].inputs
+            ):
                 return new
         return None
 

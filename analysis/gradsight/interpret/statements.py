@@ -75,9 +75,9 @@ class Statements(Calls):
                 if self.dead:
                     return
                 self.at = first.at
-                self.run_node(node, None, statement)
+                self.run_node(node, None, statement)  # type: ignore[arg-type]  # an except clause is no statement
             return
-        self.run_node(line.nodes[0], first.block, statement)
+        self.run_node(line.nodes[0], first.block, statement)  # type: ignore[arg-type]
 
     def run_node(self, node: ast.stmt, block: Block | None, statement: Statement | None) -> None:
         """One statement; `block` holds its lines where it has a block of its own."""
@@ -203,10 +203,16 @@ class Statements(Calls):
 
     def plain_tensor(self, receiver: Ref, cls: Class, name: str, value: Value, at: ast.AST) -> Value:
         """A tensor that is no Parameter becomes an attribute of a module: remembered, with a node of its own."""
-        if not isinstance(value, Tensor) or value.dtype not in ("float", "") or value.origin in ("parameter", "buffer"):
+        if (
+            not isinstance(value, Tensor)
+            or value.dtype not in ("float", "")
+            or value.origin in ("parameter", "buffer")
+        ):
             return value
         if value.origin == "" and self.only_new_parameters(value.node):
-            value = replace(value, origin="computed parameter")  # `nn.Parameter(...) * 0.1` is no parameter any more
+            value = replace(
+                value, origin="computed parameter"
+            )  # `nn.Parameter(...) * 0.1` is no parameter any more
         elif value.origin == "" or value.origin != "leaf" and value.node != NOWHERE:
             return value
         number = value.node
@@ -257,17 +263,28 @@ class Statements(Calls):
                         if position is not None and -len(obj.items) <= position < len(obj.items):
                             items = list(obj.items)
                             items[position] = value
-                            self.state.heap[receiver.oid] = Obj(obj.kind, obj.cls, obj.fields, tuple(items), obj.many)
+                            self.state.heap[receiver.oid] = Obj(
+                                obj.kind, obj.cls, obj.fields, tuple(items), obj.many
+                            )
                 else:
-                    self.state.heap[receiver.oid] = Obj(obj.kind, obj.cls, obj.fields, (*obj.items, value), True)
+                    self.state.heap[receiver.oid] = Obj(
+                        obj.kind, obj.cls, obj.fields, (*obj.items, value), True
+                    )
                 return
             if obj.kind == "list":
-                if isinstance(index, Const) and isinstance(index.value, int) and not obj.many and -len(obj.items) <= index.value < len(obj.items):
+                if (
+                    isinstance(index, Const)
+                    and isinstance(index.value, int)
+                    and not obj.many
+                    and -len(obj.items) <= index.value < len(obj.items)
+                ):
                     items = list(obj.items)
                     items[index.value] = value
                     self.state.heap[receiver.oid] = Obj("list", obj.cls, obj.fields, tuple(items), obj.many)
                 else:
-                    self.state.heap[receiver.oid] = Obj("list", obj.cls, obj.fields, (*obj.items, value), True)
+                    self.state.heap[receiver.oid] = Obj(
+                        "list", obj.cls, obj.fields, (*obj.items, value), True
+                    )
             return
         if isinstance(receiver, Tensor):
             parts = [(receiver.node, Edge.LIVE)]
@@ -275,13 +292,36 @@ class Statements(Calls):
             parts += [(n, edge) for n in self.nodes_in(value)]
             number = self.combine("torch.Tensor.__setitem__", parts, target, keep_off=True)
             role = receiver.role
-            if receiver.origin in ("torch.zeros", "torch.zeros_like") and value in (Const(1), Const(1.0)) and picks_one(target.slice):
+            if (
+                receiver.origin in ("torch.zeros", "torch.zeros_like")
+                and value in (Const(1), Const(1.0))
+                and picks_one(target.slice)
+            ):
                 role = "one-hot"
-            self.assign(target.value, Tensor(number, receiver.dtype, receiver.shape, role, receiver.origin if number == receiver.node else ""), at)
+            self.assign(
+                target.value,
+                Tensor(
+                    number,
+                    receiver.dtype,
+                    receiver.shape,
+                    role,
+                    receiver.origin if number == receiver.node else "",
+                ),
+                at,
+            )
         elif isinstance(receiver, Array):
-            parts = [(receiver.node, Edge.LIVE), *((n, Edge.CUT if isinstance(value, Tensor) else Edge.LIVE) for n in self.nodes_in(value))]
+            parts = [
+                (receiver.node, Edge.LIVE),
+                *((n, Edge.CUT if isinstance(value, Tensor) else Edge.LIVE) for n in self.nodes_in(value)),
+            ]
             role = "one-hot" if value in (Const(1), Const(1.0)) and picks_one(target.slice) else receiver.role
-            self.assign(target.value, Array(self.combine("numpy.setitem", parts, target, "numpy", keep_off=True), receiver.dtype, role), at)
+            self.assign(
+                target.value,
+                Array(
+                    self.combine("numpy.setitem", parts, target, "numpy", keep_off=True), receiver.dtype, role
+                ),
+                at,
+            )
 
     def deletion(self, node: ast.Delete, block: Any, statement: Any) -> None:
         for target in node.targets:
@@ -364,7 +404,10 @@ class Statements(Calls):
         states: list[State] = []
         has_else = False
         at = self.at
-        for arm, (test, body, nodes) in enumerate(clauses):
+        decided = False
+        for arm, (test, lines, nodes) in enumerate(clauses):
+            if decided:
+                break
             if test is not None:
                 self.state = before
                 known = self.evaluate(test)
@@ -372,16 +415,15 @@ class Statements(Calls):
                     if not known.value:
                         continue
                     if not states:
-                        self.run_body(body, nodes)
+                        self.run_body(lines, nodes)
                         return
-                    has_else = True
-                    clauses = clauses[: arm + 1]
+                    has_else = decided = True
             else:
                 has_else = True
             self.state = before.fork()
             self.context = (*outer, ("b", number, arm))
             self.narrow(test)
-            self.run_body(body, nodes)
+            self.run_body(lines, nodes)
             self.at = at
             if not self.dead:
                 states.append(self.state)
@@ -401,7 +443,10 @@ class Statements(Calls):
         if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
             return self.decides(test.operand)
         if isinstance(test, ast.Compare):
-            return isinstance(test.ops[0], (ast.Is, ast.IsNot, ast.Eq, ast.NotEq)) and self.function_name != "<module>"
+            return (
+                isinstance(test.ops[0], (ast.Is, ast.IsNot, ast.Eq, ast.NotEq))
+                and self.function_name != "<module>"
+            )
         if isinstance(test, ast.Name):
             return self.function_name != "<module>" and test.id in self.state.env
         return isinstance(test, ast.Constant)
@@ -424,10 +469,14 @@ class Statements(Calls):
             if function in ("isinstance", "torch.is_tensor"):
                 name = inner.args[0].id
                 value = self.state.env.get(name)
-                if isinstance(value, (Tensor, Unknown)) and (function != "isinstance" or "ensor" in ast.unparse(inner.args[1])):
+                if isinstance(value, (Tensor, Unknown)) and (
+                    function != "isinstance" or "ensor" in ast.unparse(inner.args[1])
+                ):
                     self.state.env[name] = Unknown("not a tensor here")
 
-    def loop(self, node: ast.For | ast.AsyncFor | ast.While, block: Block | None, statement: Statement | None) -> None:
+    def loop(
+        self, node: ast.For | ast.AsyncFor | ast.While, block: Block | None, statement: Statement | None
+    ) -> None:
         iterable: Value = NONE
         number = self.number()
         outer = self.context
@@ -442,7 +491,12 @@ class Statements(Calls):
         if isinstance(node, (ast.For, ast.AsyncFor)):
             items = self.items(iterable)
             obj = self.obj(iterable)
-            if items is not None and 1 < len(items) <= 8 and not (obj is not None and obj.many) and self.worth_unrolling(items):
+            if (
+                items is not None
+                and 1 < len(items) <= 8
+                and not (obj is not None and obj.many)
+                and self.worth_unrolling(items)
+            ):
                 self.unroll(node, items, block)
             else:
                 self.assign(node.target, self.element_of(iterable, node.iter), node.iter)
@@ -471,6 +525,7 @@ class Statements(Calls):
 
     def worth_unrolling(self, items: tuple[Value, ...]) -> bool:
         """A list of modules or of pairs of them: each turn does something of its own."""
+
         def has_objects(value: Value) -> bool:
             if isinstance(value, Seq):
                 return any(has_objects(item) for item in value.items)
@@ -496,10 +551,18 @@ class Statements(Calls):
         carried: dict[str, int] = {}
         for name in stored_names(node, block):
             value = self.state.env.get(name)
-            if isinstance(value, Const) and isinstance(value.value, (int, float)) and not isinstance(value.value, bool):
-                start = self.graph.add(Node("loop", "loop", (NOWHERE,), (Edge.LIVE,), place=self.here(), note=name))
+            if (
+                isinstance(value, Const)
+                and isinstance(value.value, (int, float))
+                and not isinstance(value.value, bool)
+            ):
+                start = self.graph.add(
+                    Node("loop", "loop", (NOWHERE,), (Edge.LIVE,), place=self.here(), note=name)
+                )
                 self.state.env[name] = Number(start)
-            elif isinstance(value, (Tensor, Number, Array)) and not (isinstance(value, Tensor) and value.origin in ("parameter", "leaf")):
+            elif isinstance(value, (Tensor, Number, Array)) and not (
+                isinstance(value, Tensor) and value.origin in ("parameter", "leaf")
+            ):
                 start = self.graph.add(
                     Node("loop", "loop", (value.node,), (Edge.LIVE,), place=self.here(), note=name)
                 )
@@ -603,7 +666,9 @@ class Statements(Calls):
         self.context = outer
         self.state = self.joiner.states(states[1:] or states)
 
-    def function(self, node: ast.FunctionDef | ast.AsyncFunctionDef, block: Block | None, statement: Statement | None) -> None:
+    def function(
+        self, node: ast.FunctionDef | ast.AsyncFunctionDef, block: Block | None, statement: Statement | None
+    ) -> None:
         known = self.world.function_value(self, node, self.at)
         if known is not None:
             self.state.env[node.name] = known
@@ -619,7 +684,9 @@ class Statements(Calls):
         self.state.env[node.name] = value if value is not None else Unknown("a class inside a function")
 
 
-def decorators_of(node: ast.FunctionDef | ast.AsyncFunctionDef, statement: Statement | None) -> list[ast.expr]:
+def decorators_of(
+    node: ast.FunctionDef | ast.AsyncFunctionDef, statement: Statement | None
+) -> list[ast.expr]:
     """The decorator expressions, which stand on lines of their own."""
     out = list(node.decorator_list)
     if statement is not None:
@@ -667,7 +734,11 @@ def stored_names(node: ast.stmt, block: Block | None) -> list[str]:
     else:
         for part in getattr(node, "body", []):
             visit(part)
-    targets = {inner.id for inner in ast.walk(node.target) if isinstance(inner, ast.Name)} if isinstance(node, (ast.For, ast.AsyncFor)) else set()
+    targets = (
+        {inner.id for inner in ast.walk(node.target) if isinstance(inner, ast.Name)}
+        if isinstance(node, (ast.For, ast.AsyncFor))
+        else set()
+    )
     return [name for name in out if name not in targets]
 
 

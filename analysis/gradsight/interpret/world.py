@@ -48,7 +48,17 @@ MOST_NODES = 4000  # of one summary
 LARGE = 120  # nodes of a summary from which on it is collapsed
 MOST_ENTRIES = 4096  # summaries kept
 
-TRANSPARENT = {"staticmethod", "classmethod", "property", "abstractmethod", "override", "final", "lru_cache", "cache", "wraps"}
+TRANSPARENT = {
+    "staticmethod",
+    "classmethod",
+    "property",
+    "abstractmethod",
+    "override",
+    "final",
+    "lru_cache",
+    "cache",
+    "wraps",
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,7 +128,11 @@ class Memo:
 def referenced(region: Region) -> frozenset[str]:
     """Every name that a region's lines read."""
     return frozenset(
-        node.id for line in region.lines for part in line.nodes for node in ast.walk(part) if isinstance(node, ast.Name)
+        node.id
+        for line in region.lines
+        for part in line.nodes
+        for node in ast.walk(part)
+        if isinstance(node, ast.Name)
     )
 
 
@@ -136,9 +150,17 @@ def stored_attributes(region: Region) -> tuple[str, ...]:
                     inner = node.func.value
                     while isinstance(inner, ast.Attribute) and inner.attr == "data":
                         inner = inner.value
-                    if node.func.attr.endswith("_") and not node.func.attr.startswith("_") and isinstance(inner, ast.Attribute):
+                    if (
+                        node.func.attr.endswith("_")
+                        and not node.func.attr.startswith("_")
+                        and isinstance(inner, ast.Attribute)
+                    ):
                         out.append(inner.attr)
-                elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store) and isinstance(node.value, ast.Attribute):
+                elif (
+                    isinstance(node, ast.Subscript)
+                    and isinstance(node.ctx, ast.Store)
+                    and isinstance(node.value, ast.Attribute)
+                ):
                     out.append(node.value.attr)
     return tuple(out)
 
@@ -215,7 +237,9 @@ class World:
             return Unknown(f"`{name}` is imported from another file of the project")
         return Lib(canonical(f"{node.module}.{name}"))
 
-    def _class(self, node: ast.ClassDef, block: Block, prefix: str, at: int, decorators: Iterable[object]) -> None:
+    def _class(
+        self, node: ast.ClassDef, block: Block, prefix: str, at: int, decorators: Iterable[object]
+    ) -> None:
         cid = f"{prefix}{node.name}"
         info = ClassInfo(cid, at=at, node=node)
         info.bases = tuple(self._base(base) for base in node.bases)
@@ -225,7 +249,10 @@ class World:
             if isinstance(part, ast.Assign) and isinstance(part.targets[0], ast.Name):
                 info.attributes[part.targets[0].id] = part.value
         is_dataclass = any("dataclass" in clause.line.text for clause in decorators)  # type: ignore[attr-defined]
-        named = any(isinstance(base, Lib) and base.name in ("typing.NamedTuple", "typing.TypedDict") for base in info.bases)
+        named = any(
+            isinstance(base, Lib) and base.name in ("typing.NamedTuple", "typing.TypedDict")
+            for base in info.bases
+        )
         if is_dataclass or named:
             info.fields = tuple(fields)
         info.token = (
@@ -238,7 +265,9 @@ class World:
         if not prefix:
             self.names[node.name] = Class(cid)
 
-    def _members(self, info: ClassInfo, block: Block, cid: str, fields: list[tuple[str, ast.expr | None]]) -> None:
+    def _members(
+        self, info: ClassInfo, block: Block, cid: str, fields: list[tuple[str, ast.expr | None]]
+    ) -> None:
         for statement in block:
             for clause in statement:
                 for node in clause.line.nodes:
@@ -307,7 +336,11 @@ class World:
         block = nest(region.lines)
         for statement in block:
             for clause in statement:
-                if clause.line.role == "def" and clause.line.nodes and isinstance(clause.line.nodes[0], (ast.FunctionDef, ast.AsyncFunctionDef)):
+                if (
+                    clause.line.role == "def"
+                    and clause.line.nodes
+                    and isinstance(clause.line.nodes[0], (ast.FunctionDef, ast.AsyncFunctionDef))
+                ):
                     node = clause.line.nodes[0]
                     body = clause.block if clause.line.header else None
                     decorators = [
@@ -321,7 +354,14 @@ class World:
         return None
 
     def _described(
-        self, fid: str, region: Region, node: ast.FunctionDef | ast.AsyncFunctionDef, body: Block | None, header: int, decorators: tuple[ast.expr, ...], first: int
+        self,
+        fid: str,
+        region: Region,
+        node: ast.FunctionDef | ast.AsyncFunctionDef,
+        body: Block | None,
+        header: int,
+        decorators: tuple[ast.expr, ...],
+        first: int,
     ) -> FunctionInfo:
         grad = kind = unknown = ""
         for decorator in decorators:
@@ -348,9 +388,14 @@ class World:
         cid = fid.rpartition(".")[0] or None
         cid = cid if cid in self.classes else None
         generator = any(
-            isinstance(inner, (ast.Yield, ast.YieldFrom)) for line in region.lines for part in line.nodes for inner in ast.walk(part)
+            isinstance(inner, (ast.Yield, ast.YieldFrom))
+            for line in region.lines
+            for part in line.nodes
+            for inner in ast.walk(part)
         )
-        return FunctionInfo(fid, region, node, body, header, decorators, cid, grad, kind, unknown, generator, first)
+        return FunctionInfo(
+            fid, region, node, body, header, decorators, cid, grad, kind, unknown, generator, first
+        )
 
     # -- classes
 
@@ -380,7 +425,9 @@ class World:
         return None
 
     def library_bases(self, cid: str) -> list[Value]:
-        return [base for one in self.mro(cid) for base in self.classes[one].bases if not isinstance(base, Class)]
+        return [
+            base for one in self.mro(cid) for base in self.classes[one].bases if not isinstance(base, Class)
+        ]
 
     def library_base(self, cid: str) -> str:
         return next((base.name for base in self.library_bases(cid) if isinstance(base, Lib)), "")
@@ -391,7 +438,12 @@ class World:
     def is_module(self, cid: str) -> bool:
         """Whether the class is an nn.Module, as far as can be seen."""
         for base in self.library_bases(cid):
-            if isinstance(base, Lib) and (model.module(base.name) is not None or base.name.endswith(("LightningModule", ".Module", "PreTrainedModel", "_Loss", "_WeightedLoss"))):
+            if isinstance(base, Lib) and (
+                model.module(base.name) is not None
+                or base.name.endswith(
+                    ("LightningModule", ".Module", "PreTrainedModel", "_Loss", "_WeightedLoss")
+                )
+            ):
                 return True
         return False
 
@@ -402,7 +454,17 @@ class World:
                 return True
             if isinstance(base, Lib):
                 top = base.name.partition(".")[0]
-                if top not in ("torch", "builtins", "abc", "typing", "enum", "collections", "dataclasses", "lightning", "pytorch_lightning"):
+                if top not in (
+                    "torch",
+                    "builtins",
+                    "abc",
+                    "typing",
+                    "enum",
+                    "collections",
+                    "dataclasses",
+                    "lightning",
+                    "pytorch_lightning",
+                ):
                     return True
         return False
 
@@ -474,7 +536,11 @@ class World:
         if name == "forward" and isinstance(receiver.receiver, Ref):
             stub = model.module(self.library_base(receiver.cid))
             if stub is not None and self.library_base(receiver.cid) != "torch.nn.Module":
-                return Partial(Lib("gradsight.module_forward"), (Const(self.library_base(receiver.cid)), receiver.receiver), ())
+                return Partial(
+                    Lib("gradsight.module_forward"),
+                    (Const(self.library_base(receiver.cid)), receiver.receiver),
+                    (),
+                )
         return Method(receiver.receiver, name)
 
     # -- summaries
@@ -531,7 +597,9 @@ class World:
         found = self.current.get(key)
         if found is None:
             if any(active.fid == key.fid for active in self._stack) or len(self._stack) >= MOST_DEPTH:
-                self._cutoffs.add(key.fid if any(active.fid == key.fid for active in self._stack) else "<depth>")
+                self._cutoffs.add(
+                    key.fid if any(active.fid == key.fid for active in self._stack) else "<depth>"
+                )
                 return None
             found = self._verified(key) or self._computed(key)
             if found is None:
@@ -644,7 +712,11 @@ def objects_in(value: Value | None) -> list[int]:
     if isinstance(value, Bound):
         return objects_in(value.receiver)
     if isinstance(value, Partial):
-        return [oid for item in (value.function, *value.args, *(v for _, v in value.kwargs)) for oid in objects_in(item)]
+        return [
+            oid
+            for item in (value.function, *value.args, *(v for _, v in value.kwargs))
+            for oid in objects_in(item)
+        ]
     return []
 
 
@@ -658,7 +730,9 @@ def nodes_of(value: Value | None) -> list[int]:
     if isinstance(value, Bound):
         return nodes_of(value.receiver)
     if isinstance(value, Partial):
-        return [n for item in (value.function, *value.args, *(v for _, v in value.kwargs)) for n in nodes_of(item)]
+        return [
+            n for item in (value.function, *value.args, *(v for _, v in value.kwargs)) for n in nodes_of(item)
+        ]
     node = node_of(value)
     return [node] if node != NOWHERE else []
 
@@ -667,7 +741,9 @@ def summarize(it: Statements, key: Key, value: Value) -> Summary:
     """Keep what can be seen from outside: returned values, changed objects, events, and the nodes they need."""
     heap = it.state.heap
     changed = [oid for oid in range(len(key.heap)) if oid in heap and heap[oid] != key.heap[oid]]
-    written = tuple((name, it.state.module[name]) for name in sorted(it.module_written) if name in it.state.module)
+    written = tuple(
+        (name, it.state.module[name]) for name in sorted(it.module_written) if name in it.state.module
+    )
     waiting = [*objects_in(value), *changed]
     waiting += [oid for _, one in written for oid in objects_in(one)]
     waiting += [oid for event in it.events for oid in event.oids]

@@ -48,7 +48,9 @@ def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     text = source.slice(finding.where)
     call = ".data" if text.endswith(".data") else ".detach_()" if text.endswith(".detach_()") else ".detach()"
     if kind in ("part", "frozen"):
-        yield Fix(f"Remove `{call}` if it was not intended (changes what learns)", Applicability.UNSAFE, edits)
+        yield Fix(
+            f"Remove `{call}` if it was not intended (changes what learns)", Applicability.UNSAFE, edits
+        )
     else:
         yield Fix(f"Remove `{call}`", Applicability.SAFE, edits)
 

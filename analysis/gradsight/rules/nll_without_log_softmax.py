@@ -31,7 +31,11 @@ from gradsight.text import Source
 
 def check(q: Queries) -> Iterator[Report]:
     for event in q.all("criterion"):
-        if event.fact("wants") != "log-probability" or "index" not in event.fact("target_wants") or event.fact("off"):
+        if (
+            event.fact("wants") != "log-probability"
+            or "index" not in event.fact("target_wants")
+            or event.fact("off")
+        ):
             continue
         role = event.fact("input")
         if role not in ("probability", "logit"):

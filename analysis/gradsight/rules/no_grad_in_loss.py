@@ -47,7 +47,9 @@ def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     if isinstance(edits, surgery.Refusal):
         return
     if finding.fact("kind") == "frozen":
-        yield Fix("Record its gradient if it should learn (moves it out of `no_grad`)", Applicability.UNSAFE, edits)
+        yield Fix(
+            "Record its gradient if it should learn (moves it out of `no_grad`)", Applicability.UNSAFE, edits
+        )
     else:
         yield Fix("Move it out of `no_grad`", Applicability.SAFE, edits)
 

@@ -31,10 +31,16 @@ def check(q: Queries) -> Iterator[Report]:
         if event.fact("gradient") or event.fact("kind") != "tensor":
             continue
         where = event.place("call")
-        if where is None or not (event.fact("many") or event.fact("unreduced") and event.fact("shape") == "unknown"):
+        if where is None or not (
+            event.fact("many") or event.fact("unreduced") and event.fact("shape") == "unknown"
+        ):
             continue
         loss = q.sink_text(event)
-        why = "`reduction='none'` keeps one loss for each element" if event.fact("unreduced") else "nothing reduces it"
+        why = (
+            "`reduction='none'` keeps one loss for each element"
+            if event.fact("unreduced")
+            else "nothing reduces it"
+        )
         root = event.place("root")
         yield RULE.report(
             Severity.ERROR,

@@ -40,9 +40,15 @@ def check(q: Queries) -> Iterator[Report]:
         nll = "nll" in criterion.lower()
         integer = event.fact("target_dtype") in ("int", "bool")
         if nll:
-            severity, what = Severity.ERROR, 'raises "0D or 1D target tensor expected, multi-target not supported"'
+            severity, what = (
+                Severity.ERROR,
+                'raises "0D or 1D target tensor expected, multi-target not supported"',
+            )
         elif integer:
-            severity, what = Severity.ERROR, 'raises "Expected floating point type for target with class probabilities, got Long"'
+            severity, what = (
+                Severity.ERROR,
+                'raises "Expected floating point type for target with class probabilities, got Long"',
+            )
         else:
             severity, what = Severity.HINT, "the class indices give the same loss for less"
         yield RULE.report(

@@ -76,19 +76,49 @@ def check(q: Queries) -> Iterator[Report]:
         where = event.place("value")
         assert where is not None
         if event.oids and event.oids[0] in empty:
-            yield report(q, event, where, Severity.ERROR, 'the module owns no parameter, so the optimizer raises "optimizer got an empty parameter list"')
+            yield report(
+                q,
+                event,
+                where,
+                Severity.ERROR,
+                'the module owns no parameter, so the optimizer raises "optimizer got an empty parameter list"',
+            )
         elif event.node in hopeless:
-            yield report(q, event, where, Severity.ERROR, f'nothing that the loss depends on requires a gradient, so `backward` raises "{wording.E0}"')
+            yield report(
+                q,
+                event,
+                where,
+                Severity.ERROR,
+                f'nothing that the loss depends on requires a gradient, so `backward` raises "{wording.E0}"',
+            )
         elif event.fact("origin") == "leaf":
-            yield report(q, event, where, Severity.WARNING, "`requires_grad=True` gives it a gradient, but `parameters()` does not list it, so no optimizer moves it")
+            yield report(
+                q,
+                event,
+                where,
+                Severity.WARNING,
+                "`requires_grad=True` gives it a gradient, but `parameters()` does not list it, so no optimizer moves it",
+            )
         elif event.fact("origin") == "computed parameter":
-            yield report(q, event, where, Severity.WARNING, "what is computed from an `nn.Parameter` is none any more, so `parameters()` does not list it")
+            yield report(
+                q,
+                event,
+                where,
+                Severity.WARNING,
+                "what is computed from an `nn.Parameter` is none any more, so `parameters()` does not list it",
+            )
         else:
-            yield report(q, event, where, Severity.WARNING, "it is not in `parameters()` and requires no gradient, so it keeps its first random values")
+            yield report(
+                q,
+                event,
+                where,
+                Severity.WARNING,
+                "it is not in `parameters()` and requires no gradient, so it keeps its first random values",
+            )
 
 
 def weight_position(q: Queries, number: int) -> str:
-    """"product": it meets something else in a matrix product, a convolution or the like (a gathered row in an elementwise
+    """ "product": it meets something else in a matrix product, a convolution or the like (a gathered row in an elementwise
     one); "sum": it is added or multiplied elementwise; "" where it is not used."""
     best = ""
     frontier = {number}
@@ -116,7 +146,9 @@ def weight_position(q: Queries, number: int) -> str:
 def gathered(q: Queries, row: int) -> bool:
     """Rows of a table that meet something else in a product: an embedding by hand."""
     return any(
-        row in node.inputs and node.op.rpartition(".")[2] in ("mul", *PRODUCTS) for node in q.graph.nodes if node.kind == "op"
+        row in node.inputs and node.op.rpartition(".")[2] in ("mul", *PRODUCTS)
+        for node in q.graph.nodes
+        if node.kind == "op"
     )
 
 
@@ -143,7 +175,11 @@ def fix(source: Source, finding: Finding) -> Iterator[Fix]:
         yield Fix("Make it an `nn.Parameter` (it learns)", Applicability.UNSAFE, parameter)
     buffer = surgery.as_buffer(source, finding.where)
     if not isinstance(buffer, surgery.Refusal):
-        yield Fix("Register it as a buffer (it stays fixed, but moves and is saved with the module)", Applicability.UNSAFE, buffer)
+        yield Fix(
+            "Register it as a buffer (it stays fixed, but moves and is saved with the module)",
+            Applicability.UNSAFE,
+            buffer,
+        )
 
 
 RULE = Rule("GS401", "plain-tensor-weight", check, fix)

@@ -56,7 +56,11 @@ def check(q: Queries) -> Iterator[Report]:
             continue
         loop = next((number for kind, number, _ in reversed(second.context) if kind == "l"), None)
         where = second.place("call")
-        if loop is None or where is None or any(kind == "b" for kind, _, _ in second.context[inner_loop(second) :]):
+        if (
+            loop is None
+            or where is None
+            or any(kind == "b" for kind, _, _ in second.context[inner_loop(second) :])
+        ):
             continue
         old = {number for number in saving(q, second) if loop not in q.graph[number].loops}
         if old:
@@ -99,7 +103,9 @@ def saving(q: Queries, event: Event) -> set[int]:
             continue
         if any(edge is Edge.UNKNOWN for edge in node.edges):
             continue
-        if node.saves and any(edge is Edge.LIVE and q.requires_gradient(i) for i, edge in zip(node.inputs, node.edges)):
+        if node.saves and any(
+            edge is Edge.LIVE and q.requires_gradient(i) for i, edge in zip(node.inputs, node.edges)
+        ):
             out.add(number)
         stack.extend(i for i, edge in zip(node.inputs, node.edges) if i >= 0 and edge is Edge.LIVE)
     return out
@@ -193,7 +199,11 @@ def from_before(q: Queries, second: Event, old: int, where: Place) -> Report:
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     if finding.fact("kind") == "same":
-        yield Fix("Remove the second backward pass", Applicability.SAFE, surgery.remove_statement(source, finding.where))
+        yield Fix(
+            "Remove the second backward pass",
+            Applicability.SAFE,
+            surgery.remove_statement(source, finding.where),
+        )
         return
     edits = surgery.sum_then_backward(source, finding.all_places("backward"))
     if not isinstance(edits, surgery.Refusal):

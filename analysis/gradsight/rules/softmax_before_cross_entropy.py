@@ -61,11 +61,23 @@ def origin(q: Queries, number: int) -> Place | None:
         node = q.graph[number]
         last = node.op.rpartition(".")[2].lower()
         if "softmax" in last or "sigmoid" in last:
-            made = next((i for i, edge in zip(node.inputs, node.edges) if edge is Edge.NONE and q.graph[i].op == "made"), None)
+            made = next(
+                (
+                    i
+                    for i, edge in zip(node.inputs, node.edges)
+                    if edge is Edge.NONE and q.graph[i].op == "made"
+                ),
+                None,
+            )
             return q.graph[made].place if made is not None else node.place
         if not node.inputs or node.edges[0] is not Edge.LIVE:
             return None
-        if node.op not in KEEPING and node.op not in ("module", "torch.Tensor.__getitem__", "torch.cat", "torch.stack"):
+        if node.op not in KEEPING and node.op not in (
+            "module",
+            "torch.Tensor.__getitem__",
+            "torch.cat",
+            "torch.stack",
+        ):
             return None
         number = node.inputs[0]
     return None

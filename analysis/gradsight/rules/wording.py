@@ -94,21 +94,34 @@ def path(queries: Queries, lost: Lost) -> tuple[tuple[str, Place], ...]:
     source = lost.sources[0]
     made = graph[source].place
     if made is not None:
-        verb = {"parameter": "should learn", "leaf": "requires a gradient", "argument": "comes in here"}.get(graph[source].op, "comes from here")
+        verb = {"parameter": "should learn", "leaf": "requires a gradient", "argument": "comes in here"}.get(
+            graph[source].op, "comes from here"
+        )
         steps.append((f"`{queries.name(source)}` {verb}", made))
     steps.append((f"the graph ends: {phrase(queries, lost)}", lost.where))
     for number in lost.chain[:3]:
         place = graph[number].place
         if place is not None and queries.text(number) != queries.text(lost.cause):
             again = graph[number].op.startswith("torch.") and not graph[number].op.startswith("torch.Tensor.")
-            words = {"numpy": "it becomes a tensor again, without its history" if again else "it leaves torch", "number": "it becomes a Python number", "rewrap": "it is wrapped again, without its history"}
+            words = {
+                "numpy": "it becomes a tensor again, without its history" if again else "it leaves torch",
+                "number": "it becomes a Python number",
+                "rewrap": "it is wrapped again, without its history",
+            }
             steps.append((words.get(graph[number].cause, "and again"), place))
     if lost.sink is not None:
         end = lost.sink.place("call") or lost.sink.place("root")
         if end is not None and lost.sink.kind != "return":
             steps.append((f"here the gradient of {queries.sink_text(lost.sink)} is asked for", end))
         elif end is not None:
-            steps.append(("here it is returned as the loss" if queries.program.lone != "forward" else "here it is returned", lost.sink.place("root") or end))
+            steps.append(
+                (
+                    "here it is returned as the loss"
+                    if queries.program.lone != "forward"
+                    else "here it is returned",
+                    lost.sink.place("root") or end,
+                )
+            )
     return tuple(steps)
 
 
@@ -126,7 +139,7 @@ def places(queries: Queries, lost: Lost) -> tuple[tuple[str, Place], ...]:
             out.append((node.cause if same else "other block", place))
     if lost.sink is not None:
         for name in ("root", "call"):
-            place = lost.sink.place(name)
-            if place is not None:
-                out.append((f"sink.{name}", place))
+            end = lost.sink.place(name)
+            if end is not None:
+                out.append((f"sink.{name}", end))
     return tuple(out)

@@ -127,8 +127,10 @@ def _softened(source: Source, node: cst.Call) -> cst.BaseExpression | None:
     name = last_name(node.func)
     given = [a.value for a in node.args if a.keyword is None or a.keyword.value == "input"]
     base = node.func.value if isinstance(node.func, cst.Attribute) else None
-    if base is None or qualified(source, dotted(node.func)).startswith("torch."):
-        return given[0] if given else None
+    full = qualified(source, dotted(node.func))
+    if base is None or full.startswith("torch."):
+        last = full.rpartition(".")[2]
+        return given[0] if given and (last in _SOFT or "soft" in last.lower()) else None
     if dotted(base).partition(".")[0] == "self" and len(given) == 1 and len(node.args) == 1:
         built = re.search(rf"self\.{name}\s*=\s*[\w.]*\b(\w+)\(", layout(source.text).masked)
         if name in _SOFT or "soft" in name.lower() or (built is not None and built.group(1) in _MODULES):

@@ -320,8 +320,11 @@ def find(source: Source, where: Span) -> tuple[Piece, cst.BaseExpression] | Refu
     node = piece.expression(where)
     if node is None:
         return Refusal("no expression stands exactly there")
-    above = piece.parent(node)
-    if isinstance(above, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.For)) and node is above.target:
+    part: cst.CSTNode = node
+    above = piece.parent(part)
+    while isinstance(above, (cst.Element, cst.StarredElement, cst.Tuple, cst.List)):
+        part, above = above, piece.parent(above)
+    if isinstance(above, (cst.AssignTarget, cst.AugAssign, cst.AnnAssign, cst.For)) and part is above.target:
         return Refusal("it is assigned to, not used")
     return piece, node
 

@@ -47,9 +47,11 @@ def reduce_to_scalar(source: Source, where: Span, how: str = "mean") -> tuple[Ed
     if isinstance(found, Refusal):
         return found
     piece, node = found
-    if not (isinstance(node, cst.Call) and isinstance(node.func, cst.Attribute)) or not last_name(
-        node.func
-    ).endswith("backward"):
+    if not (
+        isinstance(node, cst.Call)
+        and isinstance(node.func, cst.Attribute)
+        and node.func.attr.value.endswith("backward")
+    ):
         return Refusal("no backward call stands there")
     if any(argument.keyword is not None and argument.keyword.value == "gradient" for argument in node.args):
         return Refusal("backward is given a gradient")
