@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from gradsight import suppression
+from gradsight.domain import Edge
 from gradsight.finding import Finding, Fix, Severity, Step
 from gradsight.graph import Here, Node, Place, There, Within
 from gradsight.interpret.activation import OutOfBudget
@@ -229,6 +230,7 @@ class _Analysis:
             reads = self.world._reads.pop()
             functions = frozenset(self.world._functions.pop())
         texts = tuple(self.world.regions[fid] for fid in sorted(functions) if fid in self.world.regions)
+        program.silences = list(silent_sinks(program))
         root = _Root(region, program, tuple(reads.items()), functions, texts)
         root.reports = self._check(program, region, name)
         self.engine._roots[key] = root
@@ -491,6 +493,28 @@ def is_reduction(node: ast.expr | None) -> bool:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
         return node.func.attr in ("mean", "sum") or is_reduction(node.func.value)
     return False
+
+
+def silent_sinks(program: Program) -> Iterator[tuple[str, Place]]:
+    """Why nothing can be said of a sink: what it hangs on that cannot be seen into."""
+    for event in program.events:
+        if event.kind not in ("backward", "grad", "return"):
+            continue
+        place = event.place("call")
+        if place is None:
+            continue
+        if event.node == NOWHERE:
+            why = event.fact("why") or "nothing that it is computed from is known"
+            yield f"nothing is known of what is differentiated here: {why}", place
+            continue
+        reasons: dict[str, None] = {}
+        for number in program.graph.feeding(event.node, (Edge.LIVE, Edge.UNKNOWN)):
+            node = program.graph[number]
+            if node.kind == "source" and node.op in ("call", "argument", "element"):
+                what = {"argument": f"the argument `{node.note}` is not known", "element": "it iterates over something unknown"}
+                reasons[what.get(node.op, node.note)] = None
+        for reason in list(reasons)[:3]:
+            yield f"a way to it may be live or not: {reason}", place
 
 
 def attributes_called(world: World, cid: str, name: str) -> Iterator[ast.Attribute]:

@@ -1762,6 +1762,28 @@ def _data_parallel(
     )
 
 
+def _function_apply(
+    it: Library, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+) -> Value:
+    """An autograd.Function of the program: its backward is its own business, so the gradient passes."""
+    parts = [(n, Edge.LIVE) for value in args for n in it.nodes_in(value)]
+    return Tensor(it.combine("torch.autograd.Function", parts, node, saves=True), "float")
+
+
+def _nothing(it: Library, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    return NONE
+
+
+def _module_forward(
+    it: Library, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+) -> Value:
+    """`super().forward(x)` of a class that derives from a module of torch."""
+    stub = model.module(str(args[0].value)) if isinstance(args[0], Const) else None
+    if stub is None:
+        return Unknown("a base class that is not seen")
+    return it.apply(stub.forward, args[2:], kwargs, node)
+
+
 def _stack(it: Library, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
     operation = model.operation(name)
     assert operation is not None
@@ -1813,6 +1835,9 @@ HANDLERS: dict[str, Handler] = {
     "builtins.getattr": _getattr,
     "torch.utils.checkpoint.checkpoint": _checkpoint,
     "torch.nn.parallel.data_parallel": _data_parallel,
+    "gradsight.function_apply": _function_apply,
+    "gradsight.nothing": _nothing,
+    "gradsight.module_forward": _module_forward,
     "torch.stack": _stack,
     "torch.cat": _stack,
     "torch.concat": _stack,

@@ -62,7 +62,7 @@ def check(q: Queries) -> Iterator[Report]:
         position = weight_position(q, event.node)
         learns = event.fact("origin") in ("leaf", "computed parameter")
         random = learns or "rand" in event.fact("origin") or "normal" in event.fact("origin")
-        if owner in empty and position:
+        if owner in empty and (position or random):
             weights.setdefault(event.node, event)
         elif event.fact("method").endswith("__init__") and random and position == "product":
             weights.setdefault(event.node, event)
