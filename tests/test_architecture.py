@@ -27,7 +27,7 @@ OURS = set(PACKAGES) | {"analysis", "server"}
 # What a package may import, wherever in its files, beside the standard library and itself.
 ALLOWED = {
     "gradsight": set(),
-    "gradsight_cli": {"gradsight", "rich", "pathspec", "tomli"},
+    "gradsight_cli": {"gradsight", "rich", "pathspec", "tomli", "tomllib"},
     "gradsight_server": {"gradsight", "pygls", "lsprotocol", "tomli"},
     "gradsight_probe": {"torch"},
 }

@@ -104,6 +104,7 @@ def _cached(project: Path) -> list[Path]:
     return sorted(project.glob(".gradsight_cache/*/*.json"))
 
 
+@pytest.mark.slow
 def test_a_kept_result_equals_a_new_one_in_every_format(project: Path) -> None:
     (project / "a.py").write_text(LOST + WASTEFUL + "x = (\n")
     for form in ("full", "concise", "json", "github", "sarif"):
@@ -131,6 +132,7 @@ def test_the_cache_is_read_and_hides_itself(project: Path) -> None:
     assert codes("a.py", cwd=project)
 
 
+@pytest.mark.slow
 def test_a_spoilt_cache_is_no_cache(project: Path) -> None:
     (project / "a.py").write_text(LOST)
     expected = findings("a.py", cwd=project)

@@ -153,6 +153,7 @@ def test_severity_is_set_by_the_most_exact_selector(repository: Path) -> None:
         ("select = [", "not valid TOML"),
     ],
 )
+@pytest.mark.slow
 def test_a_bad_setting_is_misuse_and_says_what_is_meant(repository: Path, table: str, says: str) -> None:
     _write(repository, "a.py")
     (repository / "pyproject.toml").write_text(f"[tool.gradsight]\n{table}\n")

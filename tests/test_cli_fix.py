@@ -66,6 +66,7 @@ def test_all_else_stays_byte_for_byte(project: Path, shape: str) -> None:
 
 
 @pytest.mark.parametrize("shape", _SHAPES)
+@pytest.mark.slow
 def test_the_diff_is_what_write_writes(project: Path, shape: str) -> None:
     if shutil.which("patch") is None:
         pytest.skip("needs the program `patch`")

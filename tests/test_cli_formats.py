@@ -214,6 +214,7 @@ def test_a_narrow_encoding_does_not_stop_the_report(tmp_path: Path) -> None:
         assert done.stdout.isascii()
 
 
+@pytest.mark.slow
 def test_every_rule_is_listed_and_explained(tmp_path: Path) -> None:
     listed = run("rules", cwd=tmp_path).stdout.decode().splitlines()
     assert len(listed) >= 3
