@@ -127,6 +127,8 @@ def _softened(source: Source, node: cst.Call) -> cst.BaseExpression | None:
     name = last_name(node.func)
     given = [a.value for a in node.args if a.keyword is None or a.keyword.value == "input"]
     base = node.func.value if isinstance(node.func, cst.Attribute) else None
+    if isinstance(node.func, cst.Call):  # nn.Softmax(dim=1)(z)
+        return given[0] if given and last_name(node.func.func) in _MODULES else None
     full = qualified(source, dotted(node.func))
     if base is None or full.startswith("torch."):
         last = full.rpartition(".")[2]
