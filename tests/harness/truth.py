@@ -73,7 +73,7 @@ class Run:
     text: str
     facts: tuple[Fact, ...] = ()
     file: str = "program.py"
-    locals_of: str | None = None  # facts also see the locals with which this function ended
+    locals_of: tuple[str, ...] = ()  # facts also see the locals with which these (`f`, `Class.method`) ended
 
     @classmethod
     def of(cls, program: Path | str, facts: Iterable[Fact] = (), **more: Any) -> Run:

@@ -36,7 +36,7 @@ torch.set_num_threads(1)
 
 AT_ONCE = 2
 OWN_BUG = 70  # exit status of a child that failed outside the program
-TAIL = 20_000  # characters of a program's output that come back
+TAIL = 400_000  # characters of a program's output that come back
 WHOLE = 10_000  # elements up to which a tensor comes back whole
 PROJECTIONS = 16  # numbers that stand for a larger one
 
@@ -173,7 +173,9 @@ def _child(request: dict[str, Any], folder: str, send: int) -> None:
         if not (isinstance(error, SystemExit) and error.code in (None, 0)):
             answer["error"] = _to_failure(error, file)
     sys.setprofile(None)
-    namespace = {"torch": torch, "np": numpy, **module.__dict__, **local}
+    # Locals that were never handed back are the newer ones only where the function did not come to its end.
+    held = {**module.__dict__, **local} if answer["error"] else {**local, **module.__dict__}
+    namespace = {"torch": torch, "np": numpy, **held}
     answer["facts"] = [_evaluate(fact, namespace) for fact in request["facts"]]
     if recorder:
         answer["snapshot"] = recorder.snapshot(namespace)
@@ -183,10 +185,14 @@ def _child(request: dict[str, Any], folder: str, send: int) -> None:
         json.dump(answer, channel)
 
 
-def _keep_locals(function: str, file: str, into: dict[str, Any]) -> Any:
+def _keep_locals(functions: list[str], file: str, into: dict[str, Any]) -> Any:
     def profile(frame: types.FrameType, event: str, _: object) -> None:
-        if event == "return" and frame.f_code.co_name == function and frame.f_code.co_filename == file:
-            into.update(frame.f_locals)
+        if event == "return" and frame.f_code.co_filename == file:
+            name = frame.f_code.co_name
+            if "self" in frame.f_locals:
+                name = f"{type(frame.f_locals['self']).__name__}.{name}"
+            if name in functions:
+                into.update(frame.f_locals)
 
     return profile
 
