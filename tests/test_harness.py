@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 
 import pytest
-from harness import truth, wants
+from harness import renaming, restructuring, truth, wants
 from harness.markers import MarkerError, Raises, Want, parse
+from harness.metamorphic import Place, Transformation, Unplaced, rewrite, with_comments
 
 
 def test_wants_are_parsed_with_brackets_and_strings_in_their_quotes() -> None:
@@ -171,3 +173,71 @@ def test_false_positives_and_false_negatives_are_apart() -> None:
     missing = Want("GS102", "b.detach()", None, 1, True, "reason")
     assert wants.check("f.py", text, [], [missing])
     assert not wants.check("f.py", text, [finding], [missing]), "a want-missing that is found is out of date"
+
+
+CHAIN = """
+import torch
+import torch.nn as nn
+
+def fit(model, batches):
+    for x, y in batches:
+        loss = nn.functional.mse_loss(model(x).detach().exp(), y)
+        print(float(loss))
+    return loss
+
+net = nn.Linear(2, 1)
+last = fit(net, [(torch.ones(1, 2), torch.ones(1, 1))])
+"""
+QUOTE = "model(x).detach()"
+START = CHAIN.index(QUOTE)
+FACTS = ["not last.requires_grad", "net.weight.grad is None"]
+
+
+@pytest.mark.parametrize(
+    ("transformation", "moved", "fact"),
+    [
+        (restructuring.reformat, QUOTE, FACTS[0]),
+        (restructuring.split_chains, "t.detach()", FACTS[0]),
+        (renaming.alias_imports, QUOTE, FACTS[0]),
+        (restructuring.into_main, QUOTE, FACTS[0]),
+        (restructuring.into_helper, QUOTE, FACTS[0]),
+        (restructuring.add_unrelated, QUOTE, FACTS[0]),
+    ],
+)
+def test_a_rewritten_program_keeps_its_places_and_facts(
+    transformation: Transformation, moved: str, fact: str
+) -> None:
+    result = rewrite(CHAIN, [Place("GS102", START, START + len(QUOTE))], FACTS, transformation)
+    assert result is not None
+    for each in (result, with_comments(result)):
+        place = each.places[0]
+        assert re.sub(r"\bt\d+", "t", each.text[place.start : place.end]) == moved
+        assert each.facts[0] == fact
+        run = truth.Run(each.text, each.facts, locals_of=each.locals_of)
+        assert not truth.run_many([run])[0].false
+
+
+def test_renaming_spares_nothing_but_what_others_know_by_name() -> None:
+    trained = CHAIN + "last.requires_grad_().backward()\n"
+    result = rewrite(trained, [Place("GS102", START, START + len(QUOTE))], FACTS, renaming.rename_all)
+    assert result is not None
+    for name in ("fit", "model", "batches", "loss", "net", "last"):
+        assert not re.search(rf"\b{name}\b", result.text), name
+    assert "mse_loss" in result.text
+    assert result.text[result.places[0].start : result.places[0].end].endswith(".detach()")
+
+
+def test_at_an_argument_the_place_stays_when_its_expression_moves() -> None:
+    text = "import torch\nloss = torch.nn.functional.nll_loss(torch.ones(2, 3).exp(), torch.tensor([0, 1]))\n"
+    quote = "torch.ones(2, 3).exp()"
+    start = text.index(quote)
+    for code, moved in (("GS303", "t1"), ("GS102", "t0.exp()")):
+        place = Place(code, start, start + len(quote))
+        result = rewrite(text, [place], [], restructuring.split_chains)
+        assert result is not None
+        assert result.text[result.places[0].start : result.places[0].end] == moved
+
+
+def test_a_place_that_is_no_expression_is_refused() -> None:
+    with pytest.raises(Unplaced):
+        rewrite("x = 1\n", [Place("GS102", 0, 3)], [], restructuring.reformat)
