@@ -1,7 +1,7 @@
 """From text to findings, with a memo.
 
-The analysis cannot fail: a bug inside a rule is reported through `report_bug` and costs that rule alone. It reads
-no file; `Files` gives it the text of others. Only this module turns places into spans.
+The analysis cannot fail: a bug inside a rule is reported through `report_bug` and costs that rule alone. It
+reads no file; `Files` gives it the text of others. Only this module turns places into spans.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 from gradsight import suppression
@@ -18,18 +19,19 @@ from gradsight.domain import Edge
 from gradsight.finding import Finding, Fix, Severity, Step
 from gradsight.graph import Here, Node, Place, There, Within
 from gradsight.interpret.activation import OutOfBudget
-from gradsight.interpret.codec import Encoder
+from gradsight.interpret.codec import Encoder, Key
+from gradsight.interpret.index import LOSS_NAME
+from gradsight.interpret.memo import MOST_VERSIONS, Memo, Record
 from gradsight.interpret.state import Event
 from gradsight.interpret.statements import Statements
-from gradsight.interpret.world import Memo, World
-from gradsight.outline import Outline, Region, outline
+from gradsight.interpret.world import World
+from gradsight.outline import Region, outline
 from gradsight.queries import TARGETS, Program, Queries
 from gradsight.rule import Report
 from gradsight.text import Source, Span
 from gradsight.values import NOWHERE, Class, Const, Number, Obj, Ref, Tensor, Unknown, Value
 
 FRAMEWORKS = re.compile(r"\btorch\b|\blightning\b|\baccelerate\b")
-LOSS_NAME = re.compile(r"loss|criterion|objective|penalty|nll|regulari[sz]er", re.IGNORECASE)
 NOT_A_LOSS = re.compile(
     r"metric|accuracy|eval|valid|scor|estimate|plot|log_|print|make|build|get_loss_fn|create|register|init|test",
     re.IGNORECASE,
@@ -38,6 +40,7 @@ METRIC_NAME = re.compile(
     r"acc|iou|score|precision|recall|psnr|ssim|f1|rmse|mae|mape|error|correct|coef|corr|dist|count|stat", re.I
 )
 MOST_DOCUMENTS = 64
+MOST_ROOTS = 2048
 
 
 class Files(Protocol):
@@ -64,6 +67,7 @@ class Findings:
     silences: tuple[Silence, ...] = ()
 
 
+Telling = Callable[["_Analysis", Place, str], object]
 Bugs = Callable[[str, BaseException], None]
 
 
@@ -74,14 +78,15 @@ def ignore_bug(where: str, error: BaseException) -> None:
 class Engine:
     """Analyses files, keeping what did not change. One for a process; not for several threads at once.
 
-    `analysed` names the functions that were interpreted since it was last cleared: what tests of incrementality read.
+    `analysed` names the functions that were interpreted since it was last cleared: what tests of
+    incrementality read.
     """
 
     def __init__(self, report_bug: Bugs = ignore_bug) -> None:
         self.memo = Memo()
         self.report_bug = report_bug
-        self._outlines: OrderedDict[str, Outline] = OrderedDict()
-        self._roots: OrderedDict[tuple[str, str], _Root] = OrderedDict()
+        self._worlds: OrderedDict[str, World] = OrderedDict()  # of each file the latest
+        self._roots: OrderedDict[tuple[str, str], list[_Root]] = OrderedDict()
 
     @property
     def analysed(self) -> list[str]:
@@ -93,12 +98,13 @@ class Engine:
         silences: list[Silence] = []
         found += unparsable(source)
         if FRAMEWORKS.search(source.text):
-            whole = outline(source.units, self._outlines.get(source.file))
-            self._outlines[source.file] = whole
-            self._outlines.move_to_end(source.file)
-            if len(self._outlines) > MOST_DOCUMENTS:
-                self._outlines.popitem(last=False)
-            analysis = _Analysis(self, source, whole)
+            before = self._worlds.get(source.file)
+            whole = outline(source.units, before.outline if before is not None else None)
+            world = self._worlds[source.file] = World(whole, self.memo, before)
+            self._worlds.move_to_end(source.file)
+            if len(self._worlds) > MOST_DOCUMENTS:
+                self._worlds.popitem(last=False)
+            analysis = _Analysis(self, source, world)
             found += analysis.findings()
             silences += analysis.silences()
         found = deduplicated(found)
@@ -156,24 +162,31 @@ def unparsable(source: Source) -> Iterator[Finding]:
             yield Finding("GS001", "syntax-error", Severity.ERROR, message, source.file, where)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)
 class _Root:
-    """One analysed root, kept until something that it read changes."""
+    """One analysed root and what it was made from. `program` is None where it grew too large."""
 
     region: Region
-    program: Program
-    reads: tuple[tuple[Any, object], ...]
-    functions: frozenset[str]
-    texts: tuple[Region, ...]  # the regions of `functions` as they were
+    program: Program | None
+    record: Record
+    opened: dict[str, Value] | None  # the module's names as it found them
     reports: tuple[Report, ...] = ()
+    told: tuple[tuple[Telling, Place, object], ...] = ()  # what the rules asked of the text, and the answers
+
+    @cached_property
+    def names(self) -> dict[str, Value]:
+        """What a function seen without its caller knows of the module's names."""
+        env = self.program.env if self.program is not None else {}
+        return {name: plain(value) for name, value in env.items()}
 
 
 class _Analysis:
     """One version of one file."""
 
-    def __init__(self, engine: Engine, source: Source, whole: Outline) -> None:
-        self.engine, self.source, self.outline = engine, source, whole
-        self.world = World(whole, engine.memo)
+    def __init__(self, engine: Engine, source: Source, world: World) -> None:
+        self.engine, self.source, self.world = engine, source, world
+        self.outline = world.outline
+        self.module: _Root | None = None
         self.roots: list[tuple[str, _Root]] = []
         self._run()
 
@@ -181,62 +194,75 @@ class _Analysis:
 
     def _run(self) -> None:
         entered: set[str] = set()
-        module = self._root("<module>", self.outline.skeleton, self._module)
-        if module is not None:
-            self.roots.append(("<module>", module))
+        module = self.module = self._root("<module>", self.outline.skeleton, self._module)
+        if module is not None and module.program is not None:
             if any(event.kind in ("backward", "grad") for event in module.program.events):
-                entered |= module.functions
+                entered |= module.record.functions
         for cid, info in self.world.classes.items():
             if any(fid in entered for fid in info.methods.values()) or not info.methods:
                 continue
-            if any(cid in self.world.mro(other)[1:] for other in self.world.classes):
+            if cid in self.world.index.derived_from:
                 continue  # seen through the classes that derive from it
             root = self._root(f"class {cid}", self.outline.skeleton, lambda cid=cid: self._class(cid))  # type: ignore[misc]
             if root is not None:
-                self.roots.append((f"class {cid}", root))
-                entered |= root.functions
+                entered |= root.record.functions
+                if module is not None:
+                    entered |= module.record.functions
         for fid in self.world.fids:
             if fid in entered or self.world.function(fid) is None:
                 continue
             if fid.rpartition(".")[0] in self.world.classes:
                 continue
-            root = self._root(fid, self.world.regions[fid], lambda fid=fid: self._function(fid))  # type: ignore[misc]
-            if root is not None:
-                self.roots.append((fid, root))
+            self._root(fid, self.world.regions[fid], lambda fid=fid: self._function(fid))  # type: ignore[misc]
 
     def _root(self, name: str, region: Region, compute: Callable[[], Program]) -> _Root | None:
+        """The root as it is now; None where it grew too large."""
         key = (self.source.file, name)
-        old = self.engine._roots.get(key)
-        if (
-            old is not None
-            and old.region == region
-            and all(self.world._still(read, structure) for read, structure in old.reads)
+        kept = self.engine._roots.setdefault(key, [])
+        root = next((root for root in kept if self._holds(root, region)), None)
+        if root is None:
+            root = self._computed(name, region, compute)
+        elif root.program is not None and any(
+            comparable(telling(self, place, name)) != answer for telling, place, answer in root.told
         ):
-            texts = tuple(
-                self.world.regions[fid] for fid in sorted(old.functions) if fid in self.world.regions
-            )
-            if texts != old.texts:
-                old.reports = self._check(old.program, region, name)
-                old.texts = texts
-            return old
-        self.world._reads.append({})
-        self.world._functions.append(set())
+            root.reports, root.told = self._check(root.program, name)
+        if kept[:1] != [root]:
+            kept[:] = [root, *(other for other in kept if other is not root)][:MOST_VERSIONS]
+        self.engine._roots.move_to_end(key)
+        if len(self.engine._roots) > MOST_ROOTS:
+            self.engine._roots.popitem(last=False)
+        if root.program is None:
+            return None
+        self.roots.append((name, root))
+        return root
+
+    def _holds(self, root: _Root, region: Region) -> bool:
+        if root.region != region:
+            return False
+        if root.opened is not None and root.opened is not self._opened() and root.opened != self._opened():
+            return False
+        return self.world.is_current(root.record) or self.world.holds(root.record)
+
+    def _computed(self, name: str, region: Region, compute: Callable[[], Program]) -> _Root:
         self.engine.memo.analysed.append(name)
+        trace = self.world.begin()
+        program: Program | None = None
         try:
             program = compute()
         except (OutOfBudget, RecursionError):
-            return None
+            pass
         finally:
-            reads = self.world._reads.pop()
-            functions = frozenset(self.world._functions.pop())
-        texts = tuple(self.world.regions[fid] for fid in sorted(functions) if fid in self.world.regions)
-        program.silences = list(silent_sinks(program))
-        root = _Root(region, program, tuple(reads.items()), functions, texts)
-        root.reports = self._check(program, region, name)
-        self.engine._roots[key] = root
-        if len(self.engine._roots) > 2048:
-            self.engine._roots.popitem(last=False)
+            self.world.end()
+        record = Record(trace, frozenset())
+        record.settle(trace, 0, self.world.number, self.world.token)
+        root = _Root(region, program, record, None if name == "<module>" else self._opened())
+        if program is not None:
+            program.silences = list(silent_sinks(program))
+            root.reports, root.told = self._check(program, name)
         return root
+
+    def _opened(self) -> dict[str, Value]:
+        return self.module.names if self.module is not None else {}
 
     def _module(self) -> Program:
         it = Statements(self.world)
@@ -249,11 +275,7 @@ class _Analysis:
         """An activation whose module names are those that the module left."""
         it = Statements(self.world)
         it.prepare("<open>")
-        module = next((root for name, root in self.roots if name == "<module>"), None)
-        if module is not None:
-            self.world._functions[-1] |= module.functions
-            for name, value in module.program.env.items():
-                it.state.module[name] = plain(value)
+        it.state.module.update(self._opened())
         return it
 
     def _function(self, fid: str) -> Program:
@@ -276,9 +298,17 @@ class _Analysis:
         it.at = at
         positional = [*node.args.posonlyargs, *node.args.args]
         defaults: dict[str, ast.expr] = dict(
-            zip([p.arg for p in positional[len(positional) - len(node.args.defaults) :]], node.args.defaults)
+            zip(
+                [p.arg for p in positional[len(positional) - len(node.args.defaults) :]],
+                node.args.defaults,
+                strict=True,
+            )
         )
-        defaults |= {p.arg: d for p, d in zip(node.args.kwonlyargs, node.args.kw_defaults) if d is not None}
+        defaults |= {
+            p.arg: d
+            for p, d in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+            if d is not None
+        }
         args: list[Value] = []
         kwargs: dict[str, Value] = {}
         env: dict[str, Value] = {}
@@ -328,29 +358,13 @@ class _Analysis:
         """An object of the class, made with unknown arguments; then what its methods do to it."""
         world = self.world
         it = self._open()
-        is_module = world.is_module(cid)
         reference = it.allocate(Obj("instance", Class(cid)))
         init = world.find_method(cid, "__init__")
         if init is not None and (info := world.function(init)) is not None:
             args, kwargs, _ = self._arguments(it, info.node, info.header, skip=1)
             it.at = 0
             it.call_function(init, [reference, *args], kwargs, info.node)
-        lone = ""
-        names = [name for name in world.classes[cid].methods if name != "__init__"]
-        inherited = [name for one in world.mro(cid)[1:] for name in world.classes[one].methods]
-        names += [name for name in dict.fromkeys(inherited) if name not in names and name != "__init__"]
-        called = {node.attr for name in names for node in attributes_called(world, cid, name)}
-        entries = [name for name in names if name not in called or name in ("forward", "training_step")]
-        steps = [name for name in entries if name in ("training_step",)]
-        if is_module and not steps:
-            loss_like = LOSS_NAME.search(cid) or any(
-                isinstance(base, (type(None),)) or "Loss" in getattr(base, "name", "")
-                for base in world.library_bases(cid)
-            )
-            entries = [
-                name for name in entries if name == "forward" or "backward(" in method_text(world, cid, name)
-            ]
-            lone = "loss" if loss_like else "forward"
+        entries, lone = world.entries(cid)
         for name in entries:
             fid = world.find_method(cid, name)
             info = world.function(fid) if fid is not None else None
@@ -374,22 +388,30 @@ class _Analysis:
 
     # -- findings
 
-    def _check(self, program: Program, region: Region, name: str) -> tuple[Report, ...]:
+    def _check(
+        self, program: Program, name: str
+    ) -> tuple[tuple[Report, ...], tuple[tuple[Telling, Place, object], ...]]:
+        """What the rules say, and all that they asked of the text."""
         from gradsight.rules import RULES
 
-        queries = Queries(
-            program,
-            lambda place: self.text(place, name),
-            lambda place: self.call_off(place, name),
-            lambda place: self.locate(place, name)[1].node,
-        )
+        told: list[tuple[Telling, Place, object]] = []
+
+        def noted(telling: Telling) -> Any:
+            def ask(place: Place) -> object:
+                answer = telling(self, place, name)
+                told.append((telling, place, comparable(answer)))
+                return answer
+
+            return ask
+
+        queries = Queries(program, noted(_Analysis.text), noted(_Analysis.call_off), noted(_Analysis.syntax))
         out: list[Report] = []
         for rule in RULES:
             try:
                 out += rule.check(queries)
             except Exception as error:
                 self.engine.report_bug(f"check of {rule.code}", error)
-        return tuple(out)
+        return tuple(out), tuple(told)
 
     def findings(self) -> Iterator[Finding]:
         for name, root in self.roots:
@@ -414,25 +436,39 @@ class _Analysis:
 
     def silences(self) -> Iterator[Silence]:
         for name, root in self.roots:
-            for reason, place in root.program.silences:
+            for reason, place in root.program.silences if root.program is not None else ():
                 yield Silence(self.source.file, self.span(place, name), reason)
 
     # -- places
 
     def locate(self, place: Place, root: str) -> tuple[str, Here]:
         """The function that a place stands in, and where in it."""
-        owner = root
+        owner, place = self._inmost(place, root)
+        assert not isinstance(place, There)
+        return (place.owner, place.here) if isinstance(place, Within) else (owner, place)
+
+    def _inmost(self, place: Place, owner: str) -> tuple[str, Place]:
+        """A place of `owner` with the calls that it lies in entered."""
+        chain: list[Key] = []
         while isinstance(place, There):
-            summary = self.world.current[place.callee]
+            inner = self._inside(place, chain)
             owner = place.callee.fid
-            if isinstance(place.node, tuple):
-                number, part = place.node
-                inner = summary.events[number].place(part)
-            else:
-                inner = summary.graph[place.node].place
             assert inner is not None
             place = inner
-        return (place.owner, place.here) if isinstance(place, Within) else (owner, place)
+        return owner, place
+
+    def _inside(self, place: There, chain: list[Key]) -> Place | None:
+        """Where a place inside a call stands in the callee; `chain` holds the calls before it, and grows."""
+        summary = self.world.settled(place.callee, chain)
+        chain.append(place.callee)
+        if isinstance(place.node, tuple):
+            number, part = place.node
+            return summary.events[number].place(part)
+        return summary.graph[place.node].place
+
+    def syntax(self, place: Place, root: str) -> object:
+        """The ast node at a place."""
+        return self.locate(place, root)[1].node
 
     def span(self, place: Place, root: str) -> Span:
         owner, here = self.locate(place, root)
@@ -450,11 +486,11 @@ class _Analysis:
         """The outermost call on the way to a place that stands where the gradient mode is off already."""
         calls: list[tuple[str, There]] = []
         owner = root
+        chain: list[Key] = []
         while isinstance(place, There):
             calls.append((owner, place))
             owner = place.callee.fid
-            summary = self.world.current[place.callee]
-            inner = summary.graph[place.node].place if not isinstance(place.node, tuple) else None
+            inner = self._inside(place, chain) if not isinstance(place.node, tuple) else None
             if inner is None:
                 break
             place = inner
@@ -466,8 +502,11 @@ class _Analysis:
 
 
 def is_lone_loss(node: ast.FunctionDef | ast.AsyncFunctionDef, region: Region) -> bool:
-    """Whether a function that nothing calls is a loss: its name says so, or it reduces an expression over a prediction
-    and a target. A metric does that too, so there the arguments' names must tell which is which."""
+    """Whether a function that nothing calls is a loss.
+
+    Its name says so, or it reduces an expression over a prediction and a target. A metric does that too, so
+    there the arguments' names must tell which is which.
+    """
     name = node.name
     if NOT_A_LOSS.search(name):
         return False
@@ -495,6 +534,11 @@ def is_reduction(node: ast.expr | None) -> bool:
     return False
 
 
+def comparable(answer: object) -> object:
+    """Equal if the answers are."""
+    return (answer.owner, answer.here) if isinstance(answer, Within) else answer
+
+
 def silent_sinks(program: Program) -> Iterator[tuple[str, Place]]:
     """Why nothing can be said of a sink: what it hangs on that cannot be seen into."""
     for event in program.events:
@@ -511,32 +555,13 @@ def silent_sinks(program: Program) -> Iterator[tuple[str, Place]]:
         for number in program.graph.feeding(event.node, (Edge.LIVE, Edge.UNKNOWN)):
             node = program.graph[number]
             if node.kind == "source" and node.op in ("call", "argument", "element"):
-                what = {"argument": f"the argument `{node.note}` is not known", "element": "it iterates over something unknown"}
+                what = {
+                    "argument": f"the argument `{node.note}` is not known",
+                    "element": "it iterates over something unknown",
+                }
                 reasons[what.get(node.op, node.note)] = None
         for reason in list(reasons)[:3]:
             yield f"a way to it may be live or not: {reason}", place
-
-
-def attributes_called(world: World, cid: str, name: str) -> Iterator[ast.Attribute]:
-    """`self.x(...)` within a method."""
-    fid = world.find_method(cid, name)
-    if fid is None:
-        return
-    for line in world.regions[fid].lines:
-        for part in line.nodes:
-            for node in ast.walk(part):
-                if (
-                    isinstance(node, ast.Call)
-                    and isinstance(node.func, ast.Attribute)
-                    and isinstance(node.func.value, ast.Name)
-                ):
-                    if node.func.value.id == "self" and node.func.attr != name:
-                        yield node.func
-
-
-def method_text(world: World, cid: str, name: str) -> str:
-    fid = world.find_method(cid, name)
-    return "".join(line.text for line in world.regions[fid].lines) if fid is not None else ""
 
 
 def returned_values(it: Statements, value: Value) -> list[Value]:
@@ -556,7 +581,7 @@ def plain(value: Value) -> Value:
         return value if isinstance(value, Const) else Number()
     if isinstance(value, Ref):
         return Unknown("an object of the module")
-    if isinstance(value, (Tensor, Unknown)) or not isinstance(value, (Class,)) and hasattr(value, "node"):
+    if isinstance(value, (Tensor, Unknown)) or (not isinstance(value, (Class,)) and hasattr(value, "node")):
         return Unknown("a value of the module")
     return value
 

@@ -6,6 +6,7 @@ nothing here, so that adding one changes nothing but places.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -88,10 +89,16 @@ class Region:
     def __hash__(self) -> int:
         return self._hash
 
+    def moved(self, delta: int, first: int = 0) -> Region:
+        """The same lines, those from unit `first` on standing `delta` units further down."""
+        stay = bisect_left(self.at, first)
+        at = (*self.at[:stay], *map(delta.__add__, self.at[stay:]))
+        return Region(self.lines, at, self._hash)
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Region):
             return NotImplemented
-        return self._hash == other._hash and self.lines == other.lines
+        return self.lines is other.lines or (self._hash == other._hash and self.lines == other.lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +126,8 @@ class Outline:
 def outline(units: Sequence[Line], previous: Outline | None = None) -> Outline:
     """The functions of a file. `previous`, of an earlier state, changes nothing but the time it takes."""
     old = _Old(units, previous) if previous is not None else None
+    if old is not None and (inside := old.inside_one()) is not None:
+        return inside
     skeleton: list[int] = []
     functions: list[Region] = []
     names: list[str] = []
@@ -171,12 +180,39 @@ class _Old:
 
     def __init__(self, units: Sequence[Line], outline: Outline) -> None:
         old = outline.units
-        self._outline = outline
+        self._outline, self._units = outline, units
         # units[:first] are as they were, and from old[last:] on they have only moved.
         self._first = _common(units, old)
         same_end = min(_common(units[::-1], old[::-1]), len(old) - self._first, len(units) - self._first)
         self._last, self._delta = len(old) - same_end, len(units) - len(old)
         self._next = 0
+
+    def inside_one(self) -> Outline | None:
+        """The whole outline, where all that changed are lines within the body of one function."""
+        outline, units, delta = self._outline, self._units, self._delta
+        first, last = self._first, self._last + delta  # what is new of `units`
+        # The function that the change lies in, up to the line that ends it.
+        at = bisect_right(outline.stops, self._first)
+        if at == len(outline.stops) or self._last > outline.stops[at]:
+            return None
+        header = outline.skeleton.at[outline.headers[at]]
+        indent = units[header].indent if header < first else -1
+        if header >= first or any(line.code and line.indent <= indent for line in units[first:last]):
+            return None
+        stop = outline.stops[at] + delta
+        region = outline.functions[at]
+        decorators = bisect_right(region.at, header) - 1
+        body = [*region.at[: decorators + 1], *(n for n in range(header + 1, stop) if units[n].code)]
+        changed = _region(units, body)
+        if not delta:
+            functions = (*outline.functions[:at], changed, *outline.functions[at + 1 :])
+            return Outline(outline.skeleton, functions, outline.names, outline.headers, units, outline.stops)
+        later = [region.moved(delta) for region in outline.functions[at + 1 :]]
+        skeleton = outline.skeleton.moved(delta, first)
+        stops = (*outline.stops[:at], *(each + delta for each in outline.stops[at:]))
+        return Outline(
+            skeleton, (*outline.functions[:at], changed, *later), outline.names, outline.headers, units, stops
+        )
 
     def function(self, first: int, header: int) -> tuple[Region, int] | None:
         """The function that begins at unit `first`, its `def` at unit `header`, and where it stops."""
@@ -194,7 +230,7 @@ class _Old:
                     return region, stop
                 if region.at[0] >= self._last:
                     if moved:
-                        region = Region(region.lines, tuple(map(moved.__add__, region.at)), region._hash)
+                        region = region.moved(moved)
                     return region, stop + moved
                 break
         return None

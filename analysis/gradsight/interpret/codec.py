@@ -5,7 +5,7 @@ Two calls that give a function the same kinds of things have equal keys, whateve
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from gradsight.values import (
@@ -43,6 +43,17 @@ class Key:
     inputs: int
     grad: str
     open: bool = False  # seen without a caller
+    _hash: int = field(default=0, init=False, repr=False, compare=False)
+
+    def __hash__(self) -> int:
+        known = self._hash  # computed once: whole models are in here
+        if not known:
+            known = (
+                hash((self.fid, self.arguments, self.module, self.heap, self.inputs, self.grad, self.open))
+                or 1
+            )
+            object.__setattr__(self, "_hash", known)
+        return known
 
 
 class Encoder:

@@ -1,0 +1,222 @@
+"""One activation of a function, and the summary that is left of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from gradsight.domain import Edge
+from gradsight.graph import Graph, Node
+from gradsight.interpret.activation import OutOfBudget
+from gradsight.interpret.codec import Key, moved
+from gradsight.interpret.statements import Statements
+from gradsight.interpret.summary import Summary
+from gradsight.values import (
+    NONE,
+    NOWHERE,
+    Bound,
+    Choice,
+    Obj,
+    Params,
+    Partial,
+    Ref,
+    Seq,
+    Unknown,
+    Value,
+    node_of,
+)
+
+if TYPE_CHECKING:
+    from gradsight.interpret.index import FunctionInfo
+    from gradsight.interpret.world import World
+
+MOST_NODES = 4000  # of one summary
+LARGE = 120  # nodes of a summary from which on it is collapsed
+
+
+def interpret_function(world: World, info: FunctionInfo, key: Key) -> Summary:
+    """One activation, and what it leaves."""
+    it = Statements(world)
+    it.prepare(info.fid)
+    for _ in range(key.inputs):
+        it.graph.add(Node("input", ""))
+    it.next_oid = len(key.heap)
+    it.state.heap = dict(enumerate(key.heap))
+    it.state.env = dict(key.arguments)
+    it.state.module = dict(key.module)
+    it.state.grad = key.grad
+    it.cid = info.cid
+    positional = [*info.node.args.posonlyargs, *info.node.args.args]
+    if positional and info.cid is not None:
+        it.self_value = it.state.env.get(positional[0].arg)
+    it.at = info.header
+    it.run_body(info.body, info.node.body)
+    if not it.dead:
+        it.returns.append((NONE, it.state))
+    if not it.returns:
+        return summarize(it, key, Unknown(f"`{info.fid}` always raises"))
+    it.state = it.joiner.states([state for _, state in it.returns])
+    value = it.joiner.values([value for value, _ in it.returns])
+    if info.generator:
+        items = tuple(it.yields)
+        value = it.allocate(Obj("list", None, items=items, many=True))
+    return summarize(it, key, value)
+
+
+def objects_in(value: Value | None) -> list[int]:
+    if isinstance(value, Ref):
+        return [value.oid]
+    if isinstance(value, Seq):
+        return [oid for item in value.items for oid in objects_in(item)]
+    if isinstance(value, Choice):
+        return [oid for item in value.options for oid in objects_in(item)]
+    if isinstance(value, Bound):
+        return objects_in(value.receiver)
+    if isinstance(value, Partial):
+        return [
+            oid
+            for item in (value.function, *value.args, *(v for _, v in value.kwargs))
+            for oid in objects_in(item)
+        ]
+    return []
+
+
+def nodes_of(value: Value | None) -> list[int]:
+    if isinstance(value, Seq):
+        return [n for item in value.items for n in nodes_of(item)]
+    if isinstance(value, Choice):
+        return [n for item in value.options for n in nodes_of(item)]
+    if isinstance(value, Params):
+        return list(value.nodes)
+    if isinstance(value, Bound):
+        return nodes_of(value.receiver)
+    if isinstance(value, Partial):
+        return [
+            n for item in (value.function, *value.args, *(v for _, v in value.kwargs)) for n in nodes_of(item)
+        ]
+    node = node_of(value)
+    return [node] if node != NOWHERE else []
+
+
+def summarize(it: Statements, key: Key, value: Value) -> Summary:
+    """Keep what can be seen from outside: what is returned or changed, events, and the nodes they need."""
+    heap = it.state.heap
+    changed = [oid for oid in range(len(key.heap)) if oid in heap and heap[oid] != key.heap[oid]]
+    written = tuple(
+        (name, it.state.module[name]) for name in sorted(it.module_written) if name in it.state.module
+    )
+    waiting = [*objects_in(value), *changed]
+    waiting += [oid for _, one in written for oid in objects_in(one)]
+    waiting += [oid for event in it.events for oid in event.oids]
+    reached: dict[int, None] = {}
+    while waiting:
+        oid = waiting.pop(0)
+        if oid in reached or oid not in heap:
+            continue
+        if oid < len(key.heap) and oid not in changed:
+            continue
+        reached[oid] = None
+        obj = heap[oid]
+        for _, one in obj.fields:
+            waiting += objects_in(one)
+        for one in obj.items:
+            waiting += objects_in(one)
+    created = sorted(oid for oid in reached if oid >= len(key.heap))
+    kept = [*changed, *created]
+    oids = {oid: oid for oid in range(len(key.heap))}
+    oids |= {oid: len(key.heap) + position for position, oid in enumerate(created)}
+    roots = [*nodes_of(value), *(n for _, one in written for n in nodes_of(one))]
+    for oid in kept:
+        obj = heap[oid]
+        for one in (*(v for _, v in obj.fields), *obj.items):
+            roots += nodes_of(one)
+    for event in it.events:
+        roots += [event.node, *event.nodes]
+    marked = reachable(it.graph, roots)
+    if len(marked) > LARGE:
+        collapse(it.graph, marked, set(roots))
+        marked = reachable(it.graph, roots)
+    keep = [*range(key.inputs), *sorted(n for n in marked if n >= key.inputs)]
+    if len(keep) > MOST_NODES:
+        raise OutOfBudget
+    graph = Graph()
+    renumbered = {NOWHERE: NOWHERE}
+    for number in keep:
+        renumbered[number] = len(graph.nodes)
+        graph.nodes.append(it.graph[number])
+    for number in keep:
+        node = it.graph[number]
+        node.inputs = tuple(renumbered.get(i, NOWHERE) for i in node.inputs)
+    return Summary(
+        inputs=key.inputs,
+        graph=graph,
+        returned=moved(value, renumbered, oids),
+        created=tuple(range(len(key.heap), len(key.heap) + len(created))),
+        heap=tuple((oids[oid], moved(heap[oid], renumbered, oids)) for oid in kept),
+        module=tuple((name, moved(one, renumbered, oids)) for name, one in written),
+        events=tuple(
+            type(event)(
+                event.kind,
+                renumbered.get(event.node, NOWHERE),
+                tuple(renumbered.get(n, NOWHERE) for n in event.nodes),
+                tuple(oids.get(oid, NOWHERE) for oid in event.oids),
+                event.context,
+                event.facts,
+                event.places,
+            )
+            for event in it.events
+        ),
+        counter=it.counter,
+    )
+
+
+def reachable(graph: Graph, roots: Iterable[int]) -> set[int]:
+    """The nodes that some roots depend on, themselves included."""
+    marked: set[int] = set()
+    stack = [n for n in roots if n >= 0]
+    while stack:
+        number = stack.pop()
+        if number in marked:
+            continue
+        marked.add(number)
+        stack.extend(i for i in graph[number].inputs if i >= 0)
+    return marked
+
+
+def collapse(graph: Graph, marked: set[int], roots: set[int]) -> None:
+    """In a large function, let each node that matters hang directly on those that matter to it.
+
+    What lies between passes every gradient. Otherwise a deep network would be copied node by node for each of
+    its calls."""
+    plain = {
+        number
+        for number in marked
+        if number not in roots
+        and graph[number].kind == "op"
+        and not graph[number].off
+        and not graph[number].target
+        and all(edge is Edge.LIVE for edge in graph[number].edges)
+    }
+    behind: dict[int, tuple[tuple[int, ...], bool]] = {}
+    for number in sorted(marked):
+        node = graph[number]
+        if node.kind == "loop" or not any(i in plain for i in node.inputs):
+            if number in plain:
+                behind[number] = (tuple(i for i in node.inputs if i >= 0), node.saves)
+            continue
+        inputs: dict[int, Edge] = {}
+        saves = node.saves
+        exact = node.kind == "op" and all(edge is Edge.LIVE for edge in node.edges)
+        if not exact:
+            continue  # a join or a cut keeps its own operands
+        for i in node.inputs:
+            if i in behind:
+                more, saved = behind[i]
+                saves = saves or saved
+                inputs.update((j, Edge.LIVE) for j in more)
+            elif i >= 0:
+                inputs[i] = Edge.LIVE
+        if number in plain:
+            behind[number] = (tuple(inputs), saves)
+        else:
+            node.inputs, node.edges, node.saves = tuple(inputs), (Edge.LIVE,) * len(inputs), saves
