@@ -88,13 +88,30 @@ def test_cutting_nothing_changes_nothing(judged: list[verdicts.Verdict]) -> None
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_mistakes_are_found(judged: list[verdicts.Verdict], capsys: pytest.CaptureFixture[str]) -> None:
-    seen = list(recall.look(judged))
+    seen = list(recall.look(each for each in judged if each.kind == "wanted"))
     missed = [each for each in seen if not each.found]
     with capsys.disabled():
         print("\n" + recall.table(judged, seen))
         for title, chosen in (("missed", missed), ("miscoded", [each for each in seen if each.miscoded])):
             print(f"\n{title}:" if chosen else "", *chosen, sep="\n  ")
     assert len(missed) <= (1 - LEAST) * len(seen)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_what_changes_nothing_is_left_alone(
+    judged: list[verdicts.Verdict], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Loud where torch saw no difference is wrong; loud where only a part of a gradient is lost is printed."""
+    seen = list(recall.look(each for each in judged if each.kind in ("not confirmed", "not wanted")))
+    loud = [each for each in seen if each.loud]
+    with capsys.disabled():
+        print(
+            "\nloud though not wanted:",
+            *(each for each in loud if each.verdict.kind == "not wanted"),
+            sep="\n  ",
+        )
+    assert not [str(each) for each in loud if each.verdict.kind == "not confirmed"]
 
 
 @pytest.mark.slow

@@ -153,7 +153,7 @@ def no_grad(script: Script) -> Iterator[Mutant]:
                 "GS105",
                 "block",
                 [(start, end, block)],
-                term=value is not None and "term" in value.flags,
+                term="term" in value.flags if value else any("term" in each.flags for each in inside),
                 frozen=_frozen_block(script, inside),
             )
         elif isinstance(statement, ast.FunctionDef):

@@ -15,7 +15,7 @@ from corpus.verdicts import Verdict
 
 @dataclass(frozen=True)
 class Seen:
-    """A wanted mutant and what the analysis says at its place."""
+    """A mutant and what the analysis says at its place."""
 
     verdict: Verdict
     there: tuple[Finding, ...]  # of the right family, touching the place
@@ -23,9 +23,8 @@ class Seen:
 
     @property
     def loud(self) -> tuple[Finding, ...]:
-        """What is as loud as it should be."""
-        assert self.verdict.severity is not None
-        rank = Severity(self.verdict.severity).rank
+        """What is as loud as it should be, or a warning at least where nothing should be said."""
+        rank = Severity(self.verdict.severity or "warning").rank
         return tuple(each for each in self.there if each.severity.rank <= rank)
 
     @property
@@ -61,13 +60,12 @@ class Seen:
 
 
 def look(verdicts: Iterable[Verdict]) -> Iterator[Seen]:
-    """Analyse each wanted mutant from scratch. A bug of a rule is raised."""
+    """Analyse mutants from scratch. A bug of a rule is raised."""
     for verdict in verdicts:
-        if verdict.kind == "wanted":
-            mutant = verdict.mutant
-            found = Engine(_raise).analyze(Source(mutant.program, mutant.text)).findings
-            there = tuple(each for each in found if _is_of(mutant, each) and _touches(mutant, each))
-            yield Seen(verdict, there, tuple(each for each in found if each not in there))
+        mutant = verdict.mutant
+        found = Engine(_raise).analyze(Source(mutant.program, mutant.text)).findings
+        there = tuple(each for each in found if _is_of(mutant, each) and _touches(mutant, each))
+        yield Seen(verdict, there, tuple(each for each in found if each not in there))
 
 
 def _raise(where: str, error: BaseException) -> None:
@@ -92,7 +90,8 @@ def table(verdicts: list[Verdict], seen: list[Seen]) -> str:
     rules = sorted({each.mutant.rule for each in verdicts})
     for rule in [*rules, "all"]:
         of = [each for each in verdicts if rule in (each.mutant.rule, "all")]
-        looked = [each for each in seen if rule in (each.verdict.mutant.rule, "all")]
+        wanted = [each for each in seen if each.verdict.kind == "wanted"]
+        looked = [each for each in wanted if rule in (each.verdict.mutant.rule, "all")]
         found = [each for each in looked if each.found]
         kinds = [sum(each.kind == kind for each in of) for kind in ("not wanted", "not confirmed", "misfit")]
         lines.append(

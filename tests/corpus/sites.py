@@ -196,7 +196,7 @@ class _Instrumented:
         return True
 
     def _is_operand(self, node: ast.expr) -> bool:
-        """Whether a parameter may be replaced by an alias here: where only its value counts."""
+        """Whether a parameter may be replaced by a copy here: where only its value counts."""
         parent = self.parents[node]
         if isinstance(parent, (ast.BinOp, ast.UnaryOp)):
             return True

@@ -1,6 +1,6 @@
 """Runs inside an instrumented script and takes down, for each of its expressions, what value it had.
 
-Every use of a tensor that requires gradient is made a node of its own in autograd's graph (an alias), so
+Every use of a tensor that requires gradient is made a node of its own in autograd's graph (a copy), so
 that it can be asked what is left of the loss without that one use. Values, gradients and random numbers
 stay what they were.
 """
@@ -47,7 +47,7 @@ def see(site: int, value: Any, base: int = -1) -> Any:
 
 
 def use(site: int, value: Any) -> Any:
-    """An operand of an operation: here a parameter, too, may become an alias."""
+    """An operand of an operation: here a parameter, too, may become a copy."""
     return _seen(site, value, set(), leaf=True)
 
 
@@ -127,11 +127,11 @@ def _seen(site: int, value: Any, tags: set[int], leaf: bool) -> Any:
     marks |= {"gradient", "leaf" if value.is_leaf else "computed", f"{min(value.ndim, 4)}d"}
     if value.is_leaf and not leaf:
         return value
-    alias = value.view_as(value)
-    alias._sites = getattr(value, "_sites", set()) | tags | {site}
-    _tags[site] = alias._sites
-    _nodes[site].append(alias.grad_fn)
-    return alias
+    copy = value.clone()  # no view: what is written into it later must not look like a write to both
+    copy._sites = getattr(value, "_sites", set()) | tags | {site}
+    _tags[site] = copy._sites
+    _nodes[site].append(copy.grad_fn)
+    return copy
 
 
 # What is left of a loss without one use.
@@ -192,7 +192,7 @@ def _live_terms(root: Any, below: dict[Any, list[Any]], removed: set[Any]) -> se
 
 
 LINEAR = re.compile(
-    r"(Add|Sub|Rsub|Neg|Sum|Mean|Stack|Cat|Alias|View|ViewAs|UnsafeView|Reshape|ReshapeAlias|Squeeze|Unsqueeze)Backward\d"
+    r"(Add|Sub|Rsub|Neg|Sum|Mean|Stack|Cat|Clone|View|UnsafeView|Reshape|ReshapeAlias|Squeeze|Unsqueeze)Backward\d"
 )
 SCALED = re.compile(r"(Mul|Div)Backward\d")  # by a constant if one way is left
 
