@@ -102,7 +102,7 @@ def test_mistakes_are_found(judged: list[verdicts.Verdict], capsys: pytest.Captu
 def test_what_changes_nothing_is_left_alone(
     judged: list[verdicts.Verdict], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Loud where torch saw no difference is wrong; loud where only a part of a gradient is lost is printed."""
+    """Loud where torch saw no difference is wrong; where only a part of a gradient is lost, it is printed."""
     seen = list(recall.look(each for each in judged if each.kind in ("not confirmed", "not wanted")))
     loud = [each for each in seen if each.loud]
     with capsys.disabled():
