@@ -7,9 +7,9 @@ from typing import Any
 
 from gradsight import model
 from gradsight.domain import Edge
-from gradsight.graph import Here, Node, Place, There, Within
+from gradsight.graph import Here, There, Within
 from gradsight.interpret.codec import Encoder, moved
-from gradsight.interpret.library import Library
+from gradsight.interpret.functions import Functions
 from gradsight.interpret.state import Event, State
 from gradsight.interpret.summary import Summary
 from gradsight.values import (
@@ -29,17 +29,15 @@ from gradsight.values import (
     Partial,
     Ref,
     Seq,
-    Super,
     Tensor,
     Unknown,
     Value,
-    node_of,
 )
 
 MOST_NESTING = 12  # closures within closures
 
 
-class Calls(Library):
+class Calls(Functions):
     """Everything that is called."""
 
     nesting = 0
@@ -331,36 +329,6 @@ class Calls(Library):
             return self.unknown_call(f"`{short}` is not known", obj.get("*"), args, kwargs, node)
         return self.unknown_call("an object is called", None, args, kwargs, node)
 
-    def copied(self, value: Value, node: ast.AST, seen: dict[int, Ref]) -> Value:
-        """copy.deepcopy: new objects, new parameters that begin with the same numbers."""
-        if isinstance(value, Tensor):
-            if value.origin == "parameter":
-                number = self.graph.add(
-                    Node("source", "parameter", (value.node,), (Edge.CUT,), "copy", self.here(node), "copy")
-                )
-                return Tensor(number, value.dtype, value.shape, value.role, value.origin)
-            return value
-        if isinstance(value, Unknown) and value.node != NOWHERE:
-            return Unknown(
-                value.why,
-                self.graph.add(
-                    Node("source", "call", (value.node,), (Edge.CUT,), "copy", self.here(node), "copy")
-                ),
-            )
-        if not isinstance(value, Ref):
-            return value
-        if value.oid in seen:
-            return seen[value.oid]
-        obj = self.state.heap.get(value.oid)
-        if obj is None:
-            return value
-        reference = self.allocate(obj)
-        seen[value.oid] = reference
-        fields = tuple((name, self.copied(item, node, seen)) for name, item in obj.fields)
-        items = tuple(self.copied(item, node, seen) for item in obj.items)
-        self.put(reference, Obj(obj.kind, obj.cls, fields, items, obj.many))
-        return reference
-
 
 def unsqueezed(item: Value) -> Value:
     """A sample of a data set as one row of what the loader stacks."""
@@ -370,6 +338,3 @@ def unsqueezed(item: Value) -> Value:
     if isinstance(item, Array):
         return Tensor(NOWHERE, item.dtype, None, item.role)
     return Unknown("a sample")
-
-
-__all__ = ["Calls", "Method", "Super", "Place", "node_of"]

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from gradsight.interpret.library import GRAD_OFF, GRAD_ON
+from gradsight.interpret.libraries import GRAD_OFF, GRAD_ON
 from gradsight.lines import Line
 from gradsight.names import canonical
 from gradsight.outline import Block, Clause, Outline, Region, nest

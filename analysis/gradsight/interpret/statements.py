@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from gradsight import model
 from gradsight.domain import Edge
 from gradsight.graph import Here, Node
 from gradsight.interpret.calls import Calls
 from gradsight.interpret.expressions import OPERATORS, is_container
-from gradsight.interpret.library import GRAD_OFF, GRAD_ON, grad_of
+from gradsight.interpret.functions import grad_of
+from gradsight.interpret.libraries import GRAD_OFF, GRAD_ON
 from gradsight.interpret.state import State
 from gradsight.outline import Block, Clause, Statement
 from gradsight.values import (
@@ -771,5 +771,3 @@ EXECUTE: dict[type[ast.stmt], Callable[[Any, Any, Any, Any], None]] = {
 }
 if hasattr(ast, "TryStar"):
     EXECUTE[ast.TryStar] = Statements.try_
-
-__all__ = ["Statements", "model"]

@@ -1,0 +1,419 @@
+"""Functions of libraries: what a call of one by its dotted name does.
+
+What is an operation is left to the model; here stands what changes the interpreter's own state (gradient mode, heap,
+events), and how Python's own functions take containers apart and put them together."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from typing import Any
+
+from gradsight import model
+from gradsight.domain import Edge
+from gradsight.interpret.libraries import (
+    FACTORIES,
+    GRAD_OFF,
+    GRAD_ON,
+    NO_TENSOR_NAMES,
+    NO_TENSORS,
+    PASS_THROUGH,
+    PLAIN_LIBRARIES,
+    REWRAPS,
+    WRAPPERS,
+)
+from gradsight.interpret.methods import Methods
+from gradsight.values import (
+    MANY,
+    NONE,
+    Array,
+    Const,
+    Lib,
+    Number,
+    Obj,
+    Params,
+    Partial,
+    Seq,
+    Shape,
+    Tensor,
+    Unknown,
+    Value,
+)
+
+
+class Functions(Methods):
+    """Calls of a function of a library by its name."""
+
+    def call_library(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+        handler = HANDLERS.get(name)
+        if handler is not None:
+            return handler(self, name, args, kwargs, node)
+        last = name.rpartition(".")[2]
+        if name in WRAPPERS:
+            return args[0] if args else next(iter(kwargs.values()), Unknown("a wrapper without a module"))
+        if name in PASS_THROUGH:
+            return self.pass_through(name, args, kwargs, node)
+        if name in GRAD_OFF or name in GRAD_ON or name.startswith("torch.set_grad_enabled"):
+            if name == "torch.set_grad_enabled":
+                self.state.grad = grad_of(args[0] if args else kwargs.get("mode"))
+                if self.state.grad == "off":
+                    self.switch_off(self.here(node))
+            return self.allocate(Obj("object", Lib(name), tuple(kwargs.items()), tuple(args)))
+        if name.startswith("torch.") and last in FACTORIES and name.count(".") == 1:
+            return self.factory(last, args, kwargs, node)
+        if (
+            name.startswith("torch.")
+            and last in REWRAPS
+            and name.rpartition(".")[0] in ("torch", "torch.cuda")
+        ):
+            return self.rewrap(last, args, kwargs, node)
+        if model.optimizer(name) is not None:
+            return self.make_optimizer(name, args, kwargs, node)
+        if model.criterion(name) is not None and name.startswith("torch.nn.functional."):
+            return self.apply_criterion(name, {}, args, kwargs, node)
+        if model.module(name) is not None:
+            return self.make_module(name, args, kwargs, node)
+        if name.startswith(NO_TENSORS) or name in NO_TENSOR_NAMES:
+            return Unknown(f"`{name}` gives no tensor")
+        if name.startswith("torch.nn.init."):
+            return self.initialized(last, args, kwargs)
+        if name.startswith("torch.distributions."):
+            return self.distribution(name, args, kwargs, node)
+        operation = model.operation(name)
+        if operation is not None:
+            return self.apply(operation, args, kwargs, node)
+        top = name.partition(".")[0]
+        if top in PLAIN_LIBRARIES or name.startswith("numpy.random"):
+            if name.startswith("numpy.random"):
+                return Array()
+            return Unknown(f"`{name}` gives no tensor")
+        if last[:1].isupper() and not any(
+            True for value in (*args, *kwargs.values()) for _ in self.nodes_in(value)
+        ):
+            origin = self.source("call", name, node)
+            return self.allocate(
+                Obj(
+                    "object",
+                    Lib(name),
+                    (("*", Unknown(f"`{name}` is not seen", origin)), *kwargs.items()),
+                    tuple(args),
+                )
+            )
+        return self.unknown_call(f"`{name}` is not known", None, args, kwargs, node)
+
+    def pass_through(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+        if not args:
+            values = [value for key, value in kwargs.items() if key in ("iterable", "sequence")]
+            if values:
+                return values[0]
+            return self.allocate(
+                Obj("list", None, many=name not in ("builtins.list", "builtins.tuple", "builtins.set"))
+            )
+        value = args[-1] if name == "typing.cast" else args[0]
+        if name in (
+            "builtins.list",
+            "builtins.tuple",
+            "builtins.set",
+            "builtins.sorted",
+            "builtins.reversed",
+        ):
+            obj = self.obj(value)
+            if isinstance(value, Params):
+                return value
+            if isinstance(value, Seq):
+                items = value.items if name != "builtins.reversed" else value.items[::-1]
+                return self.allocate(Obj("list", None, items=items))
+            if obj is not None and obj.kind == "list":
+                return self.allocate(Obj("list", None, items=obj.items, many=obj.many))
+            if isinstance(value, Tensor):
+                return self.allocate(Obj("list", None, items=(self.element_of(value, node),), many=True))
+        return value
+
+
+def grad_of(flag: Value | None) -> str:
+    if isinstance(flag, Const):
+        return "on" if flag.value else "off"
+    return "on"  # `set_grad_enabled(phase == "train")`: what counts is the training phase
+
+
+# -- functions that need more than the model says
+
+Handler = Callable[[Any, str, list[Value], dict[str, Value], ast.Call], Value]
+
+
+def _backward(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    root = args[0] if args else kwargs.get("tensors", NONE)
+    given = args[1] if len(args) > 1 else kwargs.get("grad_tensors", NONE)
+    retain = args[2] if len(args) > 2 else kwargs.get("retain_graph", NONE)
+    return it.sink(root, node, node.args[0] if node.args else None, retain, given)
+
+
+def _grad(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    root = args[0] if args else kwargs.get("outputs", NONE)
+    inputs = args[1] if len(args) > 1 else kwargs.get("inputs", NONE)
+    given = args[2] if len(args) > 2 else kwargs.get("grad_outputs", NONE)
+    create = kwargs.get("create_graph")
+    retain = kwargs.get("retain_graph", Const(True) if create == Const(True) else NONE)
+    it.sink(root, node, node.args[0] if node.args else None, retain, given, "grad", inputs)
+    live = create == Const(True)
+    parts = [(n, Edge.LIVE if live else Edge.CUT) for value in (root, inputs) for n in it.nodes_in(value)]
+    number = it.combine("torch.autograd.grad", parts, node, "" if live else "grad", saves=live)
+    return (
+        Seq((Tensor(number, "float"),))
+        if it.items(inputs) is None
+        else Seq(tuple(Tensor(number, "float") for _ in (it.items(inputs) or ())))
+    )
+
+
+def _isinstance(
+    it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+) -> Value:
+    return Number()
+
+
+def _enumerate(
+    it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+) -> Value:
+    items = it.items(args[0]) if args else None
+    obj = it.obj(args[0]) if args else None
+    if items is not None and not (obj is not None and obj.many):
+        return it.allocate(
+            Obj("list", None, items=tuple(Seq((Const(i), item)) for i, item in enumerate(items)))
+        )
+    if not args:
+        return Unknown("enumerate of nothing")
+    return it.allocate(Obj("list", None, items=(Seq((Number(), it.element_of(args[0], node))),), many=True))
+
+
+def _zip(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    if args and all(isinstance(value, Params) for value in args):
+        return it.allocate(
+            Obj("list", None, items=(Seq(tuple(it.element_of(value, node) for value in args)),), many=True)
+        )
+    columns = [it.items(value) for value in args]
+    if (
+        columns
+        and all(column is not None for column in columns)
+        and not any((o := it.obj(v)) is not None and o.many for v in args)
+    ):
+        return it.allocate(
+            Obj("list", None, items=tuple(Seq(row) for row in zip(*(column or () for column in columns))))
+        )
+    return it.allocate(
+        Obj("list", None, items=(Seq(tuple(it.element_of(value, node) for value in args)),), many=True)
+    )
+
+
+def _range(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    if (
+        len(args) == 1
+        and isinstance(args[0], Const)
+        and isinstance(args[0].value, int)
+        and 0 < args[0].value <= 8
+    ):
+        return it.allocate(
+            Obj("list", Lib("builtins.range"), items=tuple(Const(i) for i in range(args[0].value)))
+        )
+    return it.allocate(Obj("list", Lib("builtins.range"), items=(Number(),), many=True))
+
+
+def _sum(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    """The built-in sum: one additive term for each item."""
+    items = it.items(args[0]) if args else None
+    if items is None:
+        if args and isinstance(args[0], (Array, Unknown, Tensor)):
+            element = it.element_of(args[0], node)
+            items = (element,)
+        else:
+            return Number()
+    total: Value = args[1] if len(args) > 1 else items[0] if items else Const(0)
+    rest = items if len(args) > 1 else items[1:]
+    for item in rest:
+        total = it.operate("add", total, item, node)
+    return total
+
+
+def _map(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    if len(args) < 2:
+        return Unknown("map")
+    rows = it.items(args[1])
+    if rows is not None and len(args) == 2 and 0 < len(rows) <= 16:
+        return it.allocate(
+            Obj(
+                "list",
+                None,
+                items=tuple(it.call(args[0], [row], {}, node) for row in rows),
+                many=bool((o := it.obj(args[1])) and o.many),
+            )
+        )
+    return it.allocate(
+        Obj(
+            "list",
+            None,
+            items=(it.call(args[0], [it.element_of(value, node) for value in args[1:]], {}, node),),
+            many=True,
+        )
+    )
+
+
+def _filter(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    if len(args) > 1 and isinstance(args[1], Params):
+        return Params(args[1].nodes, False, True)
+    return args[1] if len(args) > 1 else Unknown("filter")
+
+
+def _chain(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    groups = [it.parameter_groups(value) for value in args if isinstance(value, Params)]
+    if groups and len(groups) == len(args):
+        return Params(
+            tuple(dict.fromkeys(n for group in groups for n in group.nodes)),
+            True,
+            any(g.unknown for g in groups),
+        )
+    items = tuple(item for value in args for item in (it.items(value) or (it.element_of(value, node),)))
+    return it.allocate(Obj("list", None, items=items, many=True))
+
+
+def _dict(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    source = it.obj(args[0]) if args else None
+    if args and (source is None or source.kind != "dict"):
+        return it.allocate(
+            Obj(
+                "dict",
+                None,
+                tuple((repr(k), v) for k, v in kwargs.items()),
+                (Unknown("items of a mapping"),),
+                True,
+            )
+        )
+    base = source or Obj("dict", None)
+    for key, value in kwargs.items():
+        base = base.with_field(repr(key), value)
+    return it.allocate(base)
+
+
+def _deepcopy(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    """A copied module has parameters of its own."""
+    return it.copied(args[0], node, {}) if args else NONE
+
+
+def _loader(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    dataset = args[0] if args else kwargs.get("dataset", NONE)
+    return it.allocate(Obj("object", Lib(name), (("dataset", dataset),)))
+
+
+def _tensor_dataset(
+    it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+) -> Value:
+    return it.allocate(Obj("object", Lib(name), (), tuple(args)))
+
+
+def _partial(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    return Partial(args[0], tuple(args[1:]), tuple(kwargs.items())) if args else Unknown("partial")
+
+
+def _getattr(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    if len(args) > 1 and isinstance(args[1], Const) and isinstance(args[1].value, str):
+        return it.get_attribute(args[0], args[1].value, node)
+    nodes = [(n, Edge.UNKNOWN) for n in it.nodes_in(args[0])] if args else []
+    return Unknown("getattr with a computed name", it.combine("getattr", nodes, node))
+
+
+def _checkpoint(
+    it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+) -> Value:
+    rest = {key: value for key, value in kwargs.items() if key not in ("use_reentrant", "preserve_rng_state")}
+    return it.call(args[0], args[1:], rest, node) if args else NONE
+
+
+def _data_parallel(
+    it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+) -> Value:
+    return (
+        it.call(args[0], args[1:2], {}, node) if len(args) > 1 else Unknown("data_parallel without a module")
+    )
+
+
+def _function_apply(
+    it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+) -> Value:
+    """An autograd.Function of the program: its backward is its own business, so the gradient passes."""
+    parts = [(n, Edge.LIVE) for value in args for n in it.nodes_in(value)]
+    return Tensor(it.combine("torch.autograd.Function", parts, node, saves=True), "float")
+
+
+def _nothing(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    return NONE
+
+
+def _module_forward(
+    it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+) -> Value:
+    """`super().forward(x)` of a class that derives from a module of torch."""
+    stub = model.module(str(args[0].value)) if isinstance(args[0], Const) else None
+    if stub is None:
+        return Unknown("a base class that is not seen")
+    return it.apply(stub.forward, args[2:], kwargs, node)
+
+
+def _stack(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    operation = model.operation(name)
+    assert operation is not None
+    value = it.apply(operation, args, kwargs, node)
+    if isinstance(value, Tensor):
+        shapes = {tensor.shape for tensor in it.tensors_in(args[0])} if args else set()
+        items = it.items(args[0]) if args else None
+        shape: Shape = None
+        if (
+            len(shapes) == 1
+            and name.endswith("stack")
+            and (known := shapes.pop()) is not None
+            and items is not None
+        ):
+            obj = it.obj(args[0])
+            shape = (MANY if obj is not None and obj.many else len(items), *known)
+        value = Tensor(value.node, value.dtype, shape, value.role)
+        if value.node >= 0:
+            it.graph[value.node].note = "items"
+    return value
+
+
+HANDLERS: dict[str, Handler] = {
+    "torch.autograd.backward": _backward,
+    "torch.autograd.grad": _grad,
+    "torch.nn.Parameter": Functions.parameter,
+    "torch.nn.parameter.Parameter": Functions.parameter,
+    "torch.autograd.Variable": Functions.variable,
+    "builtins.isinstance": _isinstance,
+    "builtins.issubclass": _isinstance,
+    "builtins.hasattr": _isinstance,
+    "builtins.callable": _isinstance,
+    "builtins.len": _isinstance,
+    "torch.is_tensor": _isinstance,
+    "builtins.enumerate": _enumerate,
+    "builtins.zip": _zip,
+    "builtins.range": _range,
+    "tqdm.trange": _range,
+    "builtins.sum": _sum,
+    "builtins.map": _map,
+    "builtins.filter": _filter,
+    "itertools.chain": _chain,
+    "builtins.dict": _dict,
+    "collections.OrderedDict": _dict,
+    "copy.deepcopy": _deepcopy,
+    "torch.utils.data.DataLoader": _loader,
+    "torch.utils.data.TensorDataset": _tensor_dataset,
+    "functools.partial": _partial,
+    "builtins.getattr": _getattr,
+    "torch.utils.checkpoint.checkpoint": _checkpoint,
+    "torch.nn.parallel.data_parallel": _data_parallel,
+    "gradsight.function_apply": _function_apply,
+    "gradsight.nothing": _nothing,
+    "gradsight.module_forward": _module_forward,
+    "torch.stack": _stack,
+    "torch.cat": _stack,
+    "torch.concat": _stack,
+    "torch.concatenate": _stack,
+    "torch.hstack": _stack,
+    "torch.vstack": _stack,
+}

@@ -1,0 +1,182 @@
+"""Methods of values: tensors, arrays, numbers, and what is not known."""
+
+from __future__ import annotations
+
+import ast
+
+from gradsight import model
+from gradsight.domain import Edge
+from gradsight.interpret.libraries import AMBIGUOUS, NEVER_A_TENSOR, RANDOM_FILLS
+from gradsight.interpret.objects import Objects
+from gradsight.values import (
+    NONE,
+    NOWHERE,
+    Array,
+    Choice,
+    Closure,
+    Const,
+    Lib,
+    Number,
+    Obj,
+    Params,
+    Partial,
+    Ref,
+    Seq,
+    Tensor,
+    Unknown,
+    Value,
+)
+
+
+class Methods(Objects):
+    """What a method does, whatever it is called on."""
+
+    def call_method_of(
+        self,
+        receiver: Value,
+        name: str,
+        args: list[Value],
+        kwargs: dict[str, Value],
+        node: ast.Call,
+        base: ast.expr | None,
+    ) -> Value:
+        if isinstance(receiver, Choice):
+            return self.joiner.values(
+                [self.call_method_of(option, name, args, kwargs, node, base) for option in receiver.options]
+            )
+        if isinstance(receiver, Ref):
+            return self.object_method(receiver, name, args, kwargs, node)
+        if isinstance(receiver, Params):
+            return receiver
+        if isinstance(receiver, (Tensor, Unknown)):
+            special = self.tensor_method(receiver, name, args, kwargs, node, base)
+            if special is not None:
+                return special
+        if name == "backward" and isinstance(receiver, (Number, Array)):
+            return self.sink(receiver, node, base)
+        if isinstance(receiver, Array):
+            operation = model.operation(f"numpy.{name}") or model.operation(f"torch.Tensor.{name}")
+            parts = [(n, Edge.LIVE) for value in (receiver, *args) for n in self.nodes_in(value)]
+            number = self.combine(f"numpy.ndarray.{name}", parts, node, keep_off=True)
+            if name in ("item", "tolist"):
+                return Number(number)
+            role = (
+                receiver.role
+                if name in ("astype", "copy", "reshape", "squeeze")
+                or (operation is not None and operation.role == "keep")
+                else ""
+            )
+            return Array(number, receiver.dtype, role)
+        if isinstance(receiver, Seq):
+            return Number() if name in ("index", "count") else Unknown("a method of a tuple")
+        if isinstance(receiver, (Number, Const)):
+            parts = [(n, Edge.LIVE) for n in self.nodes_in(receiver)]
+            if name in ("item", "mean", "sum", "detach", "cpu", "numpy"):
+                return Number(self.combine(f"operator.{name}", parts, node, keep_off=True))
+            return Unknown("a method of a plain value")
+        return self.unknown_call(f"`.{name}()` is not known", receiver, args, kwargs, node)
+
+    def tensor_method(
+        self,
+        receiver: Tensor | Unknown,
+        name: str,
+        args: list[Value],
+        kwargs: dict[str, Value],
+        node: ast.Call,
+        base: ast.expr | None,
+    ) -> Value | None:
+        if name == "backward":
+            return self.backward(receiver, args, kwargs, node, base)
+        if isinstance(receiver, Unknown):
+            if name in ("parameters", "named_parameters"):
+                nodes = (receiver.node,) if receiver.node != NOWHERE else ()
+                return Params(nodes, True, True, name == "named_parameters")
+            if name in ("step", "zero_grad"):
+                if name == "step" and args and not isinstance(args[0], (Closure, Partial)):
+                    optimizer = self.obj(args[0])
+                    if optimizer is not None and optimizer.kind == "optimizer":
+                        self.step(args[0])
+                        return NONE
+                self.event(
+                    "step" if name == "step" else "zero",
+                    node=receiver.node,
+                    facts={"unknown": "yes"},
+                    call=self.here(node),
+                )
+                for value in args:
+                    if isinstance(value, Closure):
+                        self.call(value, [], {}, node)
+                return NONE
+            if name in (
+                "train",
+                "eval",
+                "cuda",
+                "cpu",
+                "to",
+                "half",
+                "double",
+                "requires_grad_",
+                "apply",
+                "items",
+                "values",
+            ) and not (
+                name == "to"
+                and any(
+                    isinstance(v, Lib) and model.is_integer_dtype(v.name) for v in (*args, *kwargs.values())
+                )
+            ):
+                if name in ("items", "values"):
+                    element = self.element_of(receiver, node)
+                    return self.allocate(
+                        Obj(
+                            "list",
+                            None,
+                            items=(Seq((Unknown("a key"), element)) if name == "items" else element,),
+                            many=True,
+                        )
+                    )
+                return receiver
+            if name == "scale" and args:
+                return args[0]
+            if name in ("manual_backward",) and args:
+                return self.sink(args[0], node, node.args[0])
+        if name in NEVER_A_TENSOR:
+            if name == "size" and isinstance(receiver, Tensor):
+                return self.get_attribute(receiver, "shape", node) if not args else Number()
+            return Number()
+        if name == "requires_grad_":
+            return self.require_grad(
+                receiver, args[0] if args else kwargs.get("requires_grad", Const(True)), node, base
+            )
+        if name in ("new_zeros", "new_ones", "new_full", "new_empty"):
+            return self.factory(name, [receiver, *args], kwargs, node)
+        if name == "new_tensor":
+            return self.rewrap(name, args, kwargs, node)
+        operation = model.operation(f"torch.Tensor.{name}")
+        if operation is None:
+            return None
+        if isinstance(receiver, Unknown) and not (receiver.node != NOWHERE):
+            if operation.name.rpartition(".")[2] in AMBIGUOUS or not any(
+                True for value in args for _ in self.nodes_in(value)
+            ):
+                return Unknown(receiver.why)
+        value = self.apply(operation, args, kwargs, node, receiver)
+        if operation.in_place and base is not None:
+            if isinstance(value, Tensor) and isinstance(receiver, Tensor):
+                origin = (
+                    receiver.origin
+                    if value.node == NOWHERE or receiver.origin in ("parameter", "leaf")
+                    else ""
+                )
+                if name in RANDOM_FILLS and origin.startswith("torch."):
+                    origin = "torch.randn"
+                number = value.node if receiver.origin not in ("parameter", "leaf") else receiver.node
+                value = Tensor(
+                    number,
+                    receiver.dtype,
+                    receiver.shape,
+                    value.role if name.startswith("scatter") else receiver.role,
+                    origin,
+                )
+            self.assign(base, value, node)
+        return value

@@ -1,0 +1,224 @@
+"""Modules of libraries: made, called, copied; containers call what they hold."""
+
+from __future__ import annotations
+
+import ast
+
+from gradsight import model
+from gradsight.domain import Edge
+from gradsight.graph import Node
+from gradsight.interpret.training import Training
+from gradsight.values import (
+    NOWHERE,
+    Const,
+    Lib,
+    Number,
+    Obj,
+    Ref,
+    Seq,
+    Shape,
+    Tensor,
+    Unknown,
+    Value,
+    node_of,
+)
+
+
+class Modules(Training):
+    """Library modules as objects of the heap."""
+
+    def make_module(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+        stub = model.module(name)
+        assert stub is not None
+        fields: dict[str, Value] = {}
+        given = None
+        if stub.affine is not None:
+            argument, position, _ = stub.affine
+            flag = kwargs.get(argument, args[position] if len(args) > position else None)
+            given = bool(flag.value) if isinstance(flag, Const) else None if flag is None else True
+        if stub.owns(given):
+            fields["*"] = Tensor(self.source("parameter", name, node), "float", None, "", "parameter")
+        if stub.container:
+            items: list[Value] = list(args)
+            if self.starred_many:
+                self.starred_many = False
+                return self.allocate(Obj("module", Lib(name), tuple(fields.items()), tuple(items), True))
+            if len(args) == 1:
+                known = self.items(args[0])
+                obj = self.obj(args[0])
+                if known is not None and (name.endswith("List") or obj is None or obj.kind == "list"):
+                    items = list(known)
+                    many = obj.many if obj is not None else False
+                    if not is_module_value(self, args[0]):
+                        return self.allocate(
+                            Obj("module", Lib(name), tuple(fields.items()), tuple(items), many)
+                        )
+                if obj is not None and obj.kind == "dict":
+                    fields.update(obj.fields)
+                    return self.allocate(
+                        Obj(
+                            "module",
+                            Lib(name),
+                            tuple(fields.items()),
+                            tuple(v for _, v in obj.fields),
+                            bool(obj.items),
+                        )
+                    )
+                if isinstance(args[0], Unknown):
+                    return self.allocate(Obj("module", Lib(name), (("*", args[0]),), (), True))
+            return self.allocate(Obj("module", Lib(name), tuple(fields.items()), tuple(items)))
+        if stub.forward.role in ("probability", "log-probability"):
+            fields["@"] = Number(self.source("made", name, node))
+        for key, value in kwargs.items():
+            fields[key] = value
+        for position, value in enumerate(args):
+            fields[stub.init[position] if position < len(stub.init) else f"#{position}"] = value
+        return self.allocate(Obj("module", Lib(name), tuple(fields.items())))
+
+    inside_container = False
+
+    def call_module(
+        self, ref: Ref, obj: Obj, args: list[Value], kwargs: dict[str, Value], node: ast.AST
+    ) -> Value:
+        """The call of a library module."""
+        assert isinstance(obj.cls, Lib)
+        name = obj.cls.name
+        stub = model.module(name)
+        if stub is None:
+            return self.unknown_call(f"`{name}` is not known", obj.get("*"), args, kwargs, node)
+        if stub.criterion is not None:
+            return self.apply_criterion(name, dict(obj.fields), args, kwargs, node)
+        if stub.container:
+            if not args or not obj.items or not self.all_modules(obj.items):
+                parameters, _ = self.parameters_of(ref)
+                parts = [(n, Edge.LIVE) for n in parameters]
+                parts += [(n, Edge.LIVE) for value in args for n in self.nodes_in(value)]
+                role = self.last_role(obj)
+                return Tensor(self.combine(name, parts, node, saves=True, note="module"), "float", None, role)
+            value = args[0]
+            within, self.inside_container = self.inside_container, True
+            for item in obj.items:
+                value = self.call(item, [value], {}, node)  # type: ignore[arg-type]
+            self.inside_container = within
+            return self.through_module(value, node)
+        own = node_of(obj.get("*"))
+        value = self.apply(stub.forward, args, kwargs, node)
+        made = node_of(obj.get("@"))
+        if made != NOWHERE and isinstance(value, Tensor) and value.node >= 0 and self.inside_container:
+            # Where the layer was made, for the fix; no gradient has to do with it.
+            last = self.graph[value.node]
+            last.inputs, last.edges = (*last.inputs, made), (*last.edges, Edge.NONE)
+        if isinstance(value, Tensor):
+            # One node for the whole call: the input and the module's own parameters side by side.
+            if own != NOWHERE:
+                value = self.with_parameters(value, own, node, name)
+            value = Tensor(value.node, value.dtype, self.module_shape(stub, obj, args), value.role, "")
+        elif own != NOWHERE:
+            base = Tensor(
+                self.combine(
+                    name,
+                    [*[(n, Edge.LIVE) for n in self.nodes_in(value)], (own, Edge.LIVE)],
+                    node,
+                    saves=True,
+                    note="module",
+                ),
+                "float",
+            )
+            value = base
+        short = name.rpartition(".")[2]
+        if short == "LSTM":
+            return Seq((value, Seq((value, value))))
+        if short in ("GRU", "RNN"):
+            return Seq((value, value))
+        if short == "LSTMCell":
+            return Seq((value, value))
+        if short == "MultiheadAttention":
+            return Seq((value, value))
+        return value
+
+    def through_module(self, value: Value, node: ast.AST) -> Value:
+        """A node of its own for what a module's call returns: rules ask whether a cut stands right behind one."""
+        if isinstance(value, Seq):
+            return Seq(tuple(self.through_module(item, node) for item in value.items))
+        if isinstance(value, Tensor) and value.node != NOWHERE:
+            number = self.combine("module", [(value.node, Edge.LIVE)], node, note="module")
+            return Tensor(number, value.dtype, value.shape, value.role, "")
+        return value
+
+    def copied(self, value: Value, node: ast.AST, seen: dict[int, Ref]) -> Value:
+        """copy.deepcopy: new objects, new parameters that begin with the same numbers."""
+        if isinstance(value, Tensor):
+            if value.origin == "parameter":
+                number = self.graph.add(
+                    Node("source", "parameter", (value.node,), (Edge.CUT,), "copy", self.here(node), "copy")
+                )
+                return Tensor(number, value.dtype, value.shape, value.role, value.origin)
+            return value
+        if isinstance(value, Unknown) and value.node != NOWHERE:
+            return Unknown(
+                value.why,
+                self.graph.add(
+                    Node("source", "call", (value.node,), (Edge.CUT,), "copy", self.here(node), "copy")
+                ),
+            )
+        if not isinstance(value, Ref):
+            return value
+        if value.oid in seen:
+            return seen[value.oid]
+        obj = self.state.heap.get(value.oid)
+        if obj is None:
+            return value
+        reference = self.allocate(obj)
+        seen[value.oid] = reference
+        fields = tuple((name, self.copied(item, node, seen)) for name, item in obj.fields)
+        items = tuple(self.copied(item, node, seen) for item in obj.items)
+        self.put(reference, Obj(obj.kind, obj.cls, fields, items, obj.many))
+        return reference
+
+    def last_role(self, obj: Obj) -> str:
+        """What the last module of a container makes of its input, e.g. a softmax head."""
+        last = self.obj(obj.items[-1]) if obj.items else None
+        if last is None or not isinstance(last.cls, Lib):
+            return ""
+        stub = model.module(last.cls.name)
+        return (
+            stub.forward.role
+            if stub is not None and stub.forward.role in ("logit", "probability", "log-probability")
+            else ""
+        )
+
+    def with_parameters(self, value: Tensor, own: int, node: ast.AST, name: str) -> Tensor:
+        last = self.graph.nodes[-1] if self.graph.nodes else None
+        if value.node == len(self.graph) - 1 and last is not None and last.kind == "op":
+            off = last.off
+            last.inputs = (*last.inputs, own)
+            last.edges = (*last.edges, Edge.CUT if off else Edge.LIVE)
+            last.op, last.note, last.saves = name, "module", not off
+            if off:
+                last.cause = last.cause or "no_grad"
+            return value
+        number = self.combine(
+            name, [(value.node, Edge.LIVE), (own, Edge.LIVE)], node, saves=True, note="module"
+        )
+        return Tensor(number, value.dtype, value.shape, value.role)
+
+    def module_shape(self, stub: model.ModuleStub, obj: Obj, args: list[Value]) -> Shape:
+        shape = self.shape_of(args[0]) if args else None
+        operation = stub.forward
+        if operation.shape == "same":
+            return shape
+        short = stub.name.rpartition(".")[2]
+        if short == "Linear":
+            out = obj.get("out_features")
+            width = out.value if isinstance(out, Const) and isinstance(out.value, int) else None
+            if shape is None:
+                return None
+            return (*shape[:-1], width)
+        if short == "Flatten" and shape is not None and len(shape) == 2:
+            return shape
+        return None
+
+
+def is_module_value(it: Modules, value: Value) -> bool:
+    obj = it.obj(value)
+    return obj is not None and obj.kind in ("module", "instance")

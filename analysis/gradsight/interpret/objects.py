@@ -1,0 +1,307 @@
+"""Methods of objects: lists, dictionaries, optimizers, modules, distributions, and objects of other libraries."""
+
+from __future__ import annotations
+
+import ast
+
+from gradsight.domain import Edge
+from gradsight.interpret.expressions import is_container
+from gradsight.interpret.libraries import MODULE_SELF
+from gradsight.interpret.modules import Modules
+from gradsight.values import (
+    NONE,
+    NOWHERE,
+    Closure,
+    Const,
+    Lib,
+    Obj,
+    Params,
+    Ref,
+    Seq,
+    Tensor,
+    Unknown,
+    Value,
+    node_of,
+)
+
+
+class Objects(Modules):
+    """What a method does that is called on an object of the heap."""
+
+    def object_method(
+        self, receiver: Ref, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+    ) -> Value:
+        obj = self.state.heap[receiver.oid]
+        if obj.kind == "list":
+            return self.list_method(receiver, obj, name, args, kwargs, node)
+        if obj.kind == "dict":
+            return self.dict_method(receiver, obj, name, args, node)
+        if obj.kind == "optimizer":
+            if name == "step":
+                for value in (*args, *kwargs.values()):
+                    if isinstance(value, Closure):
+                        self.call(value, [], {}, node)
+                self.step(receiver)
+            elif name == "zero_grad":
+                params = obj.get("params")
+                nodes = params.nodes if isinstance(params, Params) else ()
+                self.event("zero", nodes=nodes, oids=(receiver.oid,), call=self.here(node))
+            elif name == "add_param_group":
+                old = obj.get("params")
+                new = self.parameter_groups(args[0]) if args else Params((), False, True)
+                if isinstance(old, Params):
+                    merged = Params((*old.nodes, *new.nodes), False, old.unknown or new.unknown)
+                    self.put(receiver, obj.with_field("params", merged))
+            return NONE if name in ("step", "zero_grad") else Unknown("an optimizer's state")
+        if obj.kind in ("module", "instance"):
+            return self.module_method(receiver, obj, name, args, kwargs, node)
+        if isinstance(obj.cls, Lib):
+            return self.library_object_method(receiver, obj, obj.cls.name, name, args, kwargs, node)
+        return self.unknown_call(f"`.{name}()` is not known", None, args, kwargs, node)
+
+    # -- lists and dictionaries
+
+    def list_method(
+        self, receiver: Ref, obj: Obj, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+    ) -> Value:
+        if name in ("append", "add", "appendleft", "put") and args:
+            if self.in_loop() and obj.many and len(obj.items) >= 8:
+                items: tuple[Value, ...] = (self.joiner.values([*obj.items, args[0]]),)
+            else:
+                items = (*obj.items, args[0])
+            self.put(receiver, Obj("list", obj.cls, obj.fields, items, obj.many or self.in_loop()))
+            return NONE
+        if name == "insert" and len(args) > 1:
+            self.put(
+                receiver, Obj("list", obj.cls, obj.fields, (args[1], *obj.items), obj.many or self.in_loop())
+            )
+            return NONE
+        if name in ("extend", "update") and args:
+            more = self.items(args[0])
+            other = self.obj(args[0])
+            items = (*obj.items, *(more if more is not None else (self.element_of(args[0], node),)))
+            many = obj.many or self.in_loop() or more is None or (other is not None and other.many)
+            self.put(receiver, Obj("list", obj.cls, obj.fields, items[:64], many))
+            return NONE
+        if name in ("pop", "popleft", "get") and obj.items:
+            return self.joiner.values(obj.items)
+        if name == "copy":
+            return self.allocate(Obj("list", obj.cls, obj.fields, obj.items, obj.many))
+        if name == "clear":
+            self.put(receiver, Obj("list", obj.cls))
+            return NONE
+        return Unknown("a method of a list")
+
+    def in_loop(self) -> bool:
+        return any(kind == "l" for kind, _, _ in self.context)
+
+    def dict_method(self, receiver: Ref, obj: Obj, name: str, args: list[Value], node: ast.Call) -> Value:
+        values = (*obj.items, *(value for _, value in obj.fields))
+        if name == "items":
+            pairs = tuple(Seq((Unknown("a key"), value)) for value in values)
+            return self.allocate(Obj("list", None, items=pairs, many=obj.many))
+        if name == "values":
+            return self.allocate(Obj("list", None, items=values, many=obj.many))
+        if name in ("get", "pop", "setdefault") and args:
+            if isinstance(args[0], Const):
+                found = obj.get(repr(args[0].value))
+                if found is not None:
+                    return found
+            return (
+                self.joiner.values([*values, *args[1:2]])
+                if values or len(args) > 1
+                else Unknown("a key that is not known")
+            )
+        if name == "update" and args:
+            other = self.obj(args[0])
+            if other is not None and other.kind == "dict":
+                for key, value in other.fields:
+                    obj = obj.with_field(key, value)
+                self.put(
+                    receiver,
+                    Obj("dict", obj.cls, obj.fields, (*obj.items, *other.items), obj.many or other.many),
+                )
+            return NONE
+        if name == "copy":
+            return self.allocate(obj)
+        return Unknown("a method of a dictionary")
+
+    # -- modules
+
+    def module_method(
+        self, receiver: Ref, obj: Obj, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+    ) -> Value:
+        if name in ("parameters", "named_parameters"):
+            nodes, unknown = self.parameters_of(receiver)
+            return Params(tuple(nodes), True, unknown, name == "named_parameters")
+        if name == "requires_grad_":
+            nodes, _ = self.parameters_of(receiver)
+            flag = args[0] if args else kwargs.get("requires_grad", Const(True))
+            self.event(
+                "freeze" if flag == Const(False) else "thaw" if flag == Const(True) else "freeze",
+                nodes=nodes,
+                call=self.here(node),
+            )
+            return receiver
+        if name in MODULE_SELF:
+            if name == "train" and not args:
+                nodes, _ = self.parameters_of(receiver)
+                self.event("train", nodes=nodes, oids=(receiver.oid,), call=self.here(node))
+            return receiver
+        if name == "zero_grad":
+            nodes, _ = self.parameters_of(receiver)
+            self.event("zero", nodes=nodes, oids=(receiver.oid,), call=self.here(node))
+            return NONE
+        if name == "register_buffer" and args:
+            value = args[1] if len(args) > 1 else kwargs.get("tensor", NONE)
+            if isinstance(args[0], Const):
+                stored = (
+                    Tensor(NOWHERE, value.dtype, value.shape, value.role, "buffer")
+                    if isinstance(value, Tensor)
+                    else Unknown("a buffer")
+                )
+                self.put(receiver, self.state.heap[receiver.oid].with_field(str(args[0].value), stored))
+            return NONE
+        if name in ("register_parameter", "add_module", "register_module") and len(args) > 1:
+            if isinstance(args[0], Const):
+                self.put(receiver, self.state.heap[receiver.oid].with_field(str(args[0].value), args[1]))
+            else:
+                current = self.state.heap[receiver.oid]
+                self.put(
+                    receiver, Obj(current.kind, current.cls, current.fields, (*current.items, args[1]), True)
+                )
+            return NONE
+        if name in ("append", "extend", "insert") and is_container(obj) and args:
+            added = (
+                (args[-1],)
+                if name != "extend"
+                else (self.items(args[0]) or (self.element_of(args[0], node),))
+            )
+            self.put(
+                receiver, Obj(obj.kind, obj.cls, obj.fields, (*obj.items, *added), obj.many or self.in_loop())
+            )
+            return receiver
+        if name in ("children", "modules", "named_children", "named_modules"):
+            items = tuple(value for key, value in obj.fields if isinstance(value, Ref)) + obj.items
+            return self.allocate(
+                Obj(
+                    "list",
+                    None,
+                    items=tuple(
+                        Seq((Unknown("a name"), i)) if name.startswith("named") else i for i in items
+                    ),
+                    many=True,
+                )
+            )
+        if name in ("items", "values", "keys"):
+            items = obj.items
+            return self.allocate(
+                Obj(
+                    "list",
+                    None,
+                    items=tuple(Seq((Unknown("a key"), i)) if name == "items" else i for i in items),
+                    many=True,
+                )
+            )
+        if name in (
+            "state_dict",
+            "load_state_dict",
+            "register_forward_hook",
+            "register_forward_pre_hook",
+            "extra_repr",
+            "buffers",
+            "named_buffers",
+            "register_full_backward_hook",
+            "log",
+            "log_dict",
+            "save_hyperparameters",
+        ):
+            return Unknown("a module's state")
+        if name == "forward" and obj.kind == "module":
+            return self.call_module(receiver, obj, args, kwargs, node)
+        if name in ("manual_backward",) and args:
+            return self.sink(args[0], node, node.args[0])
+        if name == "optimizers":
+            return Unknown("an optimizer of the trainer", self.source("call", "optimizers", node))
+        return self.unknown_call(
+            f"`.{name}()` comes from code that is not seen", obj.get("*"), args, kwargs, node
+        )
+
+    # -- objects of libraries
+
+    def library_object_method(
+        self,
+        receiver: Ref,
+        obj: Obj,
+        cls: str,
+        name: str,
+        args: list[Value],
+        kwargs: dict[str, Value],
+        node: ast.Call,
+    ) -> Value:
+        short = cls.rpartition(".")[2]
+        if short == "GradScaler":
+            if name == "scale" and args:
+                return args[0]
+            if name == "step" and args:
+                self.step(args[0])
+            return NONE
+        if short in ("Accelerator", "Fabric"):
+            if name == "backward" and args:
+                return self.sink(args[0], node, node.args[0] if node.args else None)
+            if name in ("prepare", "setup"):
+                return Seq(tuple(args)) if len(args) > 1 else args[0] if args else NONE
+            if name in ("gather", "gather_for_metrics", "reduce", "unwrap_model"):
+                return args[0] if args else NONE
+            return Unknown(f"`{short}.{name}`")
+        if short.endswith(("LR", "Scheduler")) or "lr_scheduler" in cls or name in ("add_scalar", "log"):
+            return NONE
+        if cls in ("torch.Generator", "torch.device", "torch.cuda.Stream"):
+            return receiver
+        own = obj.get("*")
+        if cls.startswith("torch.distributions."):
+            return self.distribution_method(own, name, args, node)
+        if name in ("parameters", "named_parameters"):
+            return Params(
+                (node_of(own),) if node_of(own) != NOWHERE else (), True, True, name.startswith("named")
+            )
+        if name in MODULE_SELF:
+            return receiver
+        if name in ("step", "zero_grad"):
+            self.event(
+                "step" if name == "step" else "zero",
+                node=node_of(own),
+                nodes=(),
+                facts={"unknown": "yes"},
+                call=self.here(node),
+            )
+            return NONE
+        if name == "backward" and args:
+            return self.sink(args[0], node, node.args[0] if node.args else None)
+        return self.unknown_call(f"`{short}.{name}` is not known", own, args, kwargs, node)
+
+    def distribution(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+        """A distribution depends on its parameters; what it draws by `sample` does not."""
+        parts: list[tuple[int, Edge]] = []
+        for value in (*args, *kwargs.values()):
+            obj = self.obj(value)
+            numbers = (
+                [node_of(obj.get("*"))]
+                if obj is not None and obj.kind == "object"
+                else list(self.nodes_in(value))
+            )
+            parts += [(n, Edge.LIVE) for n in numbers if n != NOWHERE]
+        number = self.combine(name, parts, node, saves=True)
+        if name.rpartition(".")[2][:1].islower():
+            return Tensor(number, "float")
+        return self.allocate(Obj("object", Lib(name), (("*", Tensor(number, "float")),)))
+
+    def distribution_method(self, own: Value | None, name: str, args: list[Value], node: ast.AST) -> Value:
+        parts = [(n, Edge.LIVE) for value in (own, *args) for n in self.nodes_in(value)]
+        if name in ("sample", "sample_n"):
+            return Tensor(
+                self.combine("torch.distributions.sample", [(n, Edge.CUT) for n, _ in parts], node, "sample")
+            )
+        if name == "expand":
+            return Unknown("a distribution", self.combine("torch.distributions.expand", parts, node))
+        return Tensor(self.combine(f"torch.distributions.{name}", parts, node, saves=True), "float")
