@@ -1,7 +1,7 @@
-"""Somebody who edits programs at random, as people do: half a bracket, a line twice, a `.detach()` and away again.
+"""Somebody who edits programs at random, as people do: half a bracket, a line twice, `.detach()` and away.
 
-Every edit is made through `Source.edited`, so that what is edited is what an editor would hold. All of it follows
-from the seed.
+Every edit is made through `Source.edited`, so that what is edited is what an editor would hold. All of it
+follows from the seed.
 """
 
 from __future__ import annotations
@@ -13,17 +13,20 @@ from collections.abc import Callable, Sequence
 from gradsight.text import Source
 
 PIECES = (
-    "(", ")", "[", "]", "{", "}", '"', "'", '"""', "'''", "\n", "\n\n", "\r\n", "\\\n", ":", ",", ".", "=", "#", " ", "    ",
-    "\t", "\f", "é", "\U0001f600", "x", "_", "0", "1e-3", "lambda: ", "*", "**", "->", "@", ";", "if ", "else:", "not ", "await ",
-    ".detach()", ".data", ".item()", ".numpy()", ".clone()", ".mean()", ".backward()", "[0]", ".cpu()", "float(", "torch.no_grad()",
-    "\n    pass", "\n    return x", "\nimport numpy as np", "self.", "self.scale = 1.0\n", "retain_graph=True", "torch.tensor(",
-    "  # gradsight: ignore", "  # gradsight: ignore[GS102]", "  # note", "requires_grad=True", "global step\n",
+    "(", ")", "[", "]", "{", "}", '"', "'", '"""', "'''", "\n", "\n\n", "\r\n", "\\\n", ":", ",", ".", "=",
+    "#", " ", "    ", "\t", "\x0c", "é", "😀", "x", "_", "0", "1e-3", "lambda: ", "*", "**", "->", "@", ";",
+    "if ", "else:", "not ", "await ", ".detach()", ".data", ".item()", ".numpy()", ".clone()", ".mean()",
+    ".backward()", "[0]", ".cpu()", "float(", "torch.no_grad()", "\n    pass", "\n    return x",
+    "\nimport numpy as np", "self.", "self.scale = 1.0\n", "retain_graph=True", "torch.tensor(",
+    "  # gradsight: ignore", "  # gradsight: ignore[GS102]", "  # note", "requires_grad=True",
+    "global step\n",
 )  # fmt: skip
 TOPS = (
-    "\n", "# a comment\n", "import torch\n", "import torch as t\n", "from torch import nn\n", '"""Words."""\n', "import math\n",
-    "x = 3\n", "def helper(x):\n    return x.detach()\n", "class Net:\n    pass\n", "@torch.no_grad()\n", "scale = 0.5\n",
+    "\n", "# a comment\n", "import torch\n", "import torch as t\n", "from torch import nn\n",
+    '"""Words."""\n', "import math\n", "x = 3\n", "def helper(x):\n    return x.detach()\n",
+    "class Net:\n    pass\n", "@torch.no_grad()\n", "scale = 0.5\n",
 )  # fmt: skip
-DECORATORS = ("@torch.no_grad()", "@property", "@staticmethod", "@classmethod", "@wrapped", "@torch.enable_grad()")
+DECORATORS = ("@torch.no_grad()", "@property", "@staticmethod", "@classmethod", "@wrapped")
 _NAME = re.compile(r"(?<![\w.])[A-Za-z_]\w*")
 _DEFINED = re.compile(r"^[ \t]*(?:async )?(?:def|class) (\w+)", re.MULTILINE)
 _RECEIVER = re.compile(r"(?<=[\w)\]])(?=\.\w|\)|,|$| [-+*/])", re.MULTILINE)
@@ -131,7 +134,7 @@ class Typist:
         if self.rng.random() < 0.5 and (call := self.found(_CALL)):
             return self.replaced(call.start(), call.end(), "")
         if place := self.found(_RECEIVER):
-            new = self.rng.choice((".detach()", ".item()", ".detach().cpu().numpy()", ".data", ".mean()", ".clone()"))
+            new = self.rng.choice((".detach()", ".item()", ".detach().cpu().numpy()", ".data", ".mean()"))
             return self.replaced(place.start(), place.start(), new)
         return None
 
@@ -147,7 +150,8 @@ class Typist:
 
     def rename_definition(self) -> Source | None:
         if name := self.found(_DEFINED):
-            return self.replaced(name.start(1), name.end(1), self.rng.choice((name[1] + "_", "helper", "forward", "step")))
+            new = self.rng.choice((name[1] + "_", "helper", "forward", "step"))
+            return self.replaced(name.start(1), name.end(1), new)
         return None
 
     def exchange_name(self) -> Source | None:
@@ -161,7 +165,8 @@ class Typist:
 
     def decorate(self) -> Source | None:
         if header := self.found(_HEADER):
-            return self.replaced(header.start(), header.start(), f"{header[1]}{self.rng.choice(DECORATORS)}\n")
+            new = f"{header[1]}{self.rng.choice(DECORATORS)}\n"
+            return self.replaced(header.start(), header.start(), new)
         return None
 
     def top(self) -> Source:
