@@ -265,16 +265,14 @@ class _Analysis:
         return self.module.names if self.module is not None else {}
 
     def _module(self) -> Program:
-        it = Statements(self.world)
-        it.prepare("<module>")
+        it = Statements(self.world, "<module>")
         it.state.module = it.state.env
         it.run_block(self.world.skeleton)
         return Program("module", "<module>", it.graph, tuple(it.events), it.state.env, it.state.heap)
 
     def _open(self) -> Statements:
         """An activation whose module names are those that the module left."""
-        it = Statements(self.world)
-        it.prepare("<open>")
+        it = Statements(self.world, "<open>")
         it.state.module.update(self._opened())
         return it
 

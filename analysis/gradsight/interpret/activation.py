@@ -28,6 +28,7 @@ from gradsight.values import (
 if TYPE_CHECKING:
     from gradsight.interpret.world import World
 
+MOST_STEPS = 60_000  # expressions and calls that one activation reads
 MOST_DEPTH = 4  # of containers within containers that are looked into
 
 
@@ -38,8 +39,9 @@ class OutOfBudget(Exception):
 class Activation:
     """State, graph and events of one function's interpretation."""
 
-    def __init__(self, world: World, budget: int = 60_000) -> None:
+    def __init__(self, world: World, function_name: str) -> None:
         self.world = world
+        self.function_name = function_name  # "<module>" where the file itself is read
         self.graph = Graph()
         self.state = State({}, {})
         self.dead = False  # this point of the program cannot be reached
@@ -50,13 +52,20 @@ class Activation:
         self.block = 0  # the block that switched gradients off
         self.counter = 0  # numbers loops and branches
         self.next_oid = 0
-        self.budget = budget
+        self.budget = MOST_STEPS
         self.expression: ast.AST | None = None
         self.joiner = Joiner(self.graph, self.here)
         self.cid: str | None = None  # the class whose method this is
-        self.self_value: Value | None = None
         self.returns: list[tuple[Value, State]] = []
-        self.silences: list[tuple[str, Place]] = []
+        self.yields: list[Value] = []
+        self.breaks: list[list[State]] = []  # for each loop around this point, the states that leave it early
+        self.nonlocals: set[str] = set()
+        self.globals_: set[str] = set()
+        self.module_written: set[str] = set()  # names of the module that were rebound
+
+    @property
+    def at_module_level(self) -> bool:
+        return self.function_name == "<module>"
 
     # -- places, nodes, events
 

@@ -245,7 +245,7 @@ class Calls(Functions):
                 self.state = state
                 value = Unknown(f"`{closure.name}` always raises")
         self.state.env = self.state.outer.pop()
-        if self.world.at_module_level(self):
+        if self.at_module_level:
             self.state.module = self.state.env if not self.state.outer else self.state.outer[0]
         self.state.grad, self.block = grad, block
         self.at, self.returns = at, returns

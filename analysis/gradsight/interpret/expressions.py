@@ -8,19 +8,17 @@ from typing import Any
 
 from gradsight import model
 from gradsight.domain import Edge
-from gradsight.graph import Node
-from gradsight.interpret.activation import Activation
+from gradsight.interpret.containers import Containers
+from gradsight.interpret.shapes import broadcast, matmul_shape
 from gradsight.values import (
     MANY,
     NONE,
     NOWHERE,
     Array,
-    Bound,
     Choice,
     Class,
     Closure,
     Const,
-    Func,
     Lib,
     Method,
     Number,
@@ -28,13 +26,11 @@ from gradsight.values import (
     Params,
     Ref,
     Seq,
-    Shape,
     Super,
     Tensor,
     Unknown,
     Value,
     node_of,
-    surely_many,
 )
 
 OPERATORS = {
@@ -62,17 +58,11 @@ NUMERIC: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-class Expressions(Activation):
-    """Evaluation of expressions; calls are in the subclass."""
+class Expressions(Containers):
+    """Evaluation of expressions; calls are in the subclasses."""
 
     def call(self, function: Value, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
         raise NotImplementedError
-
-    def call_method(self, receiver: Value, name: str, args: list[Value], node: ast.AST) -> Value:
-        raise NotImplementedError
-
-    def nested_function(self, node: ast.Lambda) -> Value:
-        return Closure("<lambda>", node)
 
     # -- entry
 
@@ -200,7 +190,7 @@ class Expressions(Activation):
             role = "logit" if roles == ["logit"] else ""
         parts: list[tuple[int, Edge]] = []
         for value in (left, right):
-            if isinstance(value, Array) and op:
+            if isinstance(value, Array):
                 parts += [(n, Edge.LIVE) for n in self.nodes_in(value)]
             else:
                 parts += [(n, edge) for n in self.nodes_in(value)]
@@ -243,15 +233,6 @@ class Expressions(Activation):
             ):
                 return self.allocate(Obj("list", None, items=first * right.value))
             return self.allocate(Obj("list", None, items=first, many=True))
-        return None
-
-    def items(self, value: Value) -> tuple[Value, ...] | None:
-        """The known items of a sequence."""
-        if isinstance(value, Seq):
-            return value.items
-        obj = self.obj(value)
-        if obj is not None and (obj.kind == "list" or is_container(obj)):
-            return obj.items
         return None
 
     def widen(self, value: Value) -> Value:
@@ -324,141 +305,7 @@ class Expressions(Activation):
             return self.evaluate(node.body if test.value else node.orelse)
         return self.joiner.values([self.evaluate(node.body), self.evaluate(node.orelse)])
 
-    # -- containers
-
-    def tuple_(self, node: ast.Tuple) -> Value:
-        return Seq(tuple(self.elements(node.elts)))
-
-    def elements(self, nodes: list[ast.expr]) -> list[Value]:
-        out: list[Value] = []
-        for item in nodes:
-            if isinstance(item, ast.Starred):
-                value = self.evaluate(item.value)
-                known = self.items(value)
-                out += known if known is not None else (self.element_of(value, item),)
-            else:
-                out.append(self.evaluate(item))
-        return out
-
-    def list_(self, node: ast.List) -> Value:
-        many = any(
-            isinstance(item, ast.Starred) and not isinstance(item.value, (ast.Tuple, ast.List))
-            for item in node.elts
-        )
-        return self.allocate(Obj("list", None, items=tuple(self.elements(node.elts)), many=many))
-
-    def set_(self, node: ast.Set) -> Value:
-        return self.allocate(Obj("list", None, items=tuple(self.elements(node.elts))))
-
-    def dictionary(self, node: ast.Dict) -> Value:
-        fields: dict[str, Value] = {}
-        rest: list[Value] = []
-        for key, item in zip(node.keys, node.values):
-            value = self.evaluate(item)
-            if key is None:
-                obj = self.obj(value)
-                if obj is not None and obj.kind == "dict":
-                    fields.update(obj.fields)
-                    rest += obj.items
-                else:
-                    rest.append(value)
-                continue
-            name = self.evaluate(key)
-            if isinstance(name, Const):
-                fields[repr(name.value)] = value
-            else:
-                rest.append(value)
-        return self.allocate(Obj("dict", None, tuple(fields.items()), tuple(rest), bool(rest)))
-
-    def comprehension(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp) -> Value:
-        before = dict(self.state.env)
-        size = self.generators(node.generators)
-        value = self.evaluate(node.elt)
-        self.state.env = {**before}
-        if self.state.module is not self.state.env and self.world.at_module_level(self):
-            self.state.module = self.state.env
-        items = (
-            (value,) * size
-            if size is not None and 0 < size <= 16 and not any(True for _ in self.nodes_in(value))
-            else (value,)
-        )
-        return self.allocate(Obj("list", None, items=items, many=size is None or len(items) != size))
-
-    def dictionary_comprehension(self, node: ast.DictComp) -> Value:
-        before = dict(self.state.env)
-        self.generators(node.generators)
-        self.evaluate(node.key)
-        value = self.evaluate(node.value)
-        self.state.env = before
-        if self.world.at_module_level(self):
-            self.state.module = self.state.env
-        return self.allocate(Obj("dict", None, items=(value,), many=True))
-
-    def generators(self, generators: list[ast.comprehension]) -> int | None:
-        size: int | None = 1
-        for generator in generators:
-            iterable = self.evaluate(generator.iter)
-            known = self.items(iterable)
-            obj = self.obj(iterable)
-            if known is None or (obj is not None and obj.many) or generator.ifs or size is None:
-                size = None
-            else:
-                size *= len(known)
-            self.assign(generator.target, self.element_of(iterable, generator.iter), generator.iter)
-            for test in generator.ifs:
-                self.evaluate(test)
-        return size
-
-    def assign(self, target: ast.expr, value: Value, at: ast.AST) -> None:
-        raise NotImplementedError
-
-    def element_of(self, value: Value, at: ast.AST) -> Value:
-        """What iterating a value gives, standing for every element."""
-        if isinstance(value, Choice):
-            return self.joiner.values([self.element_of(option, at) for option in value.options])
-        if isinstance(value, Seq):
-            return self.joiner.values(value.items) if value.items else Unknown("an element of nothing")
-        if isinstance(value, Tensor):
-            node = self.combine("torch.Tensor.unbind", [(value.node, Edge.LIVE)], at)
-            shape = value.shape[1:] if value.shape else None
-            return Tensor(node, value.dtype, shape, value.role)
-        if isinstance(value, Array):
-            return Array(
-                self.combine("numpy.item", [(value.node, Edge.LIVE)], at, keep_off=True), value.dtype
-            )
-        if isinstance(value, Params):
-            node = self.combine("parameters", [(n, Edge.LIVE) for n in value.nodes], at, keep_off=True)
-            parameter = Tensor(node, "float", None, "", "parameter")
-            return Seq((Unknown("a parameter's name"), parameter)) if value.named else parameter
-        obj = self.obj(value)
-        if obj is not None:
-            if obj.kind == "dict":
-                return Unknown("a key")
-            if obj.kind == "list" or is_container(obj):
-                if obj.items:
-                    return self.joiner.values(obj.items)
-                return Unknown("an element of an empty list")
-            if obj.kind == "object" and isinstance(obj.cls, Lib):
-                return self.data_element(obj)
-            if obj.kind == "instance":
-                return Unknown("an element of an object of the program")
-        if isinstance(value, Unknown) and value.node != NOWHERE:
-            # Iterating something unknown: data, unless nothing better is known. Which loop it is decides later.
-            loop = next((str(number) for kind, number, _ in reversed(self.context) if kind == "l"), "")
-            node = self.graph.add(
-                Node("source", "element", (value.node,), (Edge.LIVE,), place=self.here(at), note=loop)
-            )
-            return Unknown("an element of something unknown", node)
-        return Unknown("an element of something unknown")
-
-    def data_element(self, obj: Obj) -> Value:
-        """What a data loader gives: batches that require no gradient."""
-        dataset = self.obj(obj.get("dataset"))
-        if dataset is not None and dataset.items:
-            return Seq(tuple(batch_of(item) for item in dataset.items))
-        return Unknown("a batch of data")
-
-    # -- attributes and items
+    # -- attributes
 
     def attribute_(self, node: ast.Attribute) -> Value:
         receiver = self.evaluate(node.value)
@@ -480,10 +327,6 @@ class Expressions(Activation):
             isinstance(receiver, Unknown) and model.attribute(f"torch.Tensor.{name}")
         ):
             return self.tensor_attribute(receiver, name, node, base)
-        if isinstance(receiver, Unknown):
-            if receiver.node == NOWHERE:
-                return Method(receiver, name, base) if is_call_target(node) else Unknown(receiver.why)
-            return Method(receiver, name, base)
         return Method(receiver, name, base)
 
     def tensor_attribute(self, receiver: Value, name: str, node: ast.AST, base: ast.expr | None) -> Value:
@@ -530,97 +373,10 @@ class Expressions(Activation):
             found = self.world.instance_attribute(self, receiver, obj.cls, name)
             if found is not None:
                 return found
-            if self.world.is_opaque(obj.cls) and not is_call_target(node):
-                node_number = node_of(obj.get("*"))
-                return Unknown(
-                    f"`{name}` comes from a base class that is not seen",
-                    self.combine("attribute", [(node_number, Edge.LIVE)], node)
-                    if node_number != NOWHERE
-                    else NOWHERE,
-                )
             return Method(receiver, name, base)
         if obj.kind == "module" and name in ("weight", "bias") and obj.get("*") is not None:
             return Tensor(node_of(obj.get("*")), "float", None, "", "parameter")
         return Method(receiver, name, base)
-
-    def subscript(self, node: ast.Subscript) -> Value:
-        receiver = self.evaluate(node.value)
-        index = self.evaluate(node.slice)
-        return self.item(receiver, index, node)
-
-    def item(self, receiver: Value, index: Value, node: ast.AST) -> Value:
-        if isinstance(receiver, Choice):
-            return self.joiner.values([self.item(option, index, node) for option in receiver.options])
-        if isinstance(receiver, Tensor):
-            chosen = [(n, Edge.CUT) for n in self.nodes_in(index)]
-            number = self.combine(
-                "torch.Tensor.__getitem__",
-                [(receiver.node, Edge.LIVE), *chosen],
-                node,
-                "index" if chosen else "",
-            )
-            role = receiver.role
-            if receiver.origin == "torch.eye" or receiver.role == "identity":
-                role = "one-hot"
-            if role in ("probability", "log-probability", "logit") and isinstance(node, ast.Subscript):
-                role = role if keeps_classes(node.slice) else ""
-            return Tensor(number, receiver.dtype, indexed_shape(receiver.shape, node, index), role)
-        if isinstance(receiver, Array):
-            number = self.combine("numpy.item", [(receiver.node, Edge.LIVE)], node, keep_off=True)
-            return Array(number, receiver.dtype, "one-hot" if receiver.role == "identity" else receiver.role)
-        if isinstance(receiver, Seq):
-            if isinstance(index, Const) and isinstance(index.value, int):
-                if -len(receiver.items) <= index.value < len(receiver.items):
-                    return receiver.items[index.value]
-                return Unknown("an index outside the tuple")
-            if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
-                bounds = [
-                    self.evaluate(part) if part else NONE for part in (node.slice.lower, node.slice.upper)
-                ]
-                if all(
-                    isinstance(bound, Const) and isinstance(bound.value, (int, type(None)))
-                    for bound in bounds
-                ):
-                    low, high = (bound.value if isinstance(bound, Const) else None for bound in bounds)
-                    if isinstance(low, int | None) and isinstance(high, int | None):
-                        return Seq(receiver.items[low:high])
-                return Unknown("a part of a tuple")
-            return self.joiner.values(receiver.items) if receiver.items else Unknown("an item of nothing")
-        obj = self.obj(receiver)
-        if obj is not None:
-            if obj.kind == "dict":
-                if isinstance(index, Const):
-                    value = obj.get(repr(index.value))
-                    if value is not None:
-                        return value
-                return (
-                    self.joiner.values([*obj.items, *(value for _, value in obj.fields)])
-                    if obj.items or obj.fields
-                    else Unknown("a key that is not known")
-                )
-            if obj.kind == "list" or is_container(obj):
-                known = obj.get(repr(index.value)) if isinstance(index, Const) else None
-                if known is not None:
-                    return known
-                if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
-                    return self.allocate(Obj("list", obj.cls, items=obj.items, many=True))
-                if (
-                    isinstance(index, Const)
-                    and isinstance(index.value, int)
-                    and not obj.many
-                    and -len(obj.items) <= index.value < len(obj.items)
-                ):
-                    return obj.items[index.value]
-                return self.joiner.values(obj.items) if obj.items else Unknown("an item of an empty list")
-        nodes = [(n, Edge.LIVE) for n in self.nodes_in(receiver)]
-        why = receiver.why if isinstance(receiver, Unknown) else "an item of something unknown"
-        return Unknown(why, self.combine("item", nodes, node, keep_off=True))
-
-    def slice_(self, node: ast.Slice) -> Value:
-        for part in (node.lower, node.upper, node.step):
-            if part is not None:
-                self.evaluate(part)
-        return Unknown("a slice")
 
     # -- the rest
 
@@ -636,19 +392,12 @@ class Expressions(Activation):
         return self.evaluate(node.value)
 
     def lambda_(self, node: ast.Lambda) -> Value:
-        return self.nested_function(node)
+        return Closure("<lambda>", node)
 
     def yielded(self, node: ast.Yield | ast.YieldFrom) -> Value:
         value = self.evaluate(node.value)
         self.yields.append(value)
         return Unknown("what is sent to a generator")
-
-    def all_modules(self, values: tuple[Value, ...]) -> bool:
-        return bool(values) and all(
-            (obj := self.obj(value)) is not None and obj.kind in ("module", "instance") for value in values
-        )
-
-    yields: list[Value]
 
     def called(self, node: ast.Call) -> Value:
         function = self.evaluate(node.func)
@@ -689,79 +438,6 @@ class Expressions(Activation):
                 else:
                     kwargs["**"] = value
         return self.call(function, args, kwargs, node)
-
-
-def is_call_target(node: ast.AST) -> bool:
-    """Whether the attribute may be called: the interpreter cannot see its parent, so always."""
-    return True
-
-
-def is_container(obj: Obj) -> bool:
-    """nn.Sequential, ModuleList and ParameterList hold their items in order."""
-    if obj.kind != "module" or not isinstance(obj.cls, Lib):
-        return False
-    stub = model.module(obj.cls.name)
-    return stub is not None and stub.container
-
-
-def batch_of(value: Value) -> Value:
-    """One batch of a tensor that a data set holds: the first dimension is the batch."""
-    if isinstance(value, Tensor):
-        shape = (MANY, *value.shape[1:]) if value.shape else None
-        return Tensor(NOWHERE, value.dtype, shape, value.role)
-    return Unknown("a batch of data")
-
-
-def keeps_classes(index: ast.expr) -> bool:
-    """`p[mask]`, `p[0:4]`, `p[i]` keep the class dimension; `p[:, 1]` does not."""
-    if isinstance(index, ast.Tuple):
-        return all(
-            isinstance(part, ast.Slice) or (isinstance(part, ast.Constant) and part.value is None)
-            for part in index.elts
-        )
-    return True
-
-
-def indexed_shape(shape: Shape, node: ast.AST, index: Value) -> Shape:
-    if shape is None or not isinstance(node, ast.Subscript):
-        return None
-    if isinstance(index, Const) and isinstance(index.value, int):
-        return shape[1:]
-    return None
-
-
-def broadcast(a: Shape, b: Shape) -> Shape:
-    """The shape of an elementwise operation; None where it cannot be known."""
-    if a is None or b is None:
-        # Broadcasting never makes fewer elements.
-        known = a if b is None else b
-        return (MANY,) if surely_many(known) else None
-    if len(a) < len(b):
-        a, b = b, a
-    b = (1,) * (len(a) - len(b)) + b
-    out: list[int | None] = []
-    for x, y in zip(a, b):
-        if x == 1:
-            out.append(y)
-        elif y == 1 or x == y:
-            out.append(x)
-        elif x == MANY or y == MANY:
-            out.append(MANY)
-        else:
-            out.append(None)
-    return tuple(out)
-
-
-def matmul_shape(a: Shape, b: Shape) -> Shape:
-    if a is None or b is None or not a or not b:
-        return None
-    if len(a) == 1 and len(b) == 1:
-        return ()
-    if len(b) == 1:
-        return a[:-1]
-    if len(a) == 1:
-        return (*b[:-2], b[-1])
-    return (*a[:-1], b[-1])
 
 
 EVALUATE: dict[type[ast.expr], Callable[[Any, Any], Value]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 from gradsight.domain import Edge
-from gradsight.interpret.expressions import is_container
+from gradsight.interpret.containers import is_container
 from gradsight.interpret.libraries import MODULE_SELF
 from gradsight.interpret.modules import Modules
 from gradsight.values import (

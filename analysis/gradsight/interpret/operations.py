@@ -11,8 +11,9 @@ from dataclasses import replace
 from gradsight import model
 from gradsight.domain import Edge
 from gradsight.graph import Node
-from gradsight.interpret.expressions import Expressions, broadcast, matmul_shape
+from gradsight.interpret.expressions import Expressions
 from gradsight.interpret.libraries import AMBIGUOUS, INDICES, RANDOM_FILLS
+from gradsight.interpret.shapes import broadcast, matmul_shape
 from gradsight.values import (
     MANY,
     NONE,

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any
 
 from gradsight.domain import Edge
-from gradsight.graph import Here, Node
-from gradsight.interpret.calls import Calls
-from gradsight.interpret.expressions import OPERATORS, is_container
+from gradsight.graph import Node
+from gradsight.interpret.assignments import Assignments
 from gradsight.interpret.functions import grad_of
 from gradsight.interpret.libraries import GRAD_OFF, GRAD_ON
 from gradsight.interpret.state import State
@@ -22,12 +20,10 @@ from gradsight.values import (
     NONE,
     NOWHERE,
     Array,
-    Class,
     Closure,
     Const,
     Lib,
     Number,
-    Obj,
     Ref,
     Seq,
     Tensor,
@@ -37,18 +33,8 @@ from gradsight.values import (
 )
 
 
-class Statements(Calls):
+class Statements(Assignments):
     """Runs blocks of logical lines."""
-
-    def prepare(self, name: str, return_sink: bool = False) -> None:
-        """Set up the activation of one function."""
-        self.breaks: list[list[State]] = []
-        self.nonlocals: set[str] = set()
-        self.globals_: set[str] = set()
-        self.module_written: set[str] = set()
-        self.yields = []
-        self.function_name = name
-        self.return_sink = return_sink
 
     def run_block(self, block: Block) -> None:
         for statement in block:
@@ -102,236 +88,8 @@ class Statements(Calls):
     def expression_statement(self, node: ast.Expr, block: Any, statement: Any) -> None:
         self.evaluate(node.value)
 
-    def assignment(self, node: ast.Assign, block: Any, statement: Any) -> None:
-        value = self.evaluate(node.value)
-        for target in node.targets:
-            self.assign(target, value, node.value)
-
-    def annotated(self, node: ast.AnnAssign, block: Any, statement: Any) -> None:
-        if node.value is not None:
-            self.assign(node.target, self.evaluate(node.value), node.value)
-
-    def augmented(self, node: ast.AugAssign, block: Any, statement: Any) -> None:
-        target = node.target
-        load = ast.copy_location(as_load(target), target)
-        left = self.evaluate(load)
-        right = self.evaluate(node.value)
-        op = OPERATORS[type(node.op)]
-        obj = self.obj(left)
-        if obj is not None and obj.kind == "list" and op == "add" and isinstance(left, Ref):
-            self.list_method(left, obj, "extend", [right], {}, ast.Call(load, [node.value], []))
-            return
-        if isinstance(left, Tensor) and left.origin in ("parameter", "leaf") and self.state.grad == "off":
-            return  # a manual update: `w -= lr * w.grad` under no_grad
-        if isinstance(left, Tensor) and left.origin == "data":
-            return
-        self.assign(target, self.operate(op, left, right, node), node.value)
-
-    def assign(self, target: ast.expr, value: Value, at: ast.AST) -> None:
-        if isinstance(target, ast.Name):
-            for names in reversed(self.state.outer):
-                if target.id in self.nonlocals and target.id in names:
-                    names[target.id] = value
-                    return
-            if target.id in self.globals_ and self.state.module is not self.state.env:
-                self.state.module[target.id] = value
-                self.module_written.add(target.id)
-                return
-            self.state.env[target.id] = value
-        elif isinstance(target, (ast.Tuple, ast.List)):
-            self.unpack(target.elts, value, at)
-        elif isinstance(target, ast.Starred):
-            self.assign(target.value, value, at)
-        elif isinstance(target, ast.Attribute):
-            self.set_attribute(target, value, at)
-        elif isinstance(target, ast.Subscript):
-            self.set_item(target, value, at)
-        elif isinstance(target, ast.Call):
-            return  # the receiver of an in-place call that has no name
-
-    def unpack(self, targets: list[ast.expr], value: Value, at: ast.AST) -> None:
-        items = self.items(value)
-        obj = self.obj(value)
-        starred = next((i for i, target in enumerate(targets) if isinstance(target, ast.Starred)), None)
-        if items is not None and not (obj is not None and obj.many):
-            if starred is None and len(items) == len(targets):
-                for target, item in zip(targets, items):
-                    self.assign(target, item, at)
-                return
-            if starred is not None and len(items) >= len(targets) - 1:
-                tail = len(targets) - starred - 1
-                for target, item in zip(targets[:starred], items[:starred]):
-                    self.assign(target, item, at)
-                middle = items[starred : len(items) - tail]
-                self.assign(targets[starred], self.allocate(Obj("list", None, items=middle)), at)
-                for target, item in zip(targets[starred + 1 :], items[len(items) - tail :] if tail else ()):
-                    self.assign(target, item, at)
-                return
-        if isinstance(value, Unknown):
-            for target in targets:
-                node = NOWHERE
-                if value.node != NOWHERE:
-                    node = self.graph.add(
-                        Node("op", "item", (value.node,), (Edge.LIVE,), place=self.here(at))
-                    )
-                self.assign(target, Unknown(value.why, node), at)
-            return
-        element = self.element_of(value, at)
-        for target in targets:
-            self.assign(target, element, at)
-
-    def set_attribute(self, target: ast.Attribute, value: Value, at: ast.AST) -> None:
-        receiver = self.evaluate(target.value)
-        name = target.attr
-        if name == "requires_grad":
-            base = target.value
-            if isinstance(receiver, Ref):
-                return  # `module.requires_grad = False` sets a plain attribute
-            self.require_grad(receiver, value, target, base)
-            return
-        if name in ("data", "grad"):
-            return  # writes of values: the graph stays what it was
-        if isinstance(receiver, Ref):
-            obj = self.state.heap.get(receiver.oid)
-            if obj is None:
-                return
-            if obj.kind == "instance" and isinstance(obj.cls, Class) and self.world.is_module(obj.cls.cid):
-                value = self.plain_tensor(receiver, obj.cls, name, value, at)
-                obj = self.state.heap[receiver.oid]
-            if obj.kind in ("instance", "module", "object"):
-                self.state.heap[receiver.oid] = obj.with_field(name, value)
-
-    def plain_tensor(self, receiver: Ref, cls: Class, name: str, value: Value, at: ast.AST) -> Value:
-        """A tensor that is no Parameter becomes an attribute of a module: remembered, with a node of its own."""
-        if (
-            not isinstance(value, Tensor)
-            or value.dtype not in ("float", "")
-            or value.origin in ("parameter", "buffer")
-        ):
-            return value
-        if value.origin == "" and self.only_new_parameters(value.node):
-            value = replace(
-                value, origin="computed parameter"
-            )  # `nn.Parameter(...) * 0.1` is no parameter any more
-        elif value.origin == "" or value.origin != "leaf" and value.node != NOWHERE:
-            return value
-        number = value.node
-        if number == NOWHERE:
-            number = self.source("fresh", name, at)
-        self.event(
-            "attribute",
-            number,
-            oids=(receiver.oid,),
-            facts={
-                "name": name,
-                "class": cls.cid,
-                "origin": value.origin,
-                "method": self.function_name,
-                "stores": str(self.world.stores(cls.cid, name)),
-            },
-            value=self.here(at),
-        )
-        return Tensor(number, value.dtype or "float", value.shape, value.role, value.origin)
-
-    def only_new_parameters(self, number: int) -> bool:
-        """Whether a value is computed from parameters that were made in the same statement, and from nothing else."""
-        if number == NOWHERE or self.graph[number].kind != "op":
-            return False
-        found = False
-        for n in self.graph.feeding(number, (Edge.LIVE,)):
-            node = self.graph[n]
-            if node.kind in ("input", "loop", "join") or node.kind == "source" and node.note != "parameter":
-                return False
-            if node.kind == "source":
-                found = True
-                if not (isinstance(node.place, Here) and node.place.at == self.at):
-                    return False
-        return found
-
-    def set_item(self, target: ast.Subscript, value: Value, at: ast.AST) -> None:
-        receiver = self.evaluate(target.value)
-        index = self.evaluate(target.slice)
-        if isinstance(receiver, Ref):
-            obj = self.state.heap.get(receiver.oid)
-            if obj is None:
-                return
-            if obj.kind == "dict" or (obj.kind == "module" and is_container(obj)):
-                if isinstance(index, Const):
-                    self.state.heap[receiver.oid] = obj.with_field(repr(index.value), value)
-                    if obj.kind == "module":
-                        position = index.value if isinstance(index.value, int) else None
-                        if position is not None and -len(obj.items) <= position < len(obj.items):
-                            items = list(obj.items)
-                            items[position] = value
-                            self.state.heap[receiver.oid] = Obj(
-                                obj.kind, obj.cls, obj.fields, tuple(items), obj.many
-                            )
-                else:
-                    self.state.heap[receiver.oid] = Obj(
-                        obj.kind, obj.cls, obj.fields, (*obj.items, value), True
-                    )
-                return
-            if obj.kind == "list":
-                if (
-                    isinstance(index, Const)
-                    and isinstance(index.value, int)
-                    and not obj.many
-                    and -len(obj.items) <= index.value < len(obj.items)
-                ):
-                    items = list(obj.items)
-                    items[index.value] = value
-                    self.state.heap[receiver.oid] = Obj("list", obj.cls, obj.fields, tuple(items), obj.many)
-                else:
-                    self.state.heap[receiver.oid] = Obj(
-                        "list", obj.cls, obj.fields, (*obj.items, value), True
-                    )
-            return
-        if isinstance(receiver, Tensor):
-            parts = [(receiver.node, Edge.LIVE)]
-            edge = Edge.NONE if self.state.grad == "off" else Edge.LIVE
-            parts += [(n, edge) for n in self.nodes_in(value)]
-            number = self.combine("torch.Tensor.__setitem__", parts, target, keep_off=True)
-            role = receiver.role
-            if (
-                receiver.origin in ("torch.zeros", "torch.zeros_like")
-                and value in (Const(1), Const(1.0))
-                and picks_one(target.slice)
-            ):
-                role = "one-hot"
-            self.assign(
-                target.value,
-                Tensor(
-                    number,
-                    receiver.dtype,
-                    receiver.shape,
-                    role,
-                    receiver.origin if number == receiver.node else "",
-                ),
-                at,
-            )
-        elif isinstance(receiver, Array):
-            parts = [
-                (receiver.node, Edge.LIVE),
-                *((n, Edge.CUT if isinstance(value, Tensor) else Edge.LIVE) for n in self.nodes_in(value)),
-            ]
-            role = "one-hot" if value in (Const(1), Const(1.0)) and picks_one(target.slice) else receiver.role
-            self.assign(
-                target.value,
-                Array(
-                    self.combine("numpy.setitem", parts, target, "numpy", keep_off=True), receiver.dtype, role
-                ),
-                at,
-            )
-
-    def deletion(self, node: ast.Delete, block: Any, statement: Any) -> None:
-        for target in node.targets:
-            if isinstance(target, ast.Name):
-                self.state.env.pop(target.id, None)
-
     def returning(self, node: ast.Return, block: Any, statement: Any) -> None:
         value = self.evaluate(node.value)
-        if self.return_sink and not self.state.outer:
-            self.sink(self.returned_loss(value), node, node.value, kind="return")
         self.returns.append((value, self.state))
         self.dead = True
 
@@ -444,11 +202,10 @@ class Statements(Calls):
             return self.decides(test.operand)
         if isinstance(test, ast.Compare):
             return (
-                isinstance(test.ops[0], (ast.Is, ast.IsNot, ast.Eq, ast.NotEq))
-                and self.function_name != "<module>"
+                isinstance(test.ops[0], (ast.Is, ast.IsNot, ast.Eq, ast.NotEq)) and not self.at_module_level
             )
         if isinstance(test, ast.Name):
-            return self.function_name != "<module>" and test.id in self.state.env
+            return not self.at_module_level and test.id in self.state.env
         return isinstance(test, ast.Constant)
 
     def inline_body(self, clause: Clause) -> list[ast.stmt]:
@@ -669,7 +426,7 @@ class Statements(Calls):
     def function(
         self, node: ast.FunctionDef | ast.AsyncFunctionDef, block: Block | None, statement: Statement | None
     ) -> None:
-        known = self.world.function_value(self, node, self.at)
+        known = self.world.function_value(self.at) if self.at_module_level else None
         if known is not None:
             self.state.env[node.name] = known
             return
@@ -680,7 +437,7 @@ class Statements(Calls):
         self.state.env[node.name] = Closure(node.name, node, block, off)
 
     def class_(self, node: ast.ClassDef, block: Block | None, statement: Any) -> None:
-        value = self.world.class_value(self, node, self.at)
+        value = self.world.class_value(node.name) if self.at_module_level else None
         self.state.env[node.name] = value if value is not None else Unknown("a class inside a function")
 
 
@@ -694,23 +451,6 @@ def decorators_of(
             for one in clause.line.nodes:
                 out += getattr(one, "decorator_list", [])
     return out
-
-
-def picks_one(index: ast.expr) -> bool:
-    """`t[torch.arange(n), y] = 1` and `t[i, y[i]] = 1`: one entry of each row."""
-    if not isinstance(index, ast.Tuple) or len(index.elts) != 2:
-        return False
-    return all(isinstance(part, (ast.Name, ast.Subscript, ast.Call, ast.Attribute)) for part in index.elts)
-
-
-def as_load(target: ast.expr) -> ast.expr:
-    if isinstance(target, ast.Name):
-        return ast.Name(target.id, ast.Load())
-    if isinstance(target, ast.Attribute):
-        return ast.Attribute(target.value, target.attr, ast.Load())
-    if isinstance(target, ast.Subscript):
-        return ast.Subscript(target.value, target.slice, ast.Load())
-    return target
 
 
 def stored_names(node: ast.stmt, block: Block | None) -> list[str]:

@@ -36,8 +36,7 @@ LARGE = 120  # nodes of a summary from which on it is collapsed
 
 def interpret_function(world: World, info: FunctionInfo, key: Key) -> Summary:
     """One activation, and what it leaves."""
-    it = Statements(world)
-    it.prepare(info.fid)
+    it = Statements(world, info.fid)
     for _ in range(key.inputs):
         it.graph.add(Node("input", ""))
     it.next_oid = len(key.heap)
@@ -46,9 +45,6 @@ def interpret_function(world: World, info: FunctionInfo, key: Key) -> Summary:
     it.state.module = dict(key.module)
     it.state.grad = key.grad
     it.cid = info.cid
-    positional = [*info.node.args.posonlyargs, *info.node.args.args]
-    if positional and info.cid is not None:
-        it.self_value = it.state.env.get(positional[0].arg)
     it.at = info.header
     it.run_body(info.body, info.node.body)
     if not it.dead:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from gradsight.graph import Graph, Place
+from gradsight.graph import Graph
 from gradsight.interpret.state import Event
 from gradsight.values import Obj, Value
 
@@ -25,7 +25,6 @@ class Summary:
     module: tuple[tuple[str, Value], ...]  # names of the module that were rebound
     events: tuple[Event, ...]
     counter: int  # how many loops and branches the events' contexts number
-    silences: tuple[tuple[str, Place], ...] = ()
     structure: tuple[Any, ...] = field(default=())
 
     def __post_init__(self) -> None:

@@ -158,19 +158,13 @@ class World:
     def canonical(self, name: str) -> str:
         return canonical(name)
 
-    def at_module_level(self, activation: Activation) -> bool:
-        return isinstance(activation, Statements) and activation.function_name == "<module>"
-
-    def function_value(self, activation: Activation, node: ast.AST, at: int) -> Value | None:
-        if not self.at_module_level(activation):
-            return None
+    def function_value(self, at: int) -> Value | None:
+        """The function whose header stands at this line of the skeleton."""
         fid = self.index.headers.get(at)
         return Func(fid) if fid is not None else None
 
-    def class_value(self, activation: Activation, node: ast.ClassDef, at: int) -> Value | None:
-        if not self.at_module_level(activation):
-            return None
-        return Class(node.name) if node.name in self.classes else None
+    def class_value(self, name: str) -> Value | None:
+        return Class(name) if name in self.classes else None
 
     # -- functions
 

@@ -1,0 +1,296 @@
+"""Tuples, lists and dictionaries: displays, comprehensions, items, and what iterating them gives."""
+
+from __future__ import annotations
+
+import ast
+
+from gradsight import model
+from gradsight.domain import Edge
+from gradsight.graph import Node
+from gradsight.interpret.activation import Activation
+from gradsight.values import (
+    MANY,
+    NONE,
+    NOWHERE,
+    Array,
+    Choice,
+    Const,
+    Lib,
+    Obj,
+    Params,
+    Seq,
+    Shape,
+    Tensor,
+    Unknown,
+    Value,
+)
+
+
+class Containers(Activation):
+    """Everything that holds other values."""
+
+    def evaluate(self, node: ast.expr | None) -> Value:
+        raise NotImplementedError
+
+    def assign(self, target: ast.expr, value: Value, at: ast.AST) -> None:
+        raise NotImplementedError
+
+    # -- displays
+
+    def tuple_(self, node: ast.Tuple) -> Value:
+        return Seq(tuple(self.elements(node.elts)))
+
+    def elements(self, nodes: list[ast.expr]) -> list[Value]:
+        out: list[Value] = []
+        for item in nodes:
+            if isinstance(item, ast.Starred):
+                value = self.evaluate(item.value)
+                known = self.items(value)
+                out += known if known is not None else (self.element_of(value, item),)
+            else:
+                out.append(self.evaluate(item))
+        return out
+
+    def list_(self, node: ast.List) -> Value:
+        many = any(
+            isinstance(item, ast.Starred) and not isinstance(item.value, (ast.Tuple, ast.List))
+            for item in node.elts
+        )
+        return self.allocate(Obj("list", None, items=tuple(self.elements(node.elts)), many=many))
+
+    def set_(self, node: ast.Set) -> Value:
+        return self.allocate(Obj("list", None, items=tuple(self.elements(node.elts))))
+
+    def dictionary(self, node: ast.Dict) -> Value:
+        fields: dict[str, Value] = {}
+        rest: list[Value] = []
+        for key, item in zip(node.keys, node.values):
+            value = self.evaluate(item)
+            if key is None:
+                obj = self.obj(value)
+                if obj is not None and obj.kind == "dict":
+                    fields.update(obj.fields)
+                    rest += obj.items
+                else:
+                    rest.append(value)
+                continue
+            name = self.evaluate(key)
+            if isinstance(name, Const):
+                fields[repr(name.value)] = value
+            else:
+                rest.append(value)
+        return self.allocate(Obj("dict", None, tuple(fields.items()), tuple(rest), bool(rest)))
+
+    def comprehension(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp) -> Value:
+        before = dict(self.state.env)
+        size = self.generators(node.generators)
+        value = self.evaluate(node.elt)
+        self.state.env = {**before}
+        if self.state.module is not self.state.env and self.at_module_level:
+            self.state.module = self.state.env
+        items = (
+            (value,) * size
+            if size is not None and 0 < size <= 16 and not any(True for _ in self.nodes_in(value))
+            else (value,)
+        )
+        return self.allocate(Obj("list", None, items=items, many=size is None or len(items) != size))
+
+    def dictionary_comprehension(self, node: ast.DictComp) -> Value:
+        before = dict(self.state.env)
+        self.generators(node.generators)
+        self.evaluate(node.key)
+        value = self.evaluate(node.value)
+        self.state.env = before
+        if self.at_module_level:
+            self.state.module = self.state.env
+        return self.allocate(Obj("dict", None, items=(value,), many=True))
+
+    def generators(self, generators: list[ast.comprehension]) -> int | None:
+        size: int | None = 1
+        for generator in generators:
+            iterable = self.evaluate(generator.iter)
+            known = self.items(iterable)
+            obj = self.obj(iterable)
+            if known is None or (obj is not None and obj.many) or generator.ifs or size is None:
+                size = None
+            else:
+                size *= len(known)
+            self.assign(generator.target, self.element_of(iterable, generator.iter), generator.iter)
+            for test in generator.ifs:
+                self.evaluate(test)
+        return size
+
+    # -- what they hold
+
+    def items(self, value: Value) -> tuple[Value, ...] | None:
+        """The known items of a sequence."""
+        if isinstance(value, Seq):
+            return value.items
+        obj = self.obj(value)
+        if obj is not None and (obj.kind == "list" or is_container(obj)):
+            return obj.items
+        return None
+
+    def element_of(self, value: Value, at: ast.AST) -> Value:
+        """What iterating a value gives, standing for every element."""
+        if isinstance(value, Choice):
+            return self.joiner.values([self.element_of(option, at) for option in value.options])
+        if isinstance(value, Seq):
+            return self.joiner.values(value.items) if value.items else Unknown("an element of nothing")
+        if isinstance(value, Tensor):
+            node = self.combine("torch.Tensor.unbind", [(value.node, Edge.LIVE)], at)
+            shape = value.shape[1:] if value.shape else None
+            return Tensor(node, value.dtype, shape, value.role)
+        if isinstance(value, Array):
+            return Array(
+                self.combine("numpy.item", [(value.node, Edge.LIVE)], at, keep_off=True), value.dtype
+            )
+        if isinstance(value, Params):
+            node = self.combine("parameters", [(n, Edge.LIVE) for n in value.nodes], at, keep_off=True)
+            parameter = Tensor(node, "float", None, "", "parameter")
+            return Seq((Unknown("a parameter's name"), parameter)) if value.named else parameter
+        obj = self.obj(value)
+        if obj is not None:
+            if obj.kind == "dict":
+                return Unknown("a key")
+            if obj.kind == "list" or is_container(obj):
+                if obj.items:
+                    return self.joiner.values(obj.items)
+                return Unknown("an element of an empty list")
+            if obj.kind == "object" and isinstance(obj.cls, Lib):
+                return self.data_element(obj)
+            if obj.kind == "instance":
+                return Unknown("an element of an object of the program")
+        if isinstance(value, Unknown) and value.node != NOWHERE:
+            # Iterating something unknown: data, unless nothing better is known. Which loop it is decides later.
+            loop = next((str(number) for kind, number, _ in reversed(self.context) if kind == "l"), "")
+            node = self.graph.add(
+                Node("source", "element", (value.node,), (Edge.LIVE,), place=self.here(at), note=loop)
+            )
+            return Unknown("an element of something unknown", node)
+        return Unknown("an element of something unknown")
+
+    def data_element(self, obj: Obj) -> Value:
+        """What a data loader gives: batches that require no gradient."""
+        dataset = self.obj(obj.get("dataset"))
+        if dataset is not None and dataset.items:
+            return Seq(tuple(batch_of(item) for item in dataset.items))
+        return Unknown("a batch of data")
+
+    def all_modules(self, values: tuple[Value, ...]) -> bool:
+        return bool(values) and all(
+            (obj := self.obj(value)) is not None and obj.kind in ("module", "instance") for value in values
+        )
+
+    def subscript(self, node: ast.Subscript) -> Value:
+        receiver = self.evaluate(node.value)
+        index = self.evaluate(node.slice)
+        return self.item(receiver, index, node)
+
+    def item(self, receiver: Value, index: Value, node: ast.AST) -> Value:
+        if isinstance(receiver, Choice):
+            return self.joiner.values([self.item(option, index, node) for option in receiver.options])
+        if isinstance(receiver, Tensor):
+            chosen = [(n, Edge.CUT) for n in self.nodes_in(index)]
+            number = self.combine(
+                "torch.Tensor.__getitem__",
+                [(receiver.node, Edge.LIVE), *chosen],
+                node,
+                "index" if chosen else "",
+            )
+            role = receiver.role
+            if receiver.origin == "torch.eye" or receiver.role == "identity":
+                role = "one-hot"
+            if role in ("probability", "log-probability", "logit") and isinstance(node, ast.Subscript):
+                role = role if keeps_classes(node.slice) else ""
+            return Tensor(number, receiver.dtype, indexed_shape(receiver.shape, node, index), role)
+        if isinstance(receiver, Array):
+            number = self.combine("numpy.item", [(receiver.node, Edge.LIVE)], node, keep_off=True)
+            return Array(number, receiver.dtype, "one-hot" if receiver.role == "identity" else receiver.role)
+        if isinstance(receiver, Seq):
+            if isinstance(index, Const) and isinstance(index.value, int):
+                if -len(receiver.items) <= index.value < len(receiver.items):
+                    return receiver.items[index.value]
+                return Unknown("an index outside the tuple")
+            if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
+                bounds = [
+                    self.evaluate(part) if part else NONE for part in (node.slice.lower, node.slice.upper)
+                ]
+                if all(
+                    isinstance(bound, Const) and isinstance(bound.value, (int, type(None)))
+                    for bound in bounds
+                ):
+                    low, high = (bound.value if isinstance(bound, Const) else None for bound in bounds)
+                    if isinstance(low, int | None) and isinstance(high, int | None):
+                        return Seq(receiver.items[low:high])
+                return Unknown("a part of a tuple")
+            return self.joiner.values(receiver.items) if receiver.items else Unknown("an item of nothing")
+        obj = self.obj(receiver)
+        if obj is not None:
+            if obj.kind == "dict":
+                if isinstance(index, Const):
+                    value = obj.get(repr(index.value))
+                    if value is not None:
+                        return value
+                return (
+                    self.joiner.values([*obj.items, *(value for _, value in obj.fields)])
+                    if obj.items or obj.fields
+                    else Unknown("a key that is not known")
+                )
+            if obj.kind == "list" or is_container(obj):
+                known = obj.get(repr(index.value)) if isinstance(index, Const) else None
+                if known is not None:
+                    return known
+                if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
+                    return self.allocate(Obj("list", obj.cls, items=obj.items, many=True))
+                if (
+                    isinstance(index, Const)
+                    and isinstance(index.value, int)
+                    and not obj.many
+                    and -len(obj.items) <= index.value < len(obj.items)
+                ):
+                    return obj.items[index.value]
+                return self.joiner.values(obj.items) if obj.items else Unknown("an item of an empty list")
+        nodes = [(n, Edge.LIVE) for n in self.nodes_in(receiver)]
+        why = receiver.why if isinstance(receiver, Unknown) else "an item of something unknown"
+        return Unknown(why, self.combine("item", nodes, node, keep_off=True))
+
+    def slice_(self, node: ast.Slice) -> Value:
+        for part in (node.lower, node.upper, node.step):
+            if part is not None:
+                self.evaluate(part)
+        return Unknown("a slice")
+
+
+def is_container(obj: Obj) -> bool:
+    """nn.Sequential, ModuleList and ParameterList hold their items in order."""
+    if obj.kind != "module" or not isinstance(obj.cls, Lib):
+        return False
+    stub = model.module(obj.cls.name)
+    return stub is not None and stub.container
+
+
+def batch_of(value: Value) -> Value:
+    """One batch of a tensor that a data set holds: the first dimension is the batch."""
+    if isinstance(value, Tensor):
+        shape = (MANY, *value.shape[1:]) if value.shape else None
+        return Tensor(NOWHERE, value.dtype, shape, value.role)
+    return Unknown("a batch of data")
+
+
+def keeps_classes(index: ast.expr) -> bool:
+    """`p[mask]`, `p[0:4]`, `p[i]` keep the class dimension; `p[:, 1]` does not."""
+    if isinstance(index, ast.Tuple):
+        return all(
+            isinstance(part, ast.Slice) or (isinstance(part, ast.Constant) and part.value is None)
+            for part in index.elts
+        )
+    return True
+
+
+def indexed_shape(shape: Shape, node: ast.AST, index: Value) -> Shape:
+    if shape is None or not isinstance(node, ast.Subscript):
+        return None
+    if isinstance(index, Const) and isinstance(index.value, int):
+        return shape[1:]
+    return None
