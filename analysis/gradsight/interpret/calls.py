@@ -113,7 +113,7 @@ class Calls(Functions):
         encoder = Encoder(self)
         grad = "off" if info.grad == "off" else "on" if info.grad == "on" else self.state.grad
         key = encoder.key(fid, bound, grad)
-        summary = self.world.summary(key, self)
+        summary = self.world.summary(key)
         if summary is None:
             return self.unknown_call(f"`{fid}` calls itself or is too large", None, args, kwargs, node)
         return self.apply_summary(summary, encoder, node, key)

@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import ast
+import builtins
 from collections.abc import Callable
 from typing import Any
 
-from gradsight import model
 from gradsight.domain import Edge
-from gradsight.interpret.containers import Containers
+from gradsight.interpret.attributes import Attributes
 from gradsight.interpret.shapes import broadcast, matmul_shape
 from gradsight.values import (
-    MANY,
     NONE,
     NOWHERE,
     Array,
     Choice,
-    Class,
     Closure,
     Const,
     Lib,
-    Method,
     Number,
     Obj,
     Params,
     Ref,
     Seq,
-    Super,
     Tensor,
     Unknown,
     Value,
-    node_of,
 )
 
 OPERATORS = {
@@ -58,7 +53,7 @@ NUMERIC: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-class Expressions(Containers):
+class Expressions(Attributes):
     """Evaluation of expressions; calls are in the subclasses."""
 
     def call(self, function: Value, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
@@ -100,7 +95,7 @@ class Expressions(Containers):
             return value
         return (
             Lib(f"builtins.{name}")
-            if self.world.is_builtin(name)
+            if hasattr(builtins, name)
             else Unknown(f"`{name}` is not bound in this file")
         )
 
@@ -304,79 +299,6 @@ class Expressions(Containers):
         if isinstance(test, Const):
             return self.evaluate(node.body if test.value else node.orelse)
         return self.joiner.values([self.evaluate(node.body), self.evaluate(node.orelse)])
-
-    # -- attributes
-
-    def attribute_(self, node: ast.Attribute) -> Value:
-        receiver = self.evaluate(node.value)
-        return self.get_attribute(receiver, node.attr, node)
-
-    def get_attribute(self, receiver: Value, name: str, node: ast.AST) -> Value:
-        if isinstance(receiver, Choice):
-            return self.joiner.values([self.get_attribute(option, name, node) for option in receiver.options])
-        if isinstance(receiver, Lib):
-            return Lib(self.world.canonical(f"{receiver.name}.{name}"))
-        if isinstance(receiver, Ref):
-            return self.field(receiver, name, node)
-        if isinstance(receiver, Super):
-            return self.world.super_attribute(self, receiver, name)
-        if isinstance(receiver, Class):
-            return self.world.class_attribute(self, receiver, name)
-        base = node.value if isinstance(node, ast.Attribute) else None
-        if isinstance(receiver, Tensor) or (
-            isinstance(receiver, Unknown) and model.attribute(f"torch.Tensor.{name}")
-        ):
-            return self.tensor_attribute(receiver, name, node, base)
-        return Method(receiver, name, base)
-
-    def tensor_attribute(self, receiver: Value, name: str, node: ast.AST, base: ast.expr | None) -> Value:
-        operation = model.attribute(f"torch.Tensor.{name}")
-        if operation is None:
-            return Method(receiver, name, base)
-        origin = receiver.origin if isinstance(receiver, Tensor) else ""
-        edge = operation.edges.get("self", operation.other)
-        shape = self.shape_of(receiver)
-        if name == "shape":
-            if shape is not None:
-                return Seq(
-                    tuple(Const(dim) if dim is not None and dim != MANY else Number() for dim in shape)
-                )
-            return Unknown("a shape")
-        if name == "grad":
-            return Tensor(NOWHERE, "float", shape)
-        if operation.kind not in ("tensor", "same", "tensors"):
-            return (
-                Number()
-                if name in ("ndim", "requires_grad", "is_leaf", "itemsize", "nbytes")
-                else Unknown("metadata")
-            )
-        cause = operation.cause if edge is Edge.CUT else ""
-        value = self.combine(f"torch.Tensor.{name}", [(node_of(receiver), edge)], node, cause)
-        if isinstance(receiver, Unknown) and name not in ("data",):
-            return Unknown(receiver.why, value)
-        role = receiver.role if isinstance(receiver, Tensor) else ""
-        dtype = receiver.dtype if isinstance(receiver, Tensor) else ""
-        out_shape = shape if name in ("data", "real", "imag") else None
-        return Tensor(
-            value, dtype, out_shape, role, "data" if origin == "parameter" and name == "data" else ""
-        )
-
-    def field(self, receiver: Ref, name: str, node: ast.AST) -> Value:
-        obj = self.state.heap.get(receiver.oid)
-        base = node.value if isinstance(node, ast.Attribute) else None
-        if obj is None:
-            return Unknown("an object that is not known here")
-        value = obj.get(name)
-        if value is not None and name != "*":
-            return value
-        if obj.kind == "instance" and isinstance(obj.cls, Class):
-            found = self.world.instance_attribute(self, receiver, obj.cls, name)
-            if found is not None:
-                return found
-            return Method(receiver, name, base)
-        if obj.kind == "module" and name in ("weight", "bias") and obj.get("*") is not None:
-            return Tensor(node_of(obj.get("*")), "float", None, "", "parameter")
-        return Method(receiver, name, base)
 
     # -- the rest
 

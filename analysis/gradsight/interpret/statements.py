@@ -13,8 +13,10 @@ from gradsight.domain import Edge
 from gradsight.graph import Node
 from gradsight.interpret.assignments import Assignments
 from gradsight.interpret.functions import grad_of
+from gradsight.interpret.index import imported
 from gradsight.interpret.libraries import GRAD_OFF, GRAD_ON
 from gradsight.interpret.state import State
+from gradsight.names import canonical
 from gradsight.outline import Block, Clause, Statement
 from gradsight.values import (
     NONE,
@@ -117,7 +119,7 @@ class Statements(Assignments):
     def importing(self, node: ast.Import, block: Any, statement: Any) -> None:
         for alias in node.names:
             if alias.asname:
-                self.state.env[alias.asname] = Lib(self.world.canonical(alias.name))
+                self.state.env[alias.asname] = Lib(canonical(alias.name))
             else:
                 self.state.env[alias.name.partition(".")[0]] = Lib(alias.name.partition(".")[0])
 
@@ -125,9 +127,9 @@ class Statements(Assignments):
         for alias in node.names:
             if node.level or alias.name == "*":
                 if alias.name != "*":
-                    self.state.env[alias.asname or alias.name] = self.world.imported(node, alias.name)
+                    self.state.env[alias.asname or alias.name] = imported(node, alias.name)
                 continue
-            self.state.env[alias.asname or alias.name] = self.world.imported(node, alias.name)
+            self.state.env[alias.asname or alias.name] = imported(node, alias.name)
 
     def break_(self, node: ast.Break, block: Any, statement: Any) -> None:
         if self.breaks:

@@ -8,12 +8,10 @@ makes an analysis that keeps its memo say what one from scratch says.
 
 from __future__ import annotations
 
-import ast
-import builtins
 from collections.abc import Iterable, Iterator
 
 from gradsight import model
-from gradsight.interpret.activation import Activation, OutOfBudget
+from gradsight.interpret.activation import OutOfBudget
 from gradsight.interpret.codec import Key
 from gradsight.interpret.index import (
     LOSS_NAME,
@@ -22,25 +20,17 @@ from gradsight.interpret.index import (
     Index,
     Signature,
     Ties,
-    imported,
     links,
     parsed,
 )
 from gradsight.interpret.memo import Entry, Memo, Question, Record, Trace
-from gradsight.interpret.statements import Statements
 from gradsight.interpret.summarize import interpret_function
 from gradsight.interpret.summary import Summary
-from gradsight.names import canonical
 from gradsight.outline import Outline, Region
 from gradsight.values import (
-    Bound,
     Class,
-    Const,
     Func,
     Lib,
-    Partial,
-    Ref,
-    Super,
     Unknown,
     Value,
 )
@@ -48,18 +38,6 @@ from gradsight.values import (
 MOST_DEPTH = 24  # activations within activations
 MOST_RING = 8  # functions that call each other in a ring, every way through it followed
 MOST_COST = 20_000  # activations that one leads to, counted without the memo
-
-TRANSPARENT = {
-    "staticmethod",
-    "classmethod",
-    "property",
-    "abstractmethod",
-    "override",
-    "final",
-    "lru_cache",
-    "cache",
-    "wraps",
-}
 
 
 class World:
@@ -144,19 +122,10 @@ class World:
 
     # -- the file's names
 
-    def imported(self, node: ast.ImportFrom, name: str) -> Value:
-        return imported(node, name)
-
     def static(self, name: str) -> Value | None:
         value = self.index.names.get(name)
         self.note(("name", name), value)
         return value
-
-    def is_builtin(self, name: str) -> bool:
-        return hasattr(builtins, name)
-
-    def canonical(self, name: str) -> str:
-        return canonical(name)
 
     def function_value(self, at: int) -> Value | None:
         """The function whose header stands at this line of the skeleton."""
@@ -303,66 +272,6 @@ class World:
         self.note(("entries", cid), (tuple(entries), lone))
         return tuple(entries), lone
 
-    def instance_attribute(self, it: Activation, receiver: Ref, cls: Class, name: str) -> Value | None:
-        """A method bound to the object, a property's value, or a class attribute."""
-        fid = self.find_method(cls.cid, name)
-        if fid is not None:
-            info = self.function(fid)
-            if info is None:
-                return Unknown(f"`{name}` cannot be read")
-            if info.kind == "property":
-                assert isinstance(it, Statements)
-                node = it.expression if it.expression is not None else info.node
-                return it.call_function(fid, [receiver], {}, node)
-            if info.kind == "static":
-                return Func(fid)
-            if info.kind == "class":
-                return Bound(cls, Func(fid))
-            return Bound(receiver, Func(fid))
-        for one in self.mro(cls.cid):
-            value = self.classes[one].attributes.get(name)
-            if value is not None:
-                assert isinstance(it, Statements)
-                return it.default(value)
-        return None
-
-    def class_attribute(self, it: Activation, cls: Class, name: str) -> Value:
-        fid = self.find_method(cls.cid, name)
-        if fid is not None:
-            info = self.function(fid)
-            return Bound(cls, Func(fid)) if info is not None and info.kind == "class" else Func(fid)
-        if self.class_info(f"{cls.cid}.{name}") is not None:
-            return Class(f"{cls.cid}.{name}")
-        for one in self.mro(cls.cid):
-            value = self.classes[one].attributes.get(name)
-            if value is not None:
-                assert isinstance(it, Statements)
-                return it.default(value)
-        if name == "apply" and self.derives(cls.cid, "torch.autograd.Function"):
-            return Lib("gradsight.function_apply")
-        return Unknown(f"`{cls.cid}.{name}` comes from code that is not seen")
-
-    def super_attribute(self, it: Activation, receiver: Super, name: str) -> Value:
-        if isinstance(receiver.receiver, Ref):
-            obj = it.state.heap.get(receiver.receiver.oid)
-            cid = obj.cls.cid if obj is not None and isinstance(obj.cls, Class) else receiver.cid
-            fid = self.find_method(cid, name, after=receiver.cid)
-            if fid is not None:
-                return Bound(receiver.receiver, Func(fid))
-        if name == "__init__":
-            return Lib("gradsight.nothing")
-        from gradsight.values import Method
-
-        if name == "forward" and isinstance(receiver.receiver, Ref):
-            stub = model.module(self.library_base(receiver.cid))
-            if stub is not None and self.library_base(receiver.cid) != "torch.nn.Module":
-                return Partial(
-                    Lib("gradsight.module_forward"),
-                    (Const(self.library_base(receiver.cid)), receiver.receiver),
-                    (),
-                )
-        return Method(receiver.receiver, name)
-
     # -- summaries
 
     def module_names(self, fid: str, classes: Iterable[str]) -> tuple[str, ...]:
@@ -423,7 +332,7 @@ class World:
         out += [method for name in ties.methods for method in self.index.methods[name]]
         return out
 
-    def summary(self, key: Key, caller: Activation | None = None) -> Summary | None:
+    def summary(self, key: Key) -> Summary | None:
         """The verified summary of a call; None where it would recurse or grows too large."""
         if self._is_cut(key.fid):
             return None
@@ -583,6 +492,3 @@ def rings(calls: dict[str, list[str]]) -> list[frozenset[str]]:
                     on_path.difference_update(path[at:])
                     del path[at:]
     return out
-
-
-__all__ = ["Memo", "World"]

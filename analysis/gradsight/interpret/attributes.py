@@ -1,0 +1,166 @@
+"""Attributes: of tensors, modules, classes of the program and their objects, and `super()`."""
+
+from __future__ import annotations
+
+import ast
+
+from gradsight import model
+from gradsight.domain import Edge
+from gradsight.interpret.containers import Containers
+from gradsight.names import canonical
+from gradsight.values import (
+    MANY,
+    NOWHERE,
+    Bound,
+    Choice,
+    Class,
+    Const,
+    Func,
+    Lib,
+    Method,
+    Number,
+    Partial,
+    Ref,
+    Seq,
+    Super,
+    Tensor,
+    Unknown,
+    Value,
+    node_of,
+)
+
+
+class Attributes(Containers):
+    """What `x.name` is. Calls are in the subclasses: a property's value is one."""
+
+    def call_function(self, fid: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+        raise NotImplementedError
+
+    def default(self, node: ast.expr) -> Value:
+        raise NotImplementedError
+
+    def attribute_(self, node: ast.Attribute) -> Value:
+        receiver = self.evaluate(node.value)
+        return self.get_attribute(receiver, node.attr, node)
+
+    def get_attribute(self, receiver: Value, name: str, node: ast.AST) -> Value:
+        if isinstance(receiver, Choice):
+            return self.joiner.values([self.get_attribute(option, name, node) for option in receiver.options])
+        if isinstance(receiver, Lib):
+            return Lib(canonical(f"{receiver.name}.{name}"))
+        if isinstance(receiver, Ref):
+            return self.field(receiver, name, node)
+        if isinstance(receiver, Super):
+            return self.super_attribute(receiver, name)
+        if isinstance(receiver, Class):
+            return self.class_attribute(receiver, name)
+        base = node.value if isinstance(node, ast.Attribute) else None
+        if isinstance(receiver, Tensor) or (
+            isinstance(receiver, Unknown) and model.attribute(f"torch.Tensor.{name}")
+        ):
+            return self.tensor_attribute(receiver, name, node, base)
+        return Method(receiver, name, base)
+
+    def tensor_attribute(self, receiver: Value, name: str, node: ast.AST, base: ast.expr | None) -> Value:
+        operation = model.attribute(f"torch.Tensor.{name}")
+        if operation is None:
+            return Method(receiver, name, base)
+        origin = receiver.origin if isinstance(receiver, Tensor) else ""
+        edge = operation.edges.get("self", operation.other)
+        shape = self.shape_of(receiver)
+        if name == "shape":
+            if shape is not None:
+                return Seq(
+                    tuple(Const(dim) if dim is not None and dim != MANY else Number() for dim in shape)
+                )
+            return Unknown("a shape")
+        if name == "grad":
+            return Tensor(NOWHERE, "float", shape)
+        if operation.kind not in ("tensor", "same", "tensors"):
+            return (
+                Number()
+                if name in ("ndim", "requires_grad", "is_leaf", "itemsize", "nbytes")
+                else Unknown("metadata")
+            )
+        cause = operation.cause if edge is Edge.CUT else ""
+        value = self.combine(f"torch.Tensor.{name}", [(node_of(receiver), edge)], node, cause)
+        if isinstance(receiver, Unknown) and name not in ("data",):
+            return Unknown(receiver.why, value)
+        role = receiver.role if isinstance(receiver, Tensor) else ""
+        dtype = receiver.dtype if isinstance(receiver, Tensor) else ""
+        out_shape = shape if name in ("data", "real", "imag") else None
+        return Tensor(
+            value, dtype, out_shape, role, "data" if origin == "parameter" and name == "data" else ""
+        )
+
+    def field(self, receiver: Ref, name: str, node: ast.AST) -> Value:
+        obj = self.state.heap.get(receiver.oid)
+        base = node.value if isinstance(node, ast.Attribute) else None
+        if obj is None:
+            return Unknown("an object that is not known here")
+        value = obj.get(name)
+        if value is not None and name != "*":
+            return value
+        if obj.kind == "instance" and isinstance(obj.cls, Class):
+            found = self.instance_attribute(receiver, obj.cls, name)
+            if found is not None:
+                return found
+            return Method(receiver, name, base)
+        if obj.kind == "module" and name in ("weight", "bias") and obj.get("*") is not None:
+            return Tensor(node_of(obj.get("*")), "float", None, "", "parameter")
+        return Method(receiver, name, base)
+
+    def instance_attribute(self, receiver: Ref, cls: Class, name: str) -> Value | None:
+        """A method bound to the object, a property's value, or a class attribute."""
+        fid = self.world.find_method(cls.cid, name)
+        if fid is not None:
+            info = self.world.function(fid)
+            if info is None:
+                return Unknown(f"`{name}` cannot be read")
+            if info.kind == "property":
+                node = self.expression if self.expression is not None else info.node
+                return self.call_function(fid, [receiver], {}, node)
+            if info.kind == "static":
+                return Func(fid)
+            if info.kind == "class":
+                return Bound(cls, Func(fid))
+            return Bound(receiver, Func(fid))
+        for one in self.world.mro(cls.cid):
+            value = self.world.classes[one].attributes.get(name)
+            if value is not None:
+                return self.default(value)
+        return None
+
+    def class_attribute(self, cls: Class, name: str) -> Value:
+        fid = self.world.find_method(cls.cid, name)
+        if fid is not None:
+            info = self.world.function(fid)
+            return Bound(cls, Func(fid)) if info is not None and info.kind == "class" else Func(fid)
+        if self.world.class_info(f"{cls.cid}.{name}") is not None:
+            return Class(f"{cls.cid}.{name}")
+        for one in self.world.mro(cls.cid):
+            value = self.world.classes[one].attributes.get(name)
+            if value is not None:
+                return self.default(value)
+        if name == "apply" and self.world.derives(cls.cid, "torch.autograd.Function"):
+            return Lib("gradsight.function_apply")
+        return Unknown(f"`{cls.cid}.{name}` comes from code that is not seen")
+
+    def super_attribute(self, receiver: Super, name: str) -> Value:
+        if isinstance(receiver.receiver, Ref):
+            obj = self.state.heap.get(receiver.receiver.oid)
+            cid = obj.cls.cid if obj is not None and isinstance(obj.cls, Class) else receiver.cid
+            fid = self.world.find_method(cid, name, after=receiver.cid)
+            if fid is not None:
+                return Bound(receiver.receiver, Func(fid))
+        if name == "__init__":
+            return Lib("gradsight.nothing")
+        if name == "forward" and isinstance(receiver.receiver, Ref):
+            stub = model.module(self.world.library_base(receiver.cid))
+            if stub is not None and self.world.library_base(receiver.cid) != "torch.nn.Module":
+                return Partial(
+                    Lib("gradsight.module_forward"),
+                    (Const(self.world.library_base(receiver.cid)), receiver.receiver),
+                    (),
+                )
+        return Method(receiver.receiver, name)
