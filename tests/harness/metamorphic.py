@@ -205,7 +205,8 @@ def _pairs(a: ast.AST, b: ast.AST) -> Iterator[tuple[ast.AST, ast.AST]]:
     """The nodes of two trees of one shape."""
     assert type(a) is type(b), f"{ast.dump(a)[:80]} was written out as {ast.dump(b)[:80]}"
     yield a, b
-    for (_, left), (_, right) in zip(ast.iter_fields(a), ast.iter_fields(b), strict=True):
+    for name in a._fields:
+        left, right = getattr(a, name, None), getattr(b, name, None)
         if isinstance(left, ast.AST):
             yield from _pairs(left, right)
         elif isinstance(left, list):

@@ -125,7 +125,8 @@ class Snapshot:
 def run_truth(program: Path | str, facts: Iterable[Fact] = ()) -> Outcome:
     """Run a program, given by its path or its text, and evaluate facts in the namespace it leaves.
 
-    `torch` and `np` are always there for the facts."""
+    `torch` and `np` are always there for the facts.
+    """
     return run_many([Run.of(program, facts)])[0]
 
 
@@ -277,6 +278,8 @@ class _Worker:
         if self.process.poll() is None and self.process.stdin:
             self.process.stdin.close()
             self.process.wait(30)
+        if self.process.stdout:
+            self.process.stdout.close()
 
 
 _worker: _Worker | None = None
