@@ -132,7 +132,7 @@ def third_loss(x):
 """
 
 
-@pytest.mark.parametrize("seed", (0, 3, 8, 14))
+@pytest.mark.parametrize("seed", [0, 3, 8, 14])
 def test_functions_that_call_each_other(seed: int) -> None:
     # What a call gives depends on who is active already: a summary is used again only where that is so.
     engine = Engine(loud)

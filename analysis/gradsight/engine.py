@@ -229,7 +229,7 @@ class _Analysis:
         if kept[:1] != [root]:
             kept[:] = [root, *(other for other in kept if other is not root)][:MOST_VERSIONS]
         self.engine._roots.move_to_end(key)
-        if len(self.engine._roots) > MOST_ROOTS:
+        if len(self.engine._roots) > max(MOST_ROOTS, 2 * len(self.roots)):
             self.engine._roots.popitem(last=False)
         if root.program is None:
             return None

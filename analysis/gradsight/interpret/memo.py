@@ -121,8 +121,13 @@ class Memo:
         entries = self.entries.setdefault((region, key), [])
         entries.insert(0, entry)
         del entries[MOST_VERSIONS:]
-        if len(self.entries) > MOST_ENTRIES:
+        # What the version at hand was told stays, however much it is.
+        while len(self.entries) > MOST_ENTRIES and self._oldest() < self.versions:
             self.entries.popitem(last=False)
+
+    def _oldest(self) -> int:
+        """The version that last used what was not used for the longest time."""
+        return max(entry.record.number for entry in next(iter(self.entries.values())))
 
     def unified(self, key: Key, summary: Summary) -> None:
         """Give a summary the structure of the one before it where they are equal: comparing is cheap then."""
