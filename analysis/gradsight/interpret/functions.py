@@ -1,7 +1,8 @@
 """Functions of libraries: what a call of one by its dotted name does.
 
 What is an operation is left to the model; here stands what changes the interpreter's own state (gradient mode, heap,
-events), and how Python's own functions take containers apart and put them together."""
+events), and how Python's own functions take containers apart and put them together.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Applying an operation of the model: its node, and the dtype, role and shape of what comes out.
 
 What an operation does to a gradient is said by `gradsight.model` alone; nothing here is written for one operation
-where the model has a word for it."""
+where the model has a word for it.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """What a training step is made of: criteria, optimizers, and the calls that differentiate.
 
-Each leaves an event, which the rules ask about."""
+Each leaves an event, which the rules ask about.
+"""
 
 from __future__ import annotations
 

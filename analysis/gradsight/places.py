@@ -1,0 +1,81 @@
+"""Places -> spans of text: the only room that turns what the interpreter noted into where it stands.
+
+A place inside a call is looked up in the callee's summary, so that it is exact however the lines moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gradsight.graph import Here, Place, There, Within
+from gradsight.interpret.codec import Key
+from gradsight.interpret.world import World
+from gradsight.text import Source, Span
+
+Bugs = Callable[[str, BaseException], None]
+
+
+class Places:
+    """The places of one version of one file. A place was met while reading a root."""
+
+    def __init__(self, source: Source, world: World, report_bug: Bugs) -> None:
+        self.source, self.world, self.report_bug = source, world, report_bug
+
+    def locate(self, place: Place, root: str) -> tuple[str, Here]:
+        """The function that a place stands in, and where in it."""
+        owner, place = self._inmost(place, root)
+        assert not isinstance(place, There)
+        return (place.owner, place.here) if isinstance(place, Within) else (owner, place)
+
+    def _inmost(self, place: Place, owner: str) -> tuple[str, Place]:
+        """A place of `owner` with the calls that it lies in entered."""
+        chain: list[Key] = []
+        while isinstance(place, There):
+            inner = self._inside(place, chain)
+            owner = place.callee.fid
+            assert inner is not None
+            place = inner
+        return owner, place
+
+    def _inside(self, place: There, chain: list[Key]) -> Place | None:
+        """Where a place inside a call stands in the callee; `chain` holds the calls before it, and grows."""
+        summary = self.world.settled(place.callee, chain)
+        chain.append(place.callee)
+        if isinstance(place.node, tuple):
+            number, part = place.node
+            return summary.events[number].place(part)
+        return summary.graph[place.node].place
+
+    def syntax(self, place: Place, root: str) -> object:
+        """The ast node at a place."""
+        return self.locate(place, root)[1].node
+
+    def span(self, place: Place, root: str) -> Span:
+        owner, here = self.locate(place, root)
+        region = self.world.regions.get(owner, self.world.outline.skeleton)
+        return self.source.span_of(region.at[here.at], here.node)
+
+    def text(self, place: Place, root: str) -> str:
+        try:
+            return self.source.slice(self.span(place, root))
+        except (AttributeError, KeyError, IndexError) as error:
+            self.report_bug("text of a place", error)
+            return "this"
+
+    def call_off(self, place: Place, root: str) -> Place | None:
+        """The outermost call on the way to a place that stands where the gradient mode is off already."""
+        calls: list[tuple[str, There]] = []
+        owner = root
+        chain: list[Key] = []
+        while isinstance(place, There):
+            calls.append((owner, place))
+            owner = place.callee.fid
+            inner = self._inside(place, chain) if not isinstance(place.node, tuple) else None
+            if inner is None:
+                break
+            place = inner
+        for owner, there in calls:
+            info = self.world.function(there.callee.fid)
+            if there.callee.grad == "off" and info is not None and info.grad != "off":
+                return Within(owner, there.call) if isinstance(there.call, Here) else there.call
+        return None

@@ -1,0 +1,205 @@
+"""Where the analysis begins: the module as it runs, and what it never calls, with unknown arguments.
+
+A root is interpreted for itself; it ends in a `Program`, which the rules ask.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping
+
+from gradsight.interpret.index import LOSS_NAME
+from gradsight.interpret.statements import Statements
+from gradsight.interpret.world import World
+from gradsight.outline import Region
+from gradsight.queries import TARGETS, Program
+from gradsight.values import NOWHERE, Class, Const, Number, Obj, Ref, Tensor, Unknown, Value
+
+NOT_A_LOSS = re.compile(
+    r"metric|accuracy|eval|valid|scor|estimate|plot|log_|print|make|build|get_loss_fn|create|register|init|test",
+    re.IGNORECASE,
+)
+METRIC_NAME = re.compile(
+    r"acc|iou|score|precision|recall|psnr|ssim|f1|rmse|mae|mape|error|correct|coef|corr|dist|count|stat", re.I
+)
+
+
+def module_root(world: World) -> Program:
+    """The file as it is run."""
+    it = Statements(world, "<module>")
+    it.state.module = it.state.env
+    it.run_block(world.skeleton)
+    return Program("module", "<module>", it.graph, tuple(it.events), it.state.env, it.state.heap)
+
+
+def function_root(world: World, opened: Mapping[str, Value], fid: str) -> Program:
+    """A function called with arguments that nothing is known about; `opened` are the module's names to it."""
+    info = world.function(fid)
+    assert info is not None
+    it = opened_activation(world, opened)
+    args, kwargs, env = unknown_arguments(it, info.node, info.header, skip=0)
+    lone = "loss" if is_lone_loss(info.node, world.regions[fid]) else ""
+    value = it.call_function(fid, args, kwargs, info.node)
+    if lone and not any(event.kind in ("backward", "grad") for event in it.events):
+        it.sink(it.returned_loss(value), info.node, None, kind="return")
+    else:
+        lone = ""
+    return Program("function", fid, it.graph, tuple(it.events), env, it.state.heap, lone=lone)
+
+
+def class_root(world: World, opened: Mapping[str, Value], cid: str) -> Program:
+    """An object of the class, made with unknown arguments; then what its methods do to it."""
+    it = opened_activation(world, opened)
+    reference = it.allocate(Obj("instance", Class(cid)))
+    init = world.find_method(cid, "__init__")
+    if init is not None and (info := world.function(init)) is not None:
+        args, kwargs, _ = unknown_arguments(it, info.node, info.header, skip=1)
+        it.at = 0
+        it.call_function(init, [reference, *args], kwargs, info.node)
+    entries, lone = world.entries(cid)
+    for name in entries:
+        fid = world.find_method(cid, name)
+        info = world.function(fid) if fid is not None else None
+        if info is None or fid is None or info.kind in ("property",):
+            continue
+        skip = 0 if info.kind == "static" else 1
+        args, kwargs, _ = unknown_arguments(it, info.node, info.header, skip)
+        before = it.state.fork()
+        it.at = 0
+        it.state.grad = "on"
+        value = it.call_function(fid, [reference, *args] if skip else args, kwargs, info.node)
+        if name == "training_step":
+            it.sink(it.returned_loss(value), info.node, None, kind="return")
+        elif name == "forward" and lone:
+            for one in returned_values(it, value):
+                it.sink(one, info.node, None, kind="return")
+        it.state = it.joiner.states([before, it.state])
+    if lone and any(event.kind in ("backward", "grad") for event in it.events):
+        lone = ""
+    return Program("class", cid, it.graph, tuple(it.events), {}, it.state.heap, reference.oid, lone)
+
+
+def opened_activation(world: World, opened: Mapping[str, Value]) -> Statements:
+    """An activation whose module names are those that the module left."""
+    it = Statements(world, "<open>")
+    it.state.module.update(opened)
+    return it
+
+
+def unknown_arguments(
+    it: Statements, node: ast.FunctionDef | ast.AsyncFunctionDef, at: int, skip: int
+) -> tuple[list[Value], dict[str, Value], dict[str, Value]]:
+    """Arguments that nothing is known about, but for what annotations and defaults say."""
+    it.at = at
+    positional = [*node.args.posonlyargs, *node.args.args]
+    defaults: dict[str, ast.expr] = dict(
+        zip(
+            [p.arg for p in positional[len(positional) - len(node.args.defaults) :]],
+            node.args.defaults,
+            strict=True,
+        )
+    )
+    defaults |= {
+        p.arg: d for p, d in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True) if d is not None
+    }
+    args: list[Value] = []
+    kwargs: dict[str, Value] = {}
+    env: dict[str, Value] = {}
+    for position, parameter in enumerate([*positional, *node.args.kwonlyargs]):
+        if position < skip:
+            continue
+        value = unknown_argument(it, parameter, defaults.get(parameter.arg))
+        env[parameter.arg] = value
+        if position < len(positional):
+            args.append(value)
+        else:
+            kwargs[parameter.arg] = value
+    return args, kwargs, env
+
+
+def unknown_argument(it: Statements, parameter: ast.arg, default: ast.expr | None) -> Value:
+    annotation = ast.unparse(parameter.annotation) if parameter.annotation is not None else ""
+    if annotation in (
+        "int",
+        "float",
+        "bool",
+        "Optional[int]",
+        "Optional[float]",
+        "int | None",
+        "float | None",
+    ):
+        return Number()
+    if annotation in ("str", "Path", "Optional[str]", "str | None", "argparse.Namespace", "Namespace"):
+        return Unknown("a setting")
+    if (
+        isinstance(default, ast.Constant)
+        and isinstance(default.value, (int, float))
+        and not isinstance(default.value, bool)
+    ):
+        return Number()
+    if isinstance(default, ast.UnaryOp):
+        return Number()
+    if isinstance(default, ast.Constant) and isinstance(default.value, (str, bool)):
+        return Unknown("a setting")
+    node = it.source("argument", parameter.arg, parameter)
+    if annotation.endswith("LongTensor"):
+        return Tensor(NOWHERE, "int")
+    if annotation in ("torch.Tensor", "Tensor", "torch.FloatTensor"):
+        return Tensor(node)
+    return Unknown(f"the argument `{parameter.arg}` is not known here", node)
+
+
+def plain(value: Value) -> Value:
+    """A value of the module for a function that is seen without its caller: no nodes, no objects."""
+    if isinstance(value, (Const, Number)):
+        return value if isinstance(value, Const) else Number()
+    if isinstance(value, Ref):
+        return Unknown("an object of the module")
+    if isinstance(value, (Tensor, Unknown)) or (not isinstance(value, (Class,)) and hasattr(value, "node")):
+        return Unknown("a value of the module")
+    return value
+
+
+def is_lone_loss(node: ast.FunctionDef | ast.AsyncFunctionDef, region: Region) -> bool:
+    """Whether a function that nothing calls is a loss.
+
+    Its name says so, or it reduces an expression over a prediction and a target. A metric does that too, so
+    there the arguments' names must tell which is which.
+    """
+    name = node.name
+    if NOT_A_LOSS.search(name):
+        return False
+    if LOSS_NAME.search(name):
+        return True
+    names = [parameter.arg for parameter in (*node.args.posonlyargs, *node.args.args)]
+    if (
+        METRIC_NAME.search(name)
+        or not any(one in TARGETS for one in names)
+        or all(one in TARGETS for one in names)
+    ):
+        return False
+    returned = [part for line in region.lines for part in line.nodes if isinstance(part, ast.Return)]
+    return bool(returned) and all(is_reduction(part.value) for part in returned)
+
+
+def is_reduction(node: ast.expr | None) -> bool:
+    """`x.mean()`, `torch.sum(x)`, also scaled, negated or subtracted from a number."""
+    if isinstance(node, ast.UnaryOp):
+        return is_reduction(node.operand)
+    if isinstance(node, ast.BinOp):
+        return is_reduction(node.left) or is_reduction(node.right)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        return node.func.attr in ("mean", "sum") or is_reduction(node.func.value)
+    return False
+
+
+def returned_values(it: Statements, value: Value) -> list[Value]:
+    """What a module returns, taken apart."""
+    items = it.items(value)
+    if items is not None:
+        return [one for item in items for one in returned_values(it, item)]
+    obj = it.obj(value)
+    if obj is not None and obj.kind == "dict":
+        return [one for _, item in obj.fields for one in returned_values(it, item)]
+    return [value]
