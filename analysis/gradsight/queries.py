@@ -92,6 +92,7 @@ class Queries:
         self.text_of = text_of
         self.call_off = call_off  # the outermost call that stands in a no_grad block, for a place inside it
         self.syntax_of = syntax_of  # the ast node of a place
+        self._frozen: dict[int, frozenset[int]] = {}
         self._lost: tuple[Lost, ...] | None = None
 
     # -- events
@@ -110,16 +111,29 @@ class Queries:
 
     @cached_property
     def frozen(self) -> frozenset[int]:
-        """Parameters that some statement froze, and none thawed again."""
+        """Parameters that are frozen at every sink."""
+        at_sinks = [self.frozen_at(sink) for sink in self.sinks]
+        return frozenset.intersection(*at_sinks) if at_sinks else self._frozen_before(len(self.events))
+
+    def frozen_at(self, sink: Event) -> frozenset[int]:
+        """Parameters that some statement before a sink froze, and none thawed again."""
+        return self._frozen_before(self._positions.get(id(sink), len(self.events)))
+
+    @cached_property
+    def _positions(self) -> dict[int, int]:
+        return {id(event): position for position, event in enumerate(self.events)}
+
+    def _frozen_before(self, position: int) -> frozenset[int]:
+        known = self._frozen.get(position)
+        if known is not None:
+            return known
         out: set[int] = set()
-        for event in self.events:
-            if event.kind == "freeze":
-                for number in event.nodes:
-                    out.update(self.graph.feeding(number, (Edge.LIVE,)))
-            elif event.kind == "thaw":
-                for number in event.nodes:
-                    out.difference_update(self.graph.feeding(number, (Edge.LIVE,)))
-        return frozenset(out)
+        for event in self.events[:position]:
+            if event.kind in ("freeze", "thaw"):
+                nodes = {n for number in event.nodes for n in self.graph.feeding(number, (Edge.LIVE,))}
+                out = out | nodes if event.kind == "freeze" else out - nodes
+        self._frozen[position] = frozenset(out)
+        return self._frozen[position]
 
     @cached_property
     def optimizers(self) -> tuple[Event, ...]:
@@ -320,7 +334,7 @@ class Queries:
             if left <= TARGETS and not {self.graph[s].note for s in dead} <= TARGETS:
                 live = set()
         if not live and dead:
-            wanted = {s for s in dead if s in self.must_learn}
+            wanted = {s for s in dead if s in self.must_learn and s not in self.frozen_at(sink)}
             if stepped is not None:
                 wanted = wanted & stepped or wanted
             wanted = (
@@ -352,7 +366,10 @@ class Queries:
         parts = {
             s: reach
             for s, reach in dead.items()
-            if s in self.must_learn and s not in alive and (stepped is None or s in stepped)
+            if s in self.must_learn
+            and s not in self.frozen_at(sink)
+            and s not in alive
+            and (stepped is None or s in stepped)
         }
         if parts:
             yield from self._starved(sink, root, parts)
@@ -507,10 +524,21 @@ class Queries:
         node = self.graph[cause]
         if node.cause == "no_grad":
             # The part's own call stands in the block: the first thing that happens to its parameter is cut already.
-            return source in node.inputs
+            if source not in node.inputs:
+                return False
+            block = self.block(cause)
+            if block is None or not isinstance(self.syntax_of(block), (ast.With, ast.AsyncWith)):
+                return False  # a decorator
+            if node.place is None or self.call_off(node.place) is None:
+                return True
+            # Called by something that the block calls: a part only if that is a module which owns it.
+            return any(
+                one.op == "module" and one.off and source in one.inputs and one.block == node.block
+                for one in self.graph.nodes
+            )
         if node.cause in DETACHING and node.inputs:
             before = self.graph[node.inputs[0]]
-            if before.note != "module" or node.place is None:
+            if before.note != "module" or node.place is None or source not in before.inputs:
                 return False
             syntax = self.syntax_of(node.place)
             syntax = syntax.func if isinstance(syntax, ast.Call) else syntax
@@ -526,14 +554,14 @@ class Queries:
         while stack:
             number, depth = stack.pop()
             node = self.graph[number]
-            if depth < 24 and node.kind == "op" and all(edge is Edge.LIVE for edge in node.edges):
-                if (
-                    node.op in LINEAR
-                    and node.note != "criterion"
-                    or node.op in KEEPING
-                    and len(node.inputs) == 1
-                ):
-                    stack.extend((i, depth + 1) for i in node.inputs if i >= 0)
+            if (
+                depth < 24
+                and node.kind == "op"
+                and all(edge in (Edge.LIVE, Edge.NONE) for edge in node.edges)
+            ):
+                if node.op in LINEAR or node.op in KEEPING and len(node.inputs) == 1:
+                    operands = [i for i, edge in zip(node.inputs, node.edges) if i >= 0 and edge is Edge.LIVE]
+                    stack.extend((i, depth + 1) for i in operands)
                     continue
                 if node.op in SCALING and node.note == "constant":
                     stack.extend((i, depth + 1) for i in node.inputs if i >= 0)
@@ -562,15 +590,32 @@ class Queries:
                 for s, reach in self.graph.reach(term).items()
                 if reach.dead
                 and s in self.must_learn
+                and s not in self.frozen_at(sink)
                 and (stepped is None or s in stepped)
                 and s not in starved
             }
             if not lost:
                 continue
-            cone = set(self.graph.feeding(term, (Edge.LIVE, Edge.CUT, Edge.ZERO)))
-            if any(other in cone for other in live_terms):
+            if self._summands(term) & set(live_terms):
                 continue  # shifted by its own detached copy: straight-through
             yield from self._by_cause("term", Severity.WARNING, sink, term, lost)
+
+    def _summands(self, term: int) -> set[int]:
+        """What a cut term is the sum of, seen through the cut: `a` and `b` of `(a - b).detach()`."""
+        out: set[int] = set()
+        stack = [term]
+        while stack:
+            number = stack.pop()
+            if number in out:
+                continue
+            out.add(number)
+            node = self.graph[number]
+            linear = node.op in LINEAR or node.op in KEEPING or node.op in SCALING and node.note == "constant"
+            if linear or node.cause in DETACHING:
+                stack.extend(
+                    i for i, edge in zip(node.inputs, node.edges) if i >= 0 and edge is not Edge.NONE
+                )
+        return out
 
     def _stepped_after(self, sink: Event) -> frozenset[int] | None:
         """What the optimizer that steps on this gradient holds; None where that is not known."""

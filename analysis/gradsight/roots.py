@@ -23,12 +23,14 @@ NOT_A_LOSS = re.compile(
 METRIC_NAME = re.compile(
     r"acc|iou|score|precision|recall|psnr|ssim|f1|rmse|mae|mape|error|correct|coef|corr|dist|count|stat", re.I
 )
+STEPS_PER_LINE = 60  # of a module: what follows a long script is not given up
 
 
 def module_root(world: World) -> Program:
     """The file as it is run."""
     it = Statements(world, "<module>")
     it.state.module = it.state.env
+    it.budget += STEPS_PER_LINE * len(world.outline.skeleton.lines)
     it.run_block(world.skeleton)
     return Program("module", "<module>", it.graph, tuple(it.events), it.state.env, it.state.heap)
 

@@ -186,7 +186,7 @@ class Activation:
             yield from value.nodes
         elif isinstance(value, Ref):
             obj = self.state.heap.get(value.oid)
-            if obj is not None and obj.kind in ("list", "dict"):
+            if obj is not None and obj.kind in ("list", "dict", "record"):
                 for item in obj.items:
                     yield from self.nodes_in(item, depth + 1)
                 for _, item in obj.fields:
@@ -203,7 +203,7 @@ class Activation:
                 yield from self.tensors_in(item, depth + 1)
         elif isinstance(value, Ref):
             obj = self.state.heap.get(value.oid)
-            if obj is not None and obj.kind in ("list", "dict"):
+            if obj is not None and obj.kind in ("list", "dict", "record"):
                 for item in (*obj.items, *(field for _, field in obj.fields)):
                     yield from self.tensors_in(item, depth + 1)
 

@@ -82,6 +82,12 @@ class Attributes(Containers):
                 if name in ("ndim", "requires_grad", "is_leaf", "itemsize", "nbytes")
                 else Unknown("metadata")
             )
+        if (
+            isinstance(receiver, Unknown)
+            and receiver.node >= 0
+            and self.graph[receiver.node].op.startswith("operator.")
+        ):
+            edge = Edge.UNKNOWN if edge is Edge.CUT else edge  # `.data` of who knows what
         cause = operation.cause if edge is Edge.CUT else ""
         value = self.combine(f"torch.Tensor.{name}", [(node_of(receiver), edge)], node, cause)
         if isinstance(receiver, Unknown) and name not in ("data",):

@@ -308,7 +308,9 @@ class Calls(Functions):
                 found = self.world.find_method(obj.cls.cid, name)
                 if found is not None:
                     value = self.call_function(found, [reference, *args], kwargs, node)
-                    return self.through_module(value, node) if self.world.is_module(obj.cls.cid) else value
+                    if not self.world.is_module(obj.cls.cid):
+                        return value
+                    return self.through_module(value, node, reference)
             library = self.world.library_base(obj.cls.cid)
             stub = model.module(library) if library else None
             if stub is not None and library != "torch.nn.Module":

@@ -129,6 +129,8 @@ class Containers(Activation):
         obj = self.obj(value)
         if obj is not None and (obj.kind == "list" or is_container(obj)):
             return obj.items
+        if obj is not None and obj.kind == "record":
+            return tuple(item for _, item in obj.fields)
         return None
 
     def element_of(self, value: Value, at: ast.AST) -> Value:
@@ -153,6 +155,8 @@ class Containers(Activation):
         if obj is not None:
             if obj.kind == "dict":
                 return Unknown("a key")
+            if obj.kind == "record":
+                return self.joiner.values([item for _, item in obj.fields])
             if obj.kind == "list" or is_container(obj):
                 if obj.items:
                     return self.joiner.values(obj.items)
@@ -237,6 +241,8 @@ class Containers(Activation):
                     if obj.items or obj.fields
                     else Unknown("a key that is not known")
                 )
+            if obj.kind == "record":
+                return self.item(Seq(tuple(item for _, item in obj.fields)), index, node)
             if obj.kind == "list" or is_container(obj):
                 known = obj.get(repr(index.value)) if isinstance(index, Const) else None
                 if known is not None:

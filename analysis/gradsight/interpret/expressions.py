@@ -59,6 +59,9 @@ class Expressions(Attributes):
     def call(self, function: Value, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
         raise NotImplementedError
 
+    def parameter_groups(self, given: Value, depth: int = 0) -> Params:
+        raise NotImplementedError
+
     # -- entry
 
     def evaluate(self, node: ast.expr | None) -> Value:
@@ -121,9 +124,10 @@ class Expressions(Attributes):
             right = self.widen(right)
         if isinstance(left, Const) and isinstance(right, Const):
             return self.fold(op, left, right)
-        if isinstance(left, Params) and isinstance(right, Params):
-            merged = tuple(dict.fromkeys((*left.nodes, *right.nodes)))
-            return Params(merged, left.blanket and right.blanket, left.unknown or right.unknown)
+        if isinstance(left, Params) or isinstance(right, Params):
+            first, second = self.parameter_groups(left), self.parameter_groups(right)
+            merged = tuple(dict.fromkeys((*first.nodes, *second.nodes)))
+            return Params(merged, first.blanket and second.blanket, first.unknown or second.unknown)
         if isinstance(left, (Seq, Ref)) or isinstance(right, (Seq, Ref)):
             sequence = self.sequences(op, left, right)
             if sequence is not None:

@@ -204,8 +204,23 @@ class Factories(Operations):
                 if base is not None:
                     self.assign(base, value, at)
                 return value
-            if isinstance(receiver, Unknown):
-                return receiver
+            if (
+                isinstance(receiver, Unknown)
+                and receiver.node != NOWHERE
+                and self.graph[receiver.node].kind != "source"
+            ):
+                leaf = self.source(
+                    "laundered" if self.has_history(receiver.node) else "leaf", "requires_grad", at
+                )
+                number = self.combine(
+                    "torch.Tensor.requires_grad_",
+                    [(receiver.node, Edge.LIVE), (leaf, Edge.LIVE)],
+                    at,
+                    keep_off=True,
+                )
+                if base is not None:
+                    self.assign(base, Unknown(receiver.why, number), at)
+                return Unknown(receiver.why, number)
         return receiver
 
     def has_history(self, number: int) -> bool:

@@ -158,7 +158,8 @@ def _grad(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value],
     it.sink(root, node, node.args[0] if node.args else None, retain, given, "grad", inputs)
     live = create == Const(True)
     parts = [(n, Edge.LIVE if live else Edge.CUT) for value in (root, inputs) for n in it.nodes_in(value)]
-    number = it.combine("torch.autograd.grad", parts, node, "" if live else "grad", saves=live)
+    # create_graph switches recording on, whatever stands around the call.
+    number = it.combine("torch.autograd.grad", parts, node, "" if live else "grad", saves=live, keep_off=live)
     return (
         Seq((Tensor(number, "float"),))
         if it.items(inputs) is None
@@ -293,6 +294,29 @@ def _dict(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value],
     return it.allocate(base)
 
 
+def _namedtuple(
+    it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+) -> Value:
+    """collections.namedtuple: what it gives makes records."""
+    given = args[1] if len(args) > 1 else kwargs.get("field_names", NONE)
+    items = it.items(given)
+    if isinstance(given, Const) and isinstance(given.value, str):
+        names = tuple(given.value.replace(",", " ").split())
+    elif items is not None and all(isinstance(item, Const) and isinstance(item.value, str) for item in items):
+        names = tuple(str(item.value) for item in items if isinstance(item, Const))
+    else:
+        return Unknown("a named tuple of unknown fields")
+    return Partial(Lib("gradsight.record"), (Const(names),), ())
+
+
+def _record(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    """One record of a named tuple."""
+    names = args[0].value if isinstance(args[0], Const) and isinstance(args[0].value, tuple) else ()
+    given = {**dict(zip(names, args[1:])), **kwargs}
+    missing = Unknown("a field that is not given")
+    return it.allocate(Obj("record", None, tuple((field, given.get(field, missing)) for field in names)))
+
+
 def _deepcopy(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
     """A copied module has parameters of its own."""
     return it.copied(args[0], node, {}) if args else NONE
@@ -401,6 +425,8 @@ HANDLERS: dict[str, Handler] = {
     "itertools.chain": _chain,
     "builtins.dict": _dict,
     "collections.OrderedDict": _dict,
+    "collections.namedtuple": _namedtuple,
+    "gradsight.record": _record,
     "copy.deepcopy": _deepcopy,
     "torch.utils.data.DataLoader": _loader,
     "torch.utils.data.TensorDataset": _tensor_dataset,

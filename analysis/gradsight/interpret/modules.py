@@ -24,6 +24,9 @@ from gradsight.values import (
 )
 
 
+MOST_PARAMETERS = 64  # of a module that are noted with each of its calls
+
+
 class Modules(Training):
     """Library modules as objects of the heap."""
 
@@ -100,7 +103,7 @@ class Modules(Training):
             for item in obj.items:
                 value = self.call(item, [value], {}, node)  # type: ignore[arg-type]
             self.inside_container = within
-            return self.through_module(value, node)
+            return self.through_module(value, node, ref)
         own = node_of(obj.get("*"))
         value = self.apply(stub.forward, args, kwargs, node)
         made = node_of(obj.get("@"))
@@ -136,12 +139,18 @@ class Modules(Training):
             return Seq((value, value))
         return value
 
-    def through_module(self, value: Value, node: ast.AST) -> Value:
-        """A node of its own for what a module's call returns: rules ask whether a cut stands right behind one."""
+    def through_module(self, value: Value, node: ast.AST, module: Value) -> Value:
+        """A node of its own for what a module's call returns: rules ask whether a cut stands right behind one, and whose
+        parameters are the module's. They hang on it by edges that mean nothing to the gradient."""
         if isinstance(value, Seq):
-            return Seq(tuple(self.through_module(item, node) for item in value.items))
+            return Seq(tuple(self.through_module(item, node, module) for item in value.items))
         if isinstance(value, Tensor) and value.node != NOWHERE:
             number = self.combine("module", [(value.node, Edge.LIVE)], node, note="module")
+            own, _ = self.parameters_of(module)
+            if len(own) <= MOST_PARAMETERS:
+                made = self.graph[number]
+                made.inputs = (*made.inputs, *own)
+                made.edges = (*made.edges, *(Edge.NONE,) * len(own))
             return Tensor(number, value.dtype, value.shape, value.role, "")
         return value
 

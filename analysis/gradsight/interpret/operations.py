@@ -57,7 +57,9 @@ class Operations(Expressions):
         for position, (name, value) in enumerate(self.bind(operation.params, args, kwargs)):
             edge = operation.edges.get(name, operation.other)
             if to_numpy and edge is Edge.LIVE:
-                if isinstance(value, Tensor) or any(True for _ in self.tensors_in(value)):
+                # np.squeeze and its like call the tensor's own method.
+                foreign = operation.kind != "same" and any(True for _ in self.tensors_in(value))
+                if foreign:
                     edge, cause = Edge.CUT, "numpy"
                     self.raising_conversion(operation, value, node)
             elif (

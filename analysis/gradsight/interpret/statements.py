@@ -42,7 +42,18 @@ class Statements(Assignments):
         for statement in block:
             if self.dead:
                 return
-            self.run_statement(statement)
+            kept = self.context, self.graph.loops, self.nesting, len(self.breaks)
+            try:
+                self.run_statement(statement)
+            except RecursionError:
+                # One statement nested too deeply to be followed costs itself.
+                self.context, self.graph.loops, self.nesting, depth = kept
+                del self.breaks[depth:]
+                for clause in statement:
+                    for part in clause.line.nodes:
+                        for inner in ast.walk(part):
+                            if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
+                                self.state.env[inner.id] = Unknown("a statement that is nested too deeply")
 
     def run_statement(self, statement: Statement) -> None:
         first = statement[0]

@@ -191,28 +191,31 @@ def collapse(graph: Graph, marked: set[int], roots: set[int]) -> None:
         and graph[number].kind == "op"
         and not graph[number].off
         and not graph[number].target
-        and all(edge is Edge.LIVE for edge in graph[number].edges)
+        and all(edge in (Edge.LIVE, Edge.NONE) for edge in graph[number].edges)
     }
     behind: dict[int, tuple[tuple[int, ...], bool]] = {}
     for number in sorted(marked):
         node = graph[number]
         if node.kind == "loop" or not any(i in plain for i in node.inputs):
             if number in plain:
-                behind[number] = (tuple(i for i in node.inputs if i >= 0), node.saves)
+                operands = (i for i, edge in zip(node.inputs, node.edges) if i >= 0 and edge is Edge.LIVE)
+                behind[number] = (tuple(operands), node.saves)
             continue
         inputs: dict[int, Edge] = {}
         saves = node.saves
-        exact = node.kind == "op" and all(edge is Edge.LIVE for edge in node.edges)
+        exact = node.kind == "op" and all(edge in (Edge.LIVE, Edge.NONE) for edge in node.edges)
         if not exact:
             continue  # a join or a cut keeps its own operands
-        for i in node.inputs:
-            if i in behind:
+        for i, edge in zip(node.inputs, node.edges):
+            if edge is Edge.NONE:
+                inputs.setdefault(i, edge)
+            elif i in behind:
                 more, saved = behind[i]
                 saves = saves or saved
                 inputs.update((j, Edge.LIVE) for j in more)
             elif i >= 0:
                 inputs[i] = Edge.LIVE
         if number in plain:
-            behind[number] = (tuple(inputs), saves)
+            behind[number] = (tuple(i for i, edge in inputs.items() if edge is Edge.LIVE), saves)
         else:
-            node.inputs, node.edges, node.saves = tuple(inputs), (Edge.LIVE,) * len(inputs), saves
+            node.inputs, node.edges, node.saves = tuple(inputs), tuple(inputs.values()), saves
