@@ -129,7 +129,7 @@ def summarize(it: Statements, key: Key, value: Value) -> Summary:
     for event in it.events:
         roots += [event.node, *event.nodes]
     marked = reachable(it.graph, roots)
-    if len(marked) > LARGE:
+    if len(marked) > LARGE and not any(event.kind in ("backward", "grad") for event in it.events):
         collapse(it.graph, marked, set(roots))
         marked = reachable(it.graph, roots)
     keep = [*range(key.inputs), *sorted(n for n in marked if n >= key.inputs)]
@@ -219,3 +219,5 @@ def collapse(graph: Graph, marked: set[int], roots: set[int]) -> None:
             behind[number] = (tuple(i for i, edge in inputs.items() if edge is Edge.LIVE), saves)
         else:
             node.inputs, node.edges, node.saves = tuple(inputs), tuple(inputs.values()), saves
+            # Sums and products are one now: it must not be read as a sum of terms.
+            node.op = "collapsed"
