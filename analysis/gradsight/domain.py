@@ -7,7 +7,8 @@ arguments. Never-depended (`NONE`) is not cut: `x / x.size(0)` loses nothing.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, replace
+
+from gradsight.record import dataclass, replace
 
 
 class Edge(enum.Enum):

@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+from gradsight.record import dataclass
 
 # Calls that only tell somebody something: nothing below can need them.
 OUTPUT_ONLY = frozenset({"print", "pprint", "pprint.pprint", "torch.save", "warnings.warn"})

@@ -13,7 +13,8 @@ import functools
 import re
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from gradsight.record import dataclass
 
 # What `parse` raises. Null bytes are a ValueError before Python 3.12.
 UNPARSABLE = (SyntaxError, ValueError, RecursionError, MemoryError)

@@ -115,7 +115,6 @@ class Methods(Objects):
                 "to",
                 "half",
                 "double",
-                "requires_grad_",
                 "apply",
                 "items",
                 "values",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-# ruff: noqa: SIM905 (tables of names read best as words)
-from dataclasses import dataclass
 from functools import cache
+
+# ruff: noqa: SIM905 (tables of names read best as words)
+from gradsight.record import dataclass
 
 
 @dataclass(frozen=True, slots=True, eq=False)
