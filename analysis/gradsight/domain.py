@@ -36,8 +36,9 @@ MOST_CAUSES = 8
 class Reach:
     """What a value knows about one source.
 
-    `live`: a way is left; `cut`: a way ends in an operation that autograd does not follow; `zero`: a way carries
-    a gradient that is identically zero. `causes` are the graph nodes where ways were lost, most upstream first.
+    `live`: a way is left; `cut`: a way ends in an operation that autograd does not follow; `zero`: a way
+    carries a gradient that is identically zero. `causes` are the graph nodes where ways were lost, most
+    upstream first.
     """
 
     live: Tri = Tri.NO
@@ -92,10 +93,9 @@ def either(a: Reach | None, b: Reach | None) -> Reach:
     """Two branches: what is equal stays, else it may be. None: that branch does not depend on the source."""
     if a is None or b is None:
         one = a or b or Reach()
-        low = Reach(
+        return Reach(
             min(Tri.MAY, one.live), min(Tri.MAY, one.cut), min(Tri.MAY, one.zero), one.causes, one.unknown
         )
-        return low
     if a == b:
         return a
     return replace(

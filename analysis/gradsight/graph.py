@@ -1,8 +1,8 @@
 """The static gradient graph of one activation: nodes, and how a value reaches its sources.
 
 A node is an abstract value; its edges say per argument what happens to the gradient. Nodes are only ever
-appended (the back edge of a loop is set once, when its body has been read), so a node's number is its identity
-within the graph. `structure()` leaves places out: a summary that only moved is equal to what it was.
+appended (the back edge of a loop is set once, when its body has been read), so a node's number is its
+identity within the graph. `structure()` leaves places out: a summary that only moved is equal to what it was.
 """
 
 from __future__ import annotations
@@ -45,16 +45,17 @@ Place = Here | There | Within
 class Node:
     """One abstract value.
 
-    kind: "op" | "join" (branches) | "loop" (initial value, then what the loop's body left) | "source" | "input"
-    op: the operation's canonical name; for a source what it is ("parameter", "leaf", "argument", "call", "element",
-        "laundered", "unknown"); for an input nothing
+    kind: "op" | "join" (branches) | "loop" (initial value, then what the loop's body left) | "source" |
+        "input"
+    op: the operation's canonical name; for a source what it is ("parameter", "leaf", "argument", "call",
+        "element", "laundered", "unknown"); for an input nothing
     cause: why its cut edges cut ("detach", "data", "numpy", "number", "rewrap", "no_grad", "integer", ...)
     saves: backward needs a value that this operation keeps
-    note: further words of structure (a module's attribute, an argument's name, which loop an element belongs to)
+    note: further words of structure (a module's attribute, an argument's name, an element's loop)
     off: made while the gradient mode was off
     target: positions among the inputs that are a criterion's target
     loops: the numbers of the loops that it was made in, outermost first
-    block: while the gradient mode was off, the number of the block that switched it off; 0 for that of the caller
+    block: while the gradient mode was off, the block that switched it off; 0 for that of the caller
     """
 
     __slots__ = (
@@ -108,7 +109,7 @@ class Node:
         )
 
     def __repr__(self) -> str:
-        edges = ", ".join(f"{i}:{e.value}" for i, e in zip(self.inputs, self.edges))
+        edges = ", ".join(f"{i}:{e.value}" for i, e in zip(self.inputs, self.edges, strict=False))
         return f"<{self.kind} {self.op} [{edges}] {self.cause} {self.note}>"
 
 
@@ -134,7 +135,7 @@ class Graph:
         return len(self.nodes)
 
     def close_loop(self, loop: int, back: int) -> None:
-        """Give a loop node its back edge. The caller guarantees that nothing was asked of the graph before."""
+        """Give a loop node its back edge. Nothing may have been asked of the graph before."""
         node = self.nodes[loop]
         if back >= 0 and back != loop:
             node.inputs = (*node.inputs, back)
@@ -204,7 +205,7 @@ class Graph:
                         out[source] = either(Reach(live=kept.live, unknown=kept.unknown), None)
             return out
         out = own
-        for i, edge in zip(node.inputs, node.edges):
+        for i, edge in zip(node.inputs, node.edges, strict=False):
             if i < 0:
                 continue
             for source, seen in memo.get(i, {}).items():
@@ -226,10 +227,12 @@ class Graph:
             seen.add(current)
             yield current
             node = self.nodes[current]
-            stack.extend(i for i, edge in zip(node.inputs, node.edges) if i >= 0 and edge in allowed)
+            stack.extend(
+                i for i, edge in zip(node.inputs, node.edges, strict=False) if i >= 0 and edge in allowed
+            )
 
     def way(self, source: int, sink: int) -> tuple[int, ...]:
-        """A shortest way from the source to the sink along any dependency, both included; () where there is none."""
+        """A shortest way from the source to the sink along any dependency, both included; () for none."""
         previous: dict[int, int] = {sink: sink}
         queue = [sink]
         for current in queue:
@@ -239,7 +242,7 @@ class Graph:
                     out.append(previous[out[-1]])
                 return tuple(out)
             node = self.nodes[current]
-            for i, edge in zip(node.inputs, node.edges):
+            for i, edge in zip(node.inputs, node.edges, strict=False):
                 if i >= 0 and edge is not Edge.NONE and i not in previous:
                     previous[i] = current
                     queue.append(i)
@@ -255,8 +258,11 @@ class Graph:
         offset: int = 0,
         block: int = 0,
     ) -> dict[int, int]:
-        """Append the kept nodes to another graph; returns where each went. `inputs` says what stands for an input;
-        the copies stand in `loops`, and their own loops are numbered from `offset` on."""
+        """Append the kept nodes to another graph; returns where each went.
+
+        `inputs` says what stands for an input; the copies stand in `loops`, and their own loops are numbered
+        from `offset` on.
+        """
         moved = dict(inputs)
         moved[-1] = -1
         later: list[tuple[int, Node]] = []

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a rule says, its places not yet turned into spans: the engine does that, for each version of the text."""
+    """What a rule says, its places not yet turned into spans: that is done for each version of the text."""
 
     rule: Rule
     severity: Severity

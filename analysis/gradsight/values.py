@@ -2,20 +2,20 @@
 
 A value that can carry a gradient holds the number of its node in the static gradient graph (`graph.py`), or
 `NOWHERE` where it depends on nothing that could learn. Mutable things (lists, modules, optimizers, instances)
-are a `Ref` into the heap, whose `Obj` states are frozen as well and replaced when they change, so that a branch
-is a copy of two dictionaries. Nothing here knows of text or places.
+are a `Ref` into the heap, whose `Obj` states are frozen as well and replaced when they change, so that a
+branch is a copy of two dictionaries. Nothing here knows of text or places.
 """
 
 from __future__ import annotations
 
-from typing import Any, Union
+from typing import Any
 
 from gradsight.record import dataclass, field, replace
 
 NOWHERE = -1
 MANY = -1  # a dimension known to be larger than one, whatever it is (a batch)
 
-Shape = Union[tuple[Union[int, None], ...], None]  # None: unknown; a dimension is a number, MANY or None
+Shape = tuple[int | None, ...] | None  # None: unknown; a dimension is a number, MANY or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,11 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A torch tensor. `origin`: "" computed, "parameter", "leaf" (requires_grad=True), or the name of the factory
-    that made it ("torch.randn"): such a tensor requires no gradient."""
+    """A torch tensor.
+
+    `origin`: "" computed, "parameter", "leaf" (requires_grad=True), or the name of the factory that made it
+    ("torch.randn"): such a tensor requires no gradient.
+    """
 
     node: int = NOWHERE
     dtype: str = ""  # "float" | "int" | "bool" | "" unknown
@@ -128,7 +131,10 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A method of a library value: `x.detach` before it is called. `base`: the node ast of `x`, for in-place calls."""
+    """A method of a library value: `x.detach` before it is called.
+
+    `base`: the node ast of `x`, for in-place calls.
+    """
 
     receiver: Value
     name: str
@@ -161,7 +167,10 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Params:
-    """An iterable of parameters: what an optimizer is given. `blanket`: `model.parameters()` of a whole model."""
+    """An iterable of parameters: what an optimizer is given.
+
+    `blanket`: `model.parameters()` of a whole model.
+    """
 
     nodes: tuple[int, ...]
     blanket: bool = False
@@ -169,31 +178,34 @@ class Params:
     named: bool = False
 
 
-Value = Union[
-    Unknown,
-    Tensor,
-    Number,
-    Array,
-    Const,
-    Seq,
-    Ref,
-    Lib,
-    Func,
-    Class,
-    Closure,
-    Bound,
-    Method,
-    Partial,
-    Super,
-    Choice,
-    Params,
-]
+Value = (
+    Unknown
+    | Tensor
+    | Number
+    | Array
+    | Const
+    | Seq
+    | Ref
+    | Lib
+    | Func
+    | Class
+    | Closure
+    | Bound
+    | Method
+    | Partial
+    | Super
+    | Choice
+    | Params
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Obj:
-    """The state of one object. `kind`: "list" | "dict" | "instance" | "module" (a library module) | "optimizer" |
-    "object" (of a library class). `cls`: Class or Lib. `many`: a list filled in a loop, or of unknown length."""
+    """The state of one object.
+
+    `kind`: "list" | "dict" | "instance" | "module" (a library module) | "optimizer" | "object" (of a library
+    class). `cls`: Class or Lib. `many`: a list filled in a loop, or of unknown length.
+    """
 
     kind: str
     cls: Value | None

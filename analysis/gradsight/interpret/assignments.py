@@ -70,16 +70,18 @@ class Assignments(Calls):
         starred = next((i for i, target in enumerate(targets) if isinstance(target, ast.Starred)), None)
         if items is not None and not (obj is not None and obj.many):
             if starred is None and len(items) == len(targets):
-                for target, item in zip(targets, items):
+                for target, item in zip(targets, items, strict=False):
                     self.assign(target, item, at)
                 return
             if starred is not None and len(items) >= len(targets) - 1:
                 tail = len(targets) - starred - 1
-                for target, item in zip(targets[:starred], items[:starred]):
+                for target, item in zip(targets[:starred], items[:starred], strict=False):
                     self.assign(target, item, at)
                 middle = items[starred : len(items) - tail]
                 self.assign(targets[starred], self.allocate(Obj("list", None, items=middle)), at)
-                for target, item in zip(targets[starred + 1 :], items[len(items) - tail :] if tail else ()):
+                for target, item in zip(
+                    targets[starred + 1 :], items[len(items) - tail :] if tail else (), strict=False
+                ):
                     self.assign(target, item, at)
                 return
         if isinstance(value, Unknown):
@@ -117,7 +119,7 @@ class Assignments(Calls):
                 self.state.heap[receiver.oid] = obj.with_field(name, value)
 
     def plain_tensor(self, receiver: Ref, cls: Class, name: str, value: Value, at: ast.AST) -> Value:
-        """A tensor that is no Parameter becomes an attribute of a module: remembered, with a node of its own."""
+        """A tensor that is no Parameter becomes an attribute of a module: it gets a node of its own."""
         if (
             not isinstance(value, Tensor)
             or value.dtype not in ("float", "")
@@ -128,7 +130,7 @@ class Assignments(Calls):
             value = replace(
                 value, origin="computed parameter"
             )  # `nn.Parameter(...) * 0.1` is no parameter any more
-        elif value.origin == "" or value.origin != "leaf" and value.node != NOWHERE:
+        elif value.origin == "" or (value.origin != "leaf" and value.node != NOWHERE):
             return value
         number = value.node
         if number == NOWHERE:
@@ -149,13 +151,13 @@ class Assignments(Calls):
         return Tensor(number, value.dtype or "float", value.shape, value.role, value.origin)
 
     def only_new_parameters(self, number: int) -> bool:
-        """Whether a value is computed from parameters that were made in the same statement, and from nothing else."""
+        """Whether a value is computed from parameters made in the same statement, and from nothing else."""
         if number == NOWHERE or self.graph[number].kind != "op":
             return False
         found = False
         for n in self.graph.feeding(number, (Edge.LIVE,)):
             node = self.graph[n]
-            if node.kind in ("input", "loop", "join") or node.kind == "source" and node.note != "parameter":
+            if node.kind in ("input", "loop", "join") or (node.kind == "source" and node.note != "parameter"):
                 return False
             if node.kind == "source":
                 found = True

@@ -124,7 +124,7 @@ class Calls(Functions):
         """The callee's parameters with what the call gives them, defaults included."""
         positional = [*arguments.posonlyargs, *arguments.args]
         bound: dict[str, Value] = {}
-        for parameter, value in zip(positional, args):
+        for parameter, value in zip(positional, args, strict=False):
             bound[parameter.arg] = value
         if arguments.vararg is not None:
             bound[arguments.vararg.arg] = Seq(tuple(args[len(positional) :]))
@@ -136,9 +136,17 @@ class Calls(Functions):
             else:
                 rest[name] = value
         defaults = dict(
-            zip([p.arg for p in positional[len(positional) - len(arguments.defaults) :]], arguments.defaults)
+            zip(
+                [p.arg for p in positional[len(positional) - len(arguments.defaults) :]],
+                arguments.defaults,
+                strict=True,
+            )
         )
-        defaults |= {p.arg: d for p, d in zip(arguments.kwonlyargs, arguments.kw_defaults) if d is not None}
+        defaults |= {
+            p.arg: d
+            for p, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+            if d is not None
+        }
         for parameter in (*positional, *arguments.kwonlyargs):
             if parameter.arg not in bound:
                 default = defaults.get(parameter.arg)
@@ -152,7 +160,7 @@ class Calls(Functions):
         return tuple(bound.items())
 
     def default(self, node: ast.expr) -> Value:
-        """A default's value: constants and names of the module; anything else is made when the file is loaded."""
+        """A default's value: constants and names of the module; anything else is made on loading the file."""
         if isinstance(node, ast.Constant):
             return Const(node.value)
         if isinstance(node, ast.UnaryOp) and isinstance(node.operand, ast.Constant):
@@ -274,7 +282,9 @@ class Calls(Functions):
         if init is not None:
             self.call_function(init, [reference, *args], kwargs, node)
         elif info.fields:
-            for (name, default), value in zip(info.fields, [*args, *(None,) * len(info.fields)]):
+            for (name, default), value in zip(
+                info.fields, [*args, *(None,) * len(info.fields)], strict=False
+            ):
                 given = value if value is not None else kwargs.get(name)
                 if given is None:
                     given = (

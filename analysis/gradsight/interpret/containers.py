@@ -64,7 +64,7 @@ class Containers(Activation):
     def dictionary(self, node: ast.Dict) -> Value:
         fields: dict[str, Value] = {}
         rest: list[Value] = []
-        for key, item in zip(node.keys, node.values):
+        for key, item in zip(node.keys, node.values, strict=True):
             value = self.evaluate(item)
             if key is None:
                 obj = self.obj(value)
@@ -166,7 +166,7 @@ class Containers(Activation):
             if obj.kind == "instance":
                 return Unknown("an element of an object of the program")
         if isinstance(value, Unknown) and value.node != NOWHERE:
-            # Iterating something unknown: data, unless nothing better is known. Which loop it is decides later.
+            # Iterating something unknown: data, unless something better is known. The loop decides later.
             loop = next((str(number) for kind, number, _ in reversed(self.context) if kind == "l"), "")
             node = self.graph.add(
                 Node("source", "element", (value.node,), (Edge.LIVE,), place=self.here(at), note=loop)

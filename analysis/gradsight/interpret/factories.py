@@ -175,7 +175,7 @@ class Factories(Operations):
         return value
 
     def require_grad(self, receiver: Value, flag: Value | None, at: ast.AST, base: ast.expr | None) -> Value:
-        """`x.requires_grad_()` and `x.requires_grad = True`: harmless on a connected tensor, a new leaf elsewhere."""
+        """`x.requires_grad_()`, `x.requires_grad = True`: harmless on a connected tensor, else a new leaf."""
         nodes = list(self.nodes_in(receiver))
         if isinstance(flag, Const) and flag.value is False:
             self.event("freeze", nodes=nodes, call=self.here(at))
@@ -228,7 +228,7 @@ class Factories(Operations):
         if number == NOWHERE:
             return False
         return any(
-            self.graph[n].kind == "input" or self.graph[n].kind == "source" and self.graph[n].op != "fresh"
+            self.graph[n].kind == "input" or (self.graph[n].kind == "source" and self.graph[n].op != "fresh")
             for n in self.graph.feeding(number, (Edge.LIVE, Edge.CUT, Edge.ZERO, Edge.UNKNOWN))
         )
 

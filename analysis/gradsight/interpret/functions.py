@@ -1,7 +1,7 @@
 """Functions of libraries: what a call of one by its dotted name does.
 
-What is an operation is left to the model; here stands what changes the interpreter's own state (gradient mode, heap,
-events), and how Python's own functions take containers apart and put them together.
+What is an operation is left to the model; here stands what changes the interpreter's own state (gradient
+mode, heap, events), and how Python's own functions take containers apart and put them together.
 """
 
 from __future__ import annotations
@@ -199,7 +199,11 @@ def _zip(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], 
         and not any((o := it.obj(v)) is not None and o.many for v in args)
     ):
         return it.allocate(
-            Obj("list", None, items=tuple(Seq(row) for row in zip(*(column or () for column in columns))))
+            Obj(
+                "list",
+                None,
+                items=tuple(Seq(row) for row in zip(*(column or () for column in columns), strict=False)),
+            )
         )
     return it.allocate(
         Obj("list", None, items=(Seq(tuple(it.element_of(value, node) for value in args)),), many=True)
@@ -312,7 +316,7 @@ def _namedtuple(
 def _record(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
     """One record of a named tuple."""
     names = args[0].value if isinstance(args[0], Const) and isinstance(args[0].value, tuple) else ()
-    given = {**dict(zip(names, args[1:])), **kwargs}
+    given = {**dict(zip(names, args[1:], strict=False)), **kwargs}
     missing = Unknown("a field that is not given")
     return it.allocate(Obj("record", None, tuple((field, given.get(field, missing)) for field in names)))
 

@@ -154,7 +154,7 @@ class Methods(Objects):
         operation = model.operation(f"torch.Tensor.{name}")
         if operation is None:
             return None
-        if isinstance(receiver, Unknown) and not (receiver.node != NOWHERE):
+        if isinstance(receiver, Unknown) and receiver.node == NOWHERE:
             if operation.name.rpartition(".")[2] in AMBIGUOUS or not any(
                 True for value in args for _ in self.nodes_in(value)
             ):

@@ -23,7 +23,6 @@ from gradsight.values import (
     node_of,
 )
 
-
 MOST_PARAMETERS = 64  # of a module that are noted with each of its calls
 
 
@@ -140,8 +139,10 @@ class Modules(Training):
         return value
 
     def through_module(self, value: Value, node: ast.AST, module: Value) -> Value:
-        """A node of its own for what a module's call returns: rules ask whether a cut stands right behind one, and whose
-        parameters are the module's. They hang on it by edges that mean nothing to the gradient."""
+        """A node of its own for what a module's call returns: rules ask whether a cut stands right behind
+        one, and whose parameters are the module's. They hang on it by edges that mean nothing to the
+        gradient.
+        """
         if isinstance(value, Seq):
             return Seq(tuple(self.through_module(item, node, module) for item in value.items))
         if isinstance(value, Tensor) and value.node != NOWHERE:

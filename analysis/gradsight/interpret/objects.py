@@ -1,4 +1,4 @@
-"""Methods of objects: lists, dictionaries, optimizers, modules, distributions, and objects of other libraries."""
+"""Methods of objects: lists, dictionaries, optimizers, modules, distributions, other libraries' objects."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Applying an operation of the model: its node, and the dtype, role and shape of what comes out.
 
-What an operation does to a gradient is said by `gradsight.model` alone; nothing here is written for one operation
-where the model has a word for it.
+What an operation does to a gradient is said by `gradsight.model` alone; nothing here is written for one
+operation where the model has a word for it.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ class Operations(Expressions):
         return Tensor(number, "int", result.shape, "index")
 
     def raising_conversion(self, operation: model.Operation, value: Value, node: ast.AST) -> None:
-        """numpy refuses a tensor that requires a gradient: remembered, whether it does is asked of the graph later."""
+        """numpy refuses a tensor that requires a gradient; whether it does is asked of the graph later."""
         for number in self.nodes_in(value):
             self.event(
                 "raises",
@@ -335,7 +335,7 @@ class Operations(Expressions):
     def unknown_call(
         self, why: str, function: Value | None, args: list[Value], kwargs: dict[str, Value], node: ast.AST
     ) -> Value:
-        """The result of code that cannot be seen: a source of its own, which may also pass what it was given."""
+        """The result of code that is not seen: a source of its own, which may also pass what it was given."""
         parts = [(n, Edge.LIVE) for n in self.nodes_in(function)] if function is not None else []
         parts += [(n, Edge.UNKNOWN) for value in (*args, *kwargs.values()) for n in self.nodes_in(value)]
         inputs = tuple(n for n, _ in parts)
@@ -351,7 +351,7 @@ class Operations(Expressions):
 
 
 def gives_dimension(operation: model.Operation, args: list[Value], kwargs: dict[str, Value]) -> bool:
-    """Whether the argument is given that makes max and min return two things; a tensor there compares instead."""
+    """Whether the argument is given that makes max and min return two things; a tensor there compares."""
     if operation.results_when in kwargs or "axis" in kwargs:
         return True
     at = operation.params.index(operation.results_when) if operation.results_when in operation.params else -1

@@ -15,7 +15,7 @@ def broadcast(a: Shape, b: Shape) -> Shape:
         a, b = b, a
     b = (1,) * (len(a) - len(b)) + b
     out: list[int | None] = []
-    for x, y in zip(a, b):
+    for x, y in zip(a, b, strict=False):
         if x == 1:
             out.append(y)
         elif y == 1 or x == y:

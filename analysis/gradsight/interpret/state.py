@@ -38,8 +38,9 @@ MOST_OPTIONS = 4
 class Event:
     """Something that happened in program order and that rules ask about.
 
-    kind: "backward" | "grad" | "return" (a returned loss) | "optimizer" | "step" | "zero" | "freeze" | "thaw" |
-          "criterion" | "attribute" (a plain tensor kept on a module) | "module" (a module of the program was made)
+    kind: "backward" | "grad" | "return" (a returned loss) | "optimizer" | "step" | "zero" | "freeze" |
+          "thaw" | "criterion" | "attribute" (a plain tensor kept on a module) |
+          "module" (one of the program was made)
     node: the value that it happened to; nodes: further values (an optimizer's parameters); oids: objects
     context: the loops ("l", number) and branches ("b", number, arm) it stands in, outermost first
     facts: words of structure; places: where its parts stand (never part of a summary's structure)
@@ -65,7 +66,7 @@ class Event:
 
 @dataclass(slots=True)
 class State:
-    """Names and heap at one point of the program. `outer`: the names of enclosing functions, innermost last."""
+    """Names and heap at one point. `outer`: the names of enclosing functions, innermost last."""
 
     env: dict[str, Value]
     heap: dict[int, Obj]
@@ -140,7 +141,7 @@ class Joiner:
             sizes = {len(value.items) for value in distinct if isinstance(value, Seq)}
             if len(sizes) == 1:
                 rows = [value.items for value in distinct if isinstance(value, Seq)]
-                return Seq(tuple(self.values(column) for column in zip(*rows)))
+                return Seq(tuple(self.values(column) for column in zip(*rows, strict=False)))
         return self._data(distinct)
 
     def _data(self, values: list[Value]) -> Value:
@@ -158,7 +159,7 @@ class Joiner:
         tensors = [value for value in values if isinstance(value, Tensor)]
         if tensors and all(isinstance(value, (Tensor, Number, Const)) for value in values):
             first = tensors[0]
-            same = [value for value in tensors[1:]]
+            same = list(tensors[1:])
             return Tensor(
                 node,
                 first.dtype if all(t.dtype == first.dtype for t in same) else "",
@@ -188,7 +189,7 @@ class Joiner:
         return Unknown("different things by branch", node)
 
     def _accumulated(self, nodes: list[int]) -> int | None:
-        """`if name.endswith("weight"): total = total + x` inside a loop: over all turns something is added."""
+        """`if name.endswith("weight"): total = total + x` in a loop: over all turns something is added."""
         if len(nodes) != 2 or not self.graph.loops:
             return None
         for old, new in (nodes, nodes[::-1]):
@@ -208,7 +209,7 @@ class Joiner:
             fields.append((name, self.values(values)))
         many = a.many or b.many or len(a.items) != len(b.items)
         if len(a.items) == len(b.items):
-            items = tuple(self.values(pair) for pair in zip(a.items, b.items))
+            items = tuple(self.values(pair) for pair in zip(a.items, b.items, strict=False))
         else:
             # Branches that appended different things: the longer list holds them all.
             items = a.items if len(a.items) > len(b.items) else b.items

@@ -107,7 +107,7 @@ class Statements(Assignments):
         self.dead = True
 
     def returned_loss(self, value: Value) -> Value:
-        """The loss among what a training step returns: itself, `["loss"]` of a dictionary, or the first of a tuple."""
+        """The loss in what a training step returns: it, a dictionary's `["loss"]`, the first of a tuple."""
         obj = self.obj(value)
         if obj is not None and obj.kind == "dict":
             return obj.get("'loss'") or Unknown("a dictionary without a loss")
@@ -209,8 +209,10 @@ class Statements(Assignments):
         self.state = self.joiner.states(states)
 
     def decides(self, test: ast.expr) -> bool:
-        """Whether a test whose value is known decides: `if True:`, `if optimizer is not None:`, and a flag that the caller
-        gave. A setting of the module, such as `DEBUG = False`, is somebody's switch: both ways count."""
+        """Whether a test whose value is known decides: `if True:`, a flag that the caller gave.
+
+        A setting of the module, such as `DEBUG = False`, is somebody's switch: both ways count.
+        """
         if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
             return self.decides(test.operand)
         if isinstance(test, ast.Compare):
@@ -317,7 +319,7 @@ class Statements(Assignments):
                 self.dead = False
 
     def carry(self, node: ast.stmt, block: Block | None) -> dict[str, int]:
-        """Names that the body rebinds and that are there before: each begins as a loop node with its first value."""
+        """Names bound before that the body rebinds: each begins as a loop node with its first value."""
         carried: dict[str, int] = {}
         for name in stored_names(node, block):
             value = self.state.env.get(name)

@@ -198,7 +198,11 @@ def collapse(graph: Graph, marked: set[int], roots: set[int]) -> None:
         node = graph[number]
         if node.kind == "loop" or not any(i in plain for i in node.inputs):
             if number in plain:
-                operands = (i for i, edge in zip(node.inputs, node.edges) if i >= 0 and edge is Edge.LIVE)
+                operands = (
+                    i
+                    for i, edge in zip(node.inputs, node.edges, strict=False)
+                    if i >= 0 and edge is Edge.LIVE
+                )
                 behind[number] = (tuple(operands), node.saves)
             continue
         inputs: dict[int, Edge] = {}
@@ -206,7 +210,7 @@ def collapse(graph: Graph, marked: set[int], roots: set[int]) -> None:
         exact = node.kind == "op" and all(edge in (Edge.LIVE, Edge.NONE) for edge in node.edges)
         if not exact:
             continue  # a join or a cut keeps its own operands
-        for i, edge in zip(node.inputs, node.edges):
+        for i, edge in zip(node.inputs, node.edges, strict=False):
             if edge is Edge.NONE:
                 inputs.setdefault(i, edge)
             elif i in behind:

@@ -1,6 +1,7 @@
 """What a function does, seen from outside: its graph pruned to what leaves it, its effects, its events.
 
-Equality is that of `structure`, which leaves places out: a function whose lines only moved has an equal summary.
+Equality is that of `structure`, which leaves places out: a function whose lines only moved has an equal
+summary.
 """
 
 from __future__ import annotations

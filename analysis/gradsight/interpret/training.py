@@ -47,7 +47,7 @@ class Training(Factories):
         assert stub is not None
         given = {**settings, **kwargs}
         names = stub.params if stub.params else ("input", "target")
-        bound = dict(zip(names, args))
+        bound = dict(zip(names, args, strict=False))
         for key, value in kwargs.items():
             if key in names:
                 bound[key] = value

@@ -1,12 +1,15 @@
-"""Every rule, in the order of their codes. A rule is one file beside this one, listed here and nowhere else."""
+"""Every rule, in the order of their codes.
+
+A rule is one file beside this one, listed here and nowhere else.
+"""
 
 from __future__ import annotations
 
 from gradsight.rule import Rule
 from gradsight.rules import (
     detach_in_loss,
-    no_grad_in_loss,
     nll_without_log_softmax,
+    no_grad_in_loss,
     non_scalar_backward,
     nondifferentiable_op,
     numpy_in_loss,

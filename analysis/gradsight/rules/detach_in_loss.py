@@ -6,8 +6,8 @@ Flags `.detach()`, `.detach_()` and `.data` where they close the last way from s
 `backward()`, or make a whole term of the loss a constant.
 
 ## Why is this bad?
-The graph ends there. What lies before it keeps a gradient of `None`: either `backward()` raises "element 0 of tensors
-does not require grad", or, worse, nothing is raised and that part of the model silently never learns.
+The graph ends there. What lies before it keeps a gradient of `None`: either `backward()` raises "element 0 of
+tensors does not require grad", or, worse, nothing is raised and that part of the model silently never learns.
 
 ## Use instead
 Drop the call. To log or plot a value, detach a copy of it and leave the one in the loss alone.
@@ -19,9 +19,9 @@ history.append(loss.detach())
 ```
 
 ## When it is right
-Targets, straight-through estimators, a discriminator's fake batch, a teacher, truncated backpropagation through time,
-weights computed from a loss: wherever another way to what must learn stays open, or nothing behind the cut should
-learn. None of these is flagged.
+Targets, straight-through estimators, a discriminator's fake batch, a teacher, truncated backpropagation
+through time, weights computed from a loss: wherever another way to what must learn stays open, or nothing
+behind the cut should learn. None of these is flagged.
 """
 
 from __future__ import annotations

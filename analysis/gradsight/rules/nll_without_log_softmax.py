@@ -2,18 +2,19 @@
 NLLLoss on something that is no log-probability.
 
 ## What it does
-Flags probabilities (a softmax output) or raw scores (a linear layer's output) given to `NLLLoss` or `F.nll_loss`.
+Flags probabilities (a softmax output) or raw scores (a linear layer's output) given to `NLLLoss` or
+`F.nll_loss`.
 
 ## Why is this bad?
-`NLLLoss` only picks an entry and negates it. On probabilities the loss is negative and its gradient ignores how wrong the
-model is; on raw scores it falls without bound. Nothing is raised.
+`NLLLoss` only picks an entry and negates it. On probabilities the loss is negative and its gradient ignores
+how wrong the model is; on raw scores it falls without bound. Nothing is raised.
 
 ## Use instead
 `F.log_softmax(scores, dim=1)` before it, or `CrossEntropyLoss` on the raw scores.
 
 ## When it is right
-`log_softmax`, the logarithm of a softmax, scores normalised by `logsumexp`, `nll_loss(p, y) + 1`, which is the expected
-error. None of these is flagged.
+`log_softmax`, the logarithm of a softmax, scores normalised by `logsumexp`, `nll_loss(p, y) + 1`, which is
+the expected error. None of these is flagged.
 """
 
 from __future__ import annotations

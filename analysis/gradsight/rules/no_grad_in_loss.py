@@ -2,12 +2,12 @@
 Computing a part of the loss where gradients are switched off.
 
 ## What it does
-Flags the first operation inside `torch.no_grad()`, `torch.inference_mode()` or a function decorated with one of them,
-where it closes the last way from something that must learn to `backward()`.
+Flags the first operation inside `torch.no_grad()`, `torch.inference_mode()` or a function decorated with one
+of them, where it closes the last way from something that must learn to `backward()`.
 
 ## Why is this bad?
-Nothing inside is recorded, also not what is done to values that were computed outside. What lies before gets no
-gradient, and nothing is raised as long as one layer behind the block still learns.
+Nothing inside is recorded, also not what is done to values that were computed outside. What lies before gets
+no gradient, and nothing is raised as long as one layer behind the block still learns.
 
 ## Use instead
 Move the statements that the loss needs out of the block; leave in it what only measures.
@@ -19,8 +19,8 @@ scaled = hidden * 2
 ```
 
 ## When it is right
-Targets, evaluation, frozen encoders, exponential moving averages, updates by hand. None of these is flagged; a part
-that looks frozen but is held by the optimizer is mentioned as information.
+Targets, evaluation, frozen encoders, exponential moving averages, updates by hand. None of these is flagged;
+a part that looks frozen but is held by the optimizer is mentioned as information.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 `backward()` on something that is not a scalar.
 
 ## What it does
-Flags `backward()` without a gradient argument on a value that surely has more than one element: a criterion with
-`reduction='none'`, an elementwise error that nobody reduced.
+Flags `backward()` without a gradient argument on a value that surely has more than one element: a criterion
+with `reduction='none'`, an elementwise error that nobody reduced.
 
 ## Why is this bad?
 It raises "grad can be implicitly created only for scalar outputs".
@@ -32,7 +32,7 @@ def check(q: Queries) -> Iterator[Report]:
             continue
         where = event.place("call")
         if where is None or not (
-            event.fact("many") or event.fact("unreduced") and event.fact("shape") == "unknown"
+            event.fact("many") or (event.fact("unreduced") and event.fact("shape") == "unknown")
         ):
             continue
         loss = q.sink_text(event)
@@ -44,7 +44,8 @@ def check(q: Queries) -> Iterator[Report]:
         root = event.place("root")
         yield RULE.report(
             Severity.ERROR,
-            f'{loss} has more than one element ({why}): raises "grad can be implicitly created only for scalar outputs"',
+            f"{loss} has more than one element ({why}): raises "
+            '"grad can be implicitly created only for scalar outputs"',
             where,
             ((f"{loss} has more than one element", root or where),),
             (("backward", where),),

@@ -2,20 +2,21 @@
 An operation without a derivative on the way to the loss.
 
 ## What it does
-Flags `argmax`, comparisons, casts to integers and rounding where they close the last way from something that must learn
-to `backward()`.
+Flags `argmax`, comparisons, casts to integers and rounding where they close the last way from something that
+must learn to `backward()`.
 
 ## Why is this bad?
-Indices, booleans and integers have no gradient: the graph ends, and `backward()` raises or a part of the model never
-learns. Rounding keeps the graph, but its derivative is zero everywhere: every gradient before it is exactly 0, and nothing
-is raised.
+Indices, booleans and integers have no gradient: the graph ends, and `backward()` raises or a part of the
+model never learns. Rounding keeps the graph, but its derivative is zero everywhere: every gradient before it
+is exactly 0, and nothing is raised.
 
 ## Use instead
-A criterion that works on the scores themselves (`cross_entropy` instead of comparing `argmax`), a soft version (`sigmoid`
-instead of `> 0.5`), or a straight-through estimator: `x + (x.round() - x).detach()`.
+A criterion that works on the scores themselves (`cross_entropy` instead of comparing `argmax`), a soft
+version (`sigmoid` instead of `> 0.5`), or a straight-through estimator: `x + (x.round() - x).detach()`.
 
 ## When it is right
-Accuracy and other metrics, masks, indices, quantisation with a straight-through estimator. None of these is flagged.
+Accuracy and other metrics, masks, indices, quantisation with a straight-through estimator. None of these is
+flagged.
 """
 
 from __future__ import annotations

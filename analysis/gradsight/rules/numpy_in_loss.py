@@ -6,9 +6,9 @@ Flags the place where a tensor on its way to `backward()` leaves torch: `.detach
 `np.exp(tensor)`, in a loss, a model's `forward` or a helper of either.
 
 ## Why is this bad?
-numpy records no graph. Wrapping the result in a tensor again does not bring the history back: what lies before the
-conversion gets no gradient. On a tensor that requires a gradient, `.numpy()` raises "Can't call numpy() on Tensor
-that requires grad", and adding `.detach()` as that message suggests only hides the problem.
+numpy records no graph. Wrapping the result in a tensor again does not bring the history back: what lies
+before the conversion gets no gradient. On a tensor that requires a gradient, `.numpy()` raises "Can't call
+numpy() on Tensor that requires grad", and adding `.detach()` as that message suggests only hides the problem.
 
 ## Use instead
 The same operations of torch: `torch.abs` for `np.abs`, `torch.clamp` for `np.clip`, `amax` for `max(axis=…)`.
@@ -20,8 +20,8 @@ loss = torch.abs(target - pred).mean()
 ```
 
 ## When it is right
-Metrics, plots, matching (`linear_sum_assignment`), data loading, statistics that only weight or shift a loss. None of
-these is flagged.
+Metrics, plots, matching (`linear_sum_assignment`), data loading, statistics that only weight or shift a loss.
+None of these is flagged.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def check(q: Queries) -> Iterator[Report]:
             said.add(text)
             yield RULE.report(
                 Severity.ERROR,
-                f'`{shortened(text)}` takes a tensor that requires a gradient out of torch: raises "{event.fact("text")}"',
+                f"`{shortened(text)}` takes a tensor that requires a gradient out of torch: "
+                f'raises "{event.fact("text")}"',
                 where,
                 facts=(("kind", "raises"), ("cause", "numpy")),
             )

@@ -5,16 +5,16 @@ One-hot targets where class indices are wanted.
 Flags a one-hot encoded target given to `CrossEntropyLoss` or `NLLLoss`.
 
 ## Why is this bad?
-An integer one-hot raises "Expected floating point type for target with class probabilities, got Long"; `NLLLoss` raises
-"0D or 1D target tensor expected, multi-target not supported". A float one-hot gives the same loss as the indices, for more
-memory and time, and `ignore_index` does not work with it.
+An integer one-hot raises "Expected floating point type for target with class probabilities, got Long";
+`NLLLoss` raises "0D or 1D target tensor expected, multi-target not supported". A float one-hot gives the same
+loss as the indices, for more memory and time, and `ignore_index` does not work with it.
 
 ## Use instead
 The class indices themselves: `criterion(logits, y)` instead of `criterion(logits, F.one_hot(y, 10).float())`.
 
 ## When it is right
-Smoothed, mixed-up or distilled targets are probabilities and belong there. MSE, BCE and dice want the one-hot. None of
-these is flagged.
+Smoothed, mixed-up or distilled targets are probabilities and belong there. MSE, BCE and dice want the
+one-hot. None of these is flagged.
 """
 
 from __future__ import annotations

@@ -2,20 +2,21 @@
 A weight that is a plain tensor.
 
 ## What it does
-Flags a tensor kept on a module that stands where a weight or bias stands but is no `nn.Parameter`: an optimizer takes the
-`parameters()` of a module that owns none, or a random (or `requires_grad=True`) attribute that nothing writes again is
-multiplied with the input.
+Flags a tensor kept on a module that stands where a weight or bias stands but is no `nn.Parameter`: an
+optimizer takes the `parameters()` of a module that owns none, or a random (or `requires_grad=True`) attribute
+that nothing writes again is multiplied with the input.
 
 ## Why is this bad?
-A plain tensor is in neither `parameters()` nor `state_dict()`, and `.to(device)` leaves it behind. The optimizer never sees
-it: at best it raises "optimizer got an empty parameter list", at worst everything else trains and this weight never moves.
-`requires_grad=True` alone does not help.
+A plain tensor is in neither `parameters()` nor `state_dict()`, and `.to(device)` leaves it behind. The
+optimizer never sees it: at best it raises "optimizer got an empty parameter list", at worst everything else
+trains and this weight never moves. `requires_grad=True` alone does not help.
 
 ## Use instead
 `nn.Parameter(torch.randn(3, 4))` if it should learn, `self.register_buffer("name", …)` if it should not.
 
 ## When it is right
-Constants, masks, noise, running statistics, attributes handed to the optimizer by name. None of these is flagged.
+Constants, masks, noise, running statistics, attributes handed to the optimizer by name. None of these is
+flagged.
 """
 
 from __future__ import annotations
@@ -32,10 +33,11 @@ from gradsight.rule import Report, Rule
 from gradsight.rules import wording
 from gradsight.text import Source
 
-PRODUCTS = ("matmul", "mm", "bmm", "linear", "einsum", "conv1d", "conv2d", "conv3d", "addmm", "mv", "dot", "bilinear", "baddbmm",
-            "tensordot", "inner", "embedding", "conv_transpose2d", "conv_transpose1d")  # fmt: skip
-THROUGH = ("t", "T", "mT", "transpose", "permute", "unsqueeze", "squeeze", "view", "reshape", "expand", "normalize", "__getitem__",
-           "H", "contiguous", "expand_as", "repeat", "index_select")  # fmt: skip
+PRODUCTS = ("matmul", "mm", "bmm", "linear", "einsum", "conv1d", "conv2d", "conv3d", "addmm", "mv", "dot",
+            "bilinear", "baddbmm", "tensordot", "inner", "embedding",
+            "conv_transpose2d", "conv_transpose1d")  # fmt: skip
+THROUGH = ("t", "T", "mT", "transpose", "permute", "unsqueeze", "squeeze", "view", "reshape", "expand",
+           "normalize", "__getitem__", "H", "contiguous", "expand_as", "repeat", "index_select")  # fmt: skip
 
 
 def check(q: Queries) -> Iterator[Report]:
@@ -81,7 +83,8 @@ def check(q: Queries) -> Iterator[Report]:
                 event,
                 where,
                 Severity.ERROR,
-                'the module owns no parameter, so the optimizer raises "optimizer got an empty parameter list"',
+                "the module owns no parameter, so the optimizer raises "
+                '"optimizer got an empty parameter list"',
             )
         elif event.node in hopeless:
             yield report(
@@ -97,7 +100,8 @@ def check(q: Queries) -> Iterator[Report]:
                 event,
                 where,
                 Severity.WARNING,
-                "`requires_grad=True` gives it a gradient, but `parameters()` does not list it, so no optimizer moves it",
+                "`requires_grad=True` gives it a gradient, but `parameters()` does not list it, "
+                "so no optimizer moves it",
             )
         elif event.fact("origin") == "computed parameter":
             yield report(
@@ -105,7 +109,8 @@ def check(q: Queries) -> Iterator[Report]:
                 event,
                 where,
                 Severity.WARNING,
-                "what is computed from an `nn.Parameter` is none any more, so `parameters()` does not list it",
+                "what is computed from an `nn.Parameter` is none any more, "
+                "so `parameters()` does not list it",
             )
         else:
             yield report(
@@ -118,8 +123,11 @@ def check(q: Queries) -> Iterator[Report]:
 
 
 def weight_position(q: Queries, number: int) -> str:
-    """ "product": it meets something else in a matrix product, a convolution or the like (a gathered row in an elementwise
-    one); "sum": it is added or multiplied elementwise; "" where it is not used."""
+    """How it is used.
+
+    "product": it meets something else in a matrix product, a convolution or the like (a gathered row in an
+    elementwise one); "sum": it is added or multiplied elementwise; "" where it is not used.
+    """
     best = ""
     frontier = {number}
     for user, node in enumerate(q.graph.nodes):

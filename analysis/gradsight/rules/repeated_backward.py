@@ -2,16 +2,16 @@
 Two backward passes over one graph.
 
 ## What it does
-Flags a `backward()` that goes through a part of the graph which an earlier `backward()` of the same iteration has freed,
-and one inside a loop over a graph that was built before the loop.
+Flags a `backward()` that goes through a part of the graph which an earlier `backward()` of the same iteration
+has freed, and one inside a loop over a graph that was built before the loop.
 
 ## Why is this bad?
-`backward()` frees what the graph saved as it goes. The second pass raises "Trying to backward through the graph a second
-time".
+`backward()` frees what the graph saved as it goes. The second pass raises "Trying to backward through the
+graph a second time".
 
 ## Use instead
-Add the losses and call `backward()` once: the gradients are the same, and the graph is walked once. In a loop, compute the
-loss anew in each turn.
+Add the losses and call `backward()` once: the gradients are the same, and the graph is walked once. In a
+loop, compute the loss anew in each turn.
 
 ```python
 loss_a.backward()
@@ -20,8 +20,8 @@ loss_b.backward()  # raises: both came from `features`
 ```
 
 ## When it is right
-Losses of different models, separate forward passes, `retain_graph=True`, parts that save nothing. None of these is
-flagged.
+Losses of different models, separate forward passes, `retain_graph=True`, parts that save nothing. None of
+these is flagged.
 """
 
 from __future__ import annotations
@@ -104,15 +104,18 @@ def saving(q: Queries, event: Event) -> set[int]:
         if any(edge is Edge.UNKNOWN for edge in node.edges):
             continue
         if node.saves and any(
-            edge is Edge.LIVE and q.requires_gradient(i) for i, edge in zip(node.inputs, node.edges)
+            edge is Edge.LIVE and q.requires_gradient(i)
+            for i, edge in zip(node.inputs, node.edges, strict=False)
         ):
             out.add(number)
-        stack.extend(i for i, edge in zip(node.inputs, node.edges) if i >= 0 and edge is Edge.LIVE)
+        stack.extend(
+            i for i, edge in zip(node.inputs, node.edges, strict=False) if i >= 0 and edge is Edge.LIVE
+        )
     return out
 
 
 def carried(q: Queries, event: Event, loop: int) -> set[int]:
-    """What a backward pass inside a loop walks of the turn before it: reached through a value that the loop carries."""
+    """What a backward pass in a loop walks of the turn before: reached through a value that is carried."""
     own = saving(q, event)
     seen: set[int] = set()
     stack = list(q.roots(event))
@@ -129,7 +132,9 @@ def carried(q: Queries, event: Event, loop: int) -> set[int]:
                     out |= own & set(q.graph.feeding(back, (Edge.LIVE,)))
             continue
         if node.kind == "op":
-            stack.extend(i for i, edge in zip(node.inputs, node.edges) if i >= 0 and edge is Edge.LIVE)
+            stack.extend(
+                i for i, edge in zip(node.inputs, node.edges, strict=False) if i >= 0 and edge is Edge.LIVE
+            )
     return out
 
 
@@ -171,8 +176,8 @@ def again(q: Queries, second: Event, old: int, where: Place) -> Report:
     path.append(("each turn of the loop goes back through it", where))
     return RULE.report(
         Severity.ERROR,
-        f"`{q.text(old)}` is computed before the loop, and the first turn frees its graph: the second turn raises "
-        '"Trying to backward through the graph a second time"',
+        f"`{q.text(old)}` is computed before the loop, and the first turn frees its graph: "
+        'the second turn raises "Trying to backward through the graph a second time"',
         where,
         tuple(path),
         (("backward", where),),
@@ -188,8 +193,9 @@ def from_before(q: Queries, second: Event, old: int, where: Place) -> Report:
     path.append(("and goes back through both", where))
     return RULE.report(
         Severity.ERROR,
-        f"{q.sink_text(second)} still hangs on the turn of the loop before it, whose graph is freed (detach what is carried "
-        'over): the second turn raises "Trying to backward through the graph a second time"',
+        f"{q.sink_text(second)} still hangs on the turn of the loop before it, whose graph is freed "
+        "(detach what is carried over): the second turn raises "
+        '"Trying to backward through the graph a second time"',
         where,
         tuple(path),
         (("backward", where),),

@@ -2,12 +2,12 @@
 Turning a tensor into a Python number on its way to the loss.
 
 ## What it does
-Flags `.item()`, `.tolist()`, `float(tensor)` and `math.f(tensor)` where the number, and nothing else, carries something
-that must learn to `backward()` or into a term of the loss.
+Flags `.item()`, `.tolist()`, `float(tensor)` and `math.f(tensor)` where the number, and nothing else, carries
+something that must learn to `backward()` or into a term of the loss.
 
 ## Why is this bad?
-A Python number has no history. `loss.item().backward()` raises "'float' object has no attribute 'backward'"; a term
-added as a number changes the printed loss but no gradient.
+A Python number has no history. `loss.item().backward()` raises "'float' object has no attribute 'backward'";
+a term added as a number changes the printed loss but no gradient.
 
 ## Use instead
 Keep the tensor, and take `.item()` only for what is printed or stored.

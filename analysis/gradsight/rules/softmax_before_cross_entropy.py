@@ -2,18 +2,20 @@
 Probabilities where cross entropy wants logits.
 
 ## What it does
-Flags a softmax or sigmoid output given to `CrossEntropyLoss` or `F.cross_entropy`, through layers, functions and methods.
+Flags a softmax or sigmoid output given to `CrossEntropyLoss` or `F.cross_entropy`, through layers, functions
+and methods.
 
 ## Why is this bad?
-Cross entropy applies a log-softmax of its own. On probabilities it runs without a word, but the gradient all but vanishes
-exactly where the model is confidently wrong (measured: 1.41 becomes 3e-9), and the loss cannot fall below a floor.
+Cross entropy applies a log-softmax of its own. On probabilities it runs without a word, but the gradient all
+but vanishes exactly where the model is confidently wrong (measured: 1.41 becomes 3e-9), and the loss cannot
+fall below a floor.
 
 ## Use instead
 Give it the raw scores, and take the softmax only where probabilities are shown.
 
 ## When it is right
-Log-probabilities into cross entropy are redundant but harmless. A softmax inside attention, or for accuracy, is none of
-this rule's business. None of these is flagged.
+Log-probabilities into cross entropy are redundant but harmless. A softmax inside attention, or for accuracy,
+is none of this rule's business. None of these is flagged.
 """
 
 from __future__ import annotations
@@ -47,8 +49,8 @@ def check(q: Queries) -> Iterator[Report]:
             places = (("softmax", made),)
         yield RULE.report(
             Severity.WARNING,
-            f"`{q.text_of(where)}` holds probabilities, and `{criterion}` applies softmax itself: gradients all but vanish "
-            "on confident mistakes; pass the logits",
+            f"`{q.text_of(where)}` holds probabilities, and `{criterion}` applies softmax itself: "
+            "gradients all but vanish on confident mistakes; pass the logits",
             where,
             path,
             places,
@@ -64,7 +66,7 @@ def origin(q: Queries, number: int) -> Place | None:
             made = next(
                 (
                     i
-                    for i, edge in zip(node.inputs, node.edges)
+                    for i, edge in zip(node.inputs, node.edges, strict=False)
                     if edge is Edge.NONE and q.graph[i].op == "made"
                 ),
                 None,

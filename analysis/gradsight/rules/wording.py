@@ -36,7 +36,8 @@ def message(queries: Queries, lost: Lost) -> str:
         returned = lost.sink is not None and lost.sink.kind == "return"
         if lost.sink is not None and lost.sink.fact("kind") in ("number", "array"):
             kind = "float" if lost.sink.fact("kind") == "number" else "numpy.ndarray"
-            return f"{sink} is no tensor any more: {what}; `backward` raises \"'{kind}' object has no attribute 'backward'\""
+            error = f"'{kind}' object has no attribute 'backward'"
+            return f'{sink} is no tensor any more: {what}; `backward` raises "{error}"'
         if returned and queries.program.lone:
             return f"this loss gives {names} no gradient: {what}"
         if lost.severity.rank > 0:
@@ -45,9 +46,16 @@ def message(queries: Queries, lost: Lost) -> str:
     if lost.kind == "term":
         return f"this term of {sink} is only a constant: {what}, so {names} learns nothing from it"
     if lost.kind == "part":
-        return f"{sink} gives no gradient through `{receiver(queries, lost)}`: {what}, while the rest of {names} is still in the graph"
+        through = receiver(queries, lost)
+        return (
+            f"{sink} gives no gradient through `{through}`: {what}, "
+            f"while the rest of {names} is still in the graph"
+        )
     if lost.kind == "frozen":
-        return f"{names} gets no gradient from {sink} although the optimizer holds it: {what}; fine if it is meant to stay frozen"
+        return (
+            f"{names} gets no gradient from {sink} although the optimizer holds it: {what}; "
+            "fine if it is meant to stay frozen"
+        )
     verb = "learn" if " and " in names else "learns"
     if queries.program.lone == "forward":
         return f"{names} never {verb}: {what}, so no loss can reach it"
