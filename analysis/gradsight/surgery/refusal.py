@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from gradsight.record import dataclass
 
 
 def words(names: str) -> frozenset[str]:
