@@ -1,8 +1,8 @@
 """The questions that all rules ask of one analysed program.
 
-A program is what one root leads to: the module's own statements, a function that nothing in the file calls, or a
-class that nothing in the file makes. Nothing here looks at names to decide who must learn, with one exception that
-is written out: which argument of a lone loss function is the target.
+A program is what one root leads to: the module's own statements, a function that nothing in the file calls,
+or a class that nothing in the file makes. Nothing here looks at names to decide who must learn, with one
+exception that is written out: which argument of a lone loss function is the target.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import cached_property
 
 from gradsight.domain import Edge, Reach, Tri
 from gradsight.finding import Severity
-from gradsight.graph import Graph, Here, Node, Place, There
+from gradsight.graph import Graph, Node, Place, There
 from gradsight.interpret.state import Event
 from gradsight.record import dataclass, field
 from gradsight.values import NOWHERE, Obj, Ref, Seq, Tensor, Unknown, Value, node_of
@@ -21,25 +21,29 @@ from gradsight.values import NOWHERE, Obj, Ref, Seq, Tensor, Unknown, Value, nod
 LEARNING = ("parameter", "leaf")  # sources that hold a gradient
 POSSIBLE = (*LEARNING, "call", "argument", "element")  # sources that may require one
 
-TARGETS = frozenset(
-    "target targets label labels y y_true true truth gt ground_truth groundtruth tgt trg targ ys y_batch yb yt "
-    "labels_batch expected real actual gold reference ref mask masks lengths length".split()
-)
+TARGETS = frozenset({
+    "target", "targets", "label", "labels", "y", "y_true", "true", "truth", "gt", "ground_truth",
+    "groundtruth", "tgt", "trg", "targ", "ys", "y_batch", "yb", "yt", "labels_batch", "expected", "real",
+    "actual", "gold", "reference", "ref", "mask", "masks", "lengths", "length",
+})  # fmt: skip
 
 LINEAR = {
-    "torch.add", "torch.sub", "torch.neg", "torch.Tensor.add", "torch.Tensor.sub", "torch.Tensor.add_", "torch.Tensor.sub_",
-    "torch.sum", "torch.mean", "torch.Tensor.sum", "torch.Tensor.mean", "torch.Tensor.neg", "torch.stack", "torch.cat",
-    "operator.add", "operator.sub", "torch.nansum", "torch.nanmean", "torch.subtract", "module", "operator.neg",
+    "torch.add", "torch.sub", "torch.neg", "torch.Tensor.add", "torch.Tensor.sub", "torch.Tensor.add_",
+    "torch.Tensor.sub_", "torch.sum", "torch.mean", "torch.Tensor.sum", "torch.Tensor.mean",
+    "torch.Tensor.neg", "torch.stack", "torch.cat", "operator.add", "operator.sub", "torch.nansum",
+    "torch.nanmean", "torch.subtract", "module", "operator.neg",
 }  # fmt: skip
 SCALING = {
-    "torch.mul", "torch.div", "torch.Tensor.mul", "torch.Tensor.div", "torch.Tensor.mul_", "torch.Tensor.div_", "operator.mul",
-    "operator.div", "torch.multiply", "torch.divide", "torch.true_divide",
+    "torch.mul", "torch.div", "torch.Tensor.mul", "torch.Tensor.div", "torch.Tensor.mul_",
+    "torch.Tensor.div_", "operator.mul", "operator.div", "torch.multiply", "torch.divide",
+    "torch.true_divide",
 }  # fmt: skip
 KEEPING = {
-    "torch.Tensor.to", "torch.Tensor.float", "torch.Tensor.double", "torch.Tensor.half", "torch.Tensor.cuda", "torch.Tensor.cpu",
-    "torch.Tensor.squeeze", "torch.squeeze", "torch.Tensor.view", "torch.Tensor.reshape", "torch.Tensor.clone",
-    "torch.Tensor.contiguous", "torch.Tensor.type", "torch.clone", "torch.Tensor.flatten", "torch.flatten",
-    "torch.Tensor.unsqueeze", "torch.unsqueeze", "torch.Tensor.requires_grad_",
+    "torch.Tensor.to", "torch.Tensor.float", "torch.Tensor.double", "torch.Tensor.half", "torch.Tensor.cuda",
+    "torch.Tensor.cpu", "torch.Tensor.squeeze", "torch.squeeze", "torch.Tensor.view", "torch.Tensor.reshape",
+    "torch.Tensor.clone", "torch.Tensor.contiguous", "torch.Tensor.type", "torch.clone",
+    "torch.Tensor.flatten", "torch.flatten", "torch.Tensor.unsqueeze", "torch.unsqueeze",
+    "torch.Tensor.requires_grad_",
 }  # fmt: skip
 
 DETACHING = ("detach", "data")
@@ -219,7 +223,7 @@ class Queries:
         )
 
     def live_sources(self, root: int, sink: Event) -> set[int]:
-        """Sources that the root may have a live way to; a criterion's target is data unless something learns in it."""
+        """Sources that the root may have a live way to; a target is data unless something learns in it."""
         found: set[int] = set()
         seen: set[int] = set()
         stack = [root]
@@ -233,7 +237,7 @@ class Queries:
                 if self.is_data(current, sink):
                     continue
                 found.add(current)
-            for position, (i, edge) in enumerate(zip(node.inputs, node.edges)):
+            for position, (i, edge) in enumerate(zip(node.inputs, node.edges, strict=False)):
                 if edge not in (Edge.LIVE, Edge.UNKNOWN) or i < 0:
                     continue
                 if position in node.target and not self._learns_behind(i):
@@ -377,7 +381,7 @@ class Queries:
         yield from self._partial(sink, root, reaches)
 
     def _silent_without_learning(self, wanted: set[int]) -> bool:
-        """A sink whose only cut sources are data of unknown making: nothing that learns is known to be there."""
+        """A sink whose only cut sources are data of unknown making: nothing there is known to learn."""
         return all(self.graph[s].op == "element" for s in wanted)
 
     def _by_cause(
@@ -434,7 +438,7 @@ class Queries:
         return out or causes[:1]
 
     def _one_for_each_block(self, causes: dict[int, list[int]]) -> dict[int, list[int]]:
-        """One block without gradients is one root cause, placed at its first operation that loses something."""
+        """A block without gradients is one root cause, placed at its first operation that loses something."""
         out: dict[int, list[int]] = {}
         first: dict[int, int] = {}
         for cause in sorted(causes):
@@ -466,7 +470,7 @@ class Queries:
         for number in sorted(cone):
             node = self.graph[number]
             lossy = False
-            for i, edge in zip(node.inputs, node.edges):
+            for i, edge in zip(node.inputs, node.edges, strict=False):
                 if i in behind and number != cause:
                     behind.add(number)
                     lossy = lossy or edge in (Edge.CUT, Edge.ZERO)
@@ -495,8 +499,9 @@ class Queries:
         yield from self._by_cause("frozen", Severity.INFORMATION, sink, root, frozen)
 
     def _looks_frozen(self, source: int) -> bool:
-        """Every call of the part stands itself in a no_grad block, or is itself the receiver of `.detach()`, and only
-        a blanket `model.parameters()` holds it."""
+        """Every call of the part stands itself in a no_grad block, or is itself the receiver of `.detach()`,
+        and only a blanket `model.parameters()` holds it.
+        """
         if self.optimizers and (source not in self.blanket or not self._part_of_something_alive(source)):
             return False
         if source in self.trained_by_name or self.graph[source].op != "parameter":
@@ -523,7 +528,7 @@ class Queries:
     def _is_part_boundary(self, source: int, cause: int) -> bool:
         node = self.graph[cause]
         if node.cause == "no_grad":
-            # The part's own call stands in the block: the first thing that happens to its parameter is cut already.
+            # The part's own call stands in the block: what happens first to its parameter is cut already.
             if source not in node.inputs:
                 return False
             block = self.block(cause)
@@ -548,7 +553,7 @@ class Queries:
     # -- terms of a loss
 
     def terms(self, root: int) -> list[int]:
-        """The additive terms of a loss, to the point where something other than adding and scaling happens."""
+        """The additive terms of a loss, up to where something other than adding and scaling happens."""
         out: list[int] = []
         stack = [(root, 0)]
         while stack:
@@ -559,8 +564,12 @@ class Queries:
                 and node.kind == "op"
                 and all(edge in (Edge.LIVE, Edge.NONE) for edge in node.edges)
             ):
-                if node.op in LINEAR or node.op in KEEPING and len(node.inputs) == 1:
-                    operands = [i for i, edge in zip(node.inputs, node.edges) if i >= 0 and edge is Edge.LIVE]
+                if node.op in LINEAR or (node.op in KEEPING and len(node.inputs) == 1):
+                    operands = [
+                        i
+                        for i, edge in zip(node.inputs, node.edges, strict=False)
+                        if i >= 0 and edge is Edge.LIVE
+                    ]
                     stack.extend((i, depth + 1) for i in operands)
                     continue
                 if node.op in SCALING and node.note == "constant":
@@ -570,7 +579,7 @@ class Queries:
                 stack.extend((i, depth + 1) for i in node.inputs[:1] if i >= 0)
                 continue
             if node.kind == "join" and depth < 24:
-                # Each branch adds its own: a term that is a constant is one in whatever setting takes that branch.
+                # Each branch adds its own: a constant term is one in whatever setting takes that branch.
                 stack.extend((i, depth + 1) for i in node.inputs if i >= 0)
                 continue
             out.append(number)
@@ -610,10 +619,14 @@ class Queries:
                 continue
             out.add(number)
             node = self.graph[number]
-            linear = node.op in LINEAR or node.op in KEEPING or node.op in SCALING and node.note == "constant"
+            linear = (
+                node.op in LINEAR or node.op in KEEPING or (node.op in SCALING and node.note == "constant")
+            )
             if linear or node.cause in DETACHING:
                 stack.extend(
-                    i for i, edge in zip(node.inputs, node.edges) if i >= 0 and edge is not Edge.NONE
+                    i
+                    for i, edge in zip(node.inputs, node.edges, strict=False)
+                    if i >= 0 and edge is not Edge.NONE
                 )
         return out
 
@@ -809,7 +822,7 @@ def common_owner(names: list[str]) -> str | None:
     """`model.encoder` for `model.encoder.a`, `model.encoder.b`."""
     parts = [name.replace("[", ".[").split(".") for name in names]
     prefix: list[str] = []
-    for column in zip(*parts):
+    for column in zip(*parts, strict=False):
         if len(set(column)) > 1:
             break
         prefix.append(column[0])
