@@ -40,6 +40,7 @@ def function_root(world: World, opened: Mapping[str, Value], fid: str) -> Progra
     info = world.function(fid)
     assert info is not None
     it = opened_activation(world, opened)
+    it.owner = fid
     args, kwargs, env = unknown_arguments(it, info.node, info.header, skip=0)
     lone = "loss" if is_lone_loss(info.node, world.regions[fid]) else ""
     value = it.call_function(fid, args, kwargs, info.node)
@@ -56,8 +57,8 @@ def class_root(world: World, opened: Mapping[str, Value], cid: str) -> Program:
     reference = it.allocate(Obj("instance", Class(cid)))
     init = world.find_method(cid, "__init__")
     if init is not None and (info := world.function(init)) is not None:
+        it.owner = init
         args, kwargs, _ = unknown_arguments(it, info.node, info.header, skip=1)
-        it.at = 0
         it.call_function(init, [reference, *args], kwargs, info.node)
     entries, lone = world.entries(cid)
     for name in entries:
@@ -66,9 +67,9 @@ def class_root(world: World, opened: Mapping[str, Value], cid: str) -> Program:
         if info is None or fid is None or info.kind in ("property",):
             continue
         skip = 0 if info.kind == "static" else 1
+        it.owner = fid
         args, kwargs, _ = unknown_arguments(it, info.node, info.header, skip)
         before = it.state.fork()
-        it.at = 0
         it.state.grad = "on"
         value = it.call_function(fid, [reference, *args] if skip else args, kwargs, info.node)
         if name == "training_step":

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from gradsight.domain import Edge
-from gradsight.graph import Graph, Here, Node, Place
+from gradsight.graph import Graph, Here, Node, Place, Within
 from gradsight.interpret.state import Event, Joiner, State
 from gradsight.values import (
     NOWHERE,
@@ -49,6 +49,7 @@ class Activation:
         self.events: list[Event] = []
         self.context: tuple[tuple[str, int, int], ...] = ()
         self.starred_many = False  # the call's arguments hold a list of unknown length
+        self.owner = ""  # the function that places stand in, where that is not the activation's own
         self.block = 0  # the block that switched gradients off
         self.counter = 0  # numbers loops and branches
         self.next_oid = 0
@@ -70,7 +71,8 @@ class Activation:
     # -- places, nodes, events
 
     def here(self, node: Any = None) -> Place:
-        return Here(self.at, node if node is not None else self.expression)
+        here = Here(self.at, node if node is not None else self.expression)
+        return Within(self.owner, here) if self.owner else here
 
     def number(self) -> int:
         self.counter += 1

@@ -111,8 +111,7 @@ class Attributes(Containers):
             found = self.instance_attribute(receiver, obj.cls, name)
             if found is not None:
                 return found
-            return Method(receiver, name, base)
-        if obj.kind == "module" and name in ("weight", "bias") and obj.get("*") is not None:
+        if name in ("weight", "bias") and isinstance(obj.get("*"), Tensor):
             return Tensor(node_of(obj.get("*")), "float", None, "", "parameter")
         return Method(receiver, name, base)
 

@@ -275,6 +275,10 @@ class Calls(Functions):
         if self.world.is_opaque(cls):
             origin = self.source("call", f"a base class of `{cls.cid}`", node)
             fields = (("*", Unknown(f"a base class of `{cls.cid}` is not seen", origin)),)
+        library = model.module(self.world.library_base(cls.cid))
+        if library is not None and not library.container and library.owns():
+            own = self.source("parameter", library.name, node)
+            fields = (("*", Tensor(own, "float", None, "", "parameter")),)
         reference = self.allocate(Obj("instance", cls, fields))
         if self.world.is_module(cls.cid):
             self.event("module", oids=(reference.oid,), facts={"class": cls.cid}, call=self.here(node))

@@ -27,6 +27,7 @@ from gradsight.interpret.methods import Methods
 from gradsight.values import (
     MANY,
     NONE,
+    NOWHERE,
     Array,
     Const,
     Lib,
@@ -39,6 +40,7 @@ from gradsight.values import (
     Tensor,
     Unknown,
     Value,
+    node_of,
 )
 
 
@@ -382,7 +384,10 @@ def _module_forward(
     stub = model.module(str(args[0].value)) if isinstance(args[0], Const) else None
     if stub is None:
         return Unknown("a base class that is not seen")
-    return it.apply(stub.forward, args[2:], kwargs, node)
+    value = it.apply(stub.forward, args[2:], kwargs, node)
+    obj = it.obj(args[1])
+    own = node_of(obj.get("*")) if obj is not None else NOWHERE
+    return it.with_parameters(value, own, node, stub.name) if isinstance(value, Tensor) and own >= 0 else value
 
 
 def _stack(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:

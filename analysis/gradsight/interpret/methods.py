@@ -12,9 +12,11 @@ from gradsight.values import (
     NONE,
     NOWHERE,
     Array,
+    Bound,
     Choice,
     Closure,
     Const,
+    Func,
     Lib,
     Number,
     Obj,
@@ -104,7 +106,7 @@ class Methods(Objects):
                     call=self.here(node),
                 )
                 for value in args:
-                    if isinstance(value, Closure):
+                    if isinstance(value, (Closure, Func, Bound, Partial)):
                         self.call(value, [], {}, node)
                 return NONE
             if name in (

@@ -11,11 +11,14 @@ from gradsight.interpret.modules import Modules
 from gradsight.values import (
     NONE,
     NOWHERE,
+    Bound,
     Closure,
     Const,
+    Func,
     Lib,
     Obj,
     Params,
+    Partial,
     Ref,
     Seq,
     Tensor,
@@ -39,7 +42,7 @@ class Objects(Modules):
         if obj.kind == "optimizer":
             if name == "step":
                 for value in (*args, *kwargs.values()):
-                    if isinstance(value, Closure):
+                    if isinstance(value, (Closure, Func, Bound, Partial)):
                         self.call(value, [], {}, node)
                 self.step(receiver)
             elif name == "zero_grad":

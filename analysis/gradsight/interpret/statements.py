@@ -344,6 +344,12 @@ class Statements(Assignments):
                     self.state.env[name] = Number(start)
                 else:
                     self.state.env[name] = Array(start, value.dtype)
+            elif value == NONE and node.__class__ is not ast.While:
+                # `state = None` before the loop: from the second turn on it is what the turn before left.
+                start = self.graph.add(
+                    Node("loop", "loop", (NOWHERE,), (Edge.LIVE,), place=self.here(), note=name)
+                )
+                self.state.env[name] = Unknown("nothing yet in the first turn", start)
             else:
                 continue
             carried[name] = start
