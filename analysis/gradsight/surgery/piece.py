@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from functools import lru_cache
 from typing import TypeVar
 
@@ -17,7 +18,7 @@ import libcst as cst
 from libcst.metadata import ByteSpanPositionProvider, CodeSpan
 
 from gradsight.finding import Edit
-from gradsight.record import dataclass, fields
+from gradsight.record import dataclass
 from gradsight.surgery.refusal import Refusal
 from gradsight.text import Source, Span
 
