@@ -13,7 +13,7 @@ from functools import cached_property
 
 from gradsight.domain import Edge, Reach, Tri
 from gradsight.finding import Severity
-from gradsight.graph import Graph, Node, Place, There
+from gradsight.graph import Graph, Node, Place
 from gradsight.interpret.state import Event
 from gradsight.record import dataclass, field
 from gradsight.values import NOWHERE, Obj, Ref, Seq, Tensor, Unknown, Value, node_of
@@ -828,6 +828,3 @@ def common_owner(names: list[str]) -> str | None:
         prefix.append(column[0])
     joined = ".".join(prefix).replace(".[", "[")
     return joined or None
-
-
-__all__ = ["Lost", "Program", "Queries", "There", "ast"]

@@ -236,11 +236,6 @@ def node_of(value: Value | None) -> int:
     return NOWHERE
 
 
-def is_scalar(shape: Shape) -> bool:
-    """Surely zero- or one-element."""
-    return shape is not None and all(dim == 1 for dim in shape)
-
-
 def surely_many(shape: Shape) -> bool:
     """Surely more than one element."""
     if shape is None:

@@ -34,7 +34,7 @@ class Assignments(Calls):
         op = OPERATORS[type(node.op)]
         obj = self.obj(left)
         if obj is not None and obj.kind == "list" and op == "add" and isinstance(left, Ref):
-            self.list_method(left, obj, "extend", [right], {}, ast.Call(load, [node.value], []))
+            self.list_method(left, obj, "extend", [right], ast.Call(load, [node.value], []))
             return
         if isinstance(left, Tensor) and left.origin in ("parameter", "leaf") and self.state.grad == "off":
             return  # a manual update: `w -= lr * w.grad` under no_grad

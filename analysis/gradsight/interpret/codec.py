@@ -42,16 +42,12 @@ class Key:
     heap: tuple[Obj, ...]  # canonical: object number i
     inputs: int
     grad: str
-    open: bool = False  # seen without a caller
     _hash: int = field(default=0, init=False, repr=False, compare=False)
 
     def __hash__(self) -> int:
         known = self._hash  # computed once: whole models are in here
         if not known:
-            known = (
-                hash((self.fid, self.arguments, self.module, self.heap, self.inputs, self.grad, self.open))
-                or 1
-            )
+            known = hash((self.fid, self.arguments, self.module, self.heap, self.inputs, self.grad)) or 1
             object.__setattr__(self, "_hash", known)
         return known
 

@@ -218,7 +218,6 @@ class Index:
         self.classes: dict[str, ClassInfo] = {}
         self.skeleton: Block = nest(outline.skeleton.lines)
         self._lines = outline.skeleton.lines
-        self.headers_of = dict(zip(self.fids, outline.headers, strict=True))
         self._signatures: dict[str, Signature] = {}
         self._mros: dict[str, list[str]] = {}
         self._scan(self.skeleton, "")

@@ -36,9 +36,9 @@ class Objects(Modules):
     ) -> Value:
         obj = self.state.heap[receiver.oid]
         if obj.kind == "list":
-            return self.list_method(receiver, obj, name, args, kwargs, node)
+            return self.list_method(receiver, obj, name, args, node)
         if obj.kind == "dict":
-            return self.dict_method(receiver, obj, name, args, node)
+            return self.dict_method(receiver, obj, name, args)
         if obj.kind == "optimizer":
             if name == "step":
                 for value in (*args, *kwargs.values()):
@@ -64,9 +64,7 @@ class Objects(Modules):
 
     # -- lists and dictionaries
 
-    def list_method(
-        self, receiver: Ref, obj: Obj, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
-    ) -> Value:
+    def list_method(self, receiver: Ref, obj: Obj, name: str, args: list[Value], node: ast.Call) -> Value:
         if name in ("append", "add", "appendleft", "put") and args:
             if self.in_loop() and obj.many and len(obj.items) >= 8:
                 items: tuple[Value, ...] = (self.joiner.values([*obj.items, args[0]]),)
@@ -98,7 +96,7 @@ class Objects(Modules):
     def in_loop(self) -> bool:
         return any(kind == "l" for kind, _, _ in self.context)
 
-    def dict_method(self, receiver: Ref, obj: Obj, name: str, args: list[Value], node: ast.Call) -> Value:
+    def dict_method(self, receiver: Ref, obj: Obj, name: str, args: list[Value]) -> Value:
         values = (*obj.items, *(value for _, value in obj.fields))
         if name == "items":
             pairs = tuple(Seq((Unknown("a key"), value)) for value in values)

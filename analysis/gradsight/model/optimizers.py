@@ -68,5 +68,3 @@ SCALERS = frozenset(
     torch.amp.grad_scaler.GradScaler torch.cuda.amp.grad_scaler.GradScaler
     torch.distributed.fsdp.sharded_grad_scaler.ShardedGradScaler""".split()
 )
-
-LOADERS = frozenset({"torch.utils.data.DataLoader", "torch.utils.data.dataloader.DataLoader"})

@@ -79,7 +79,6 @@ def check(q: Queries) -> Iterator[Report]:
         assert where is not None
         if event.oids and event.oids[0] in empty:
             yield report(
-                q,
                 event,
                 where,
                 Severity.ERROR,
@@ -88,7 +87,6 @@ def check(q: Queries) -> Iterator[Report]:
             )
         elif event.node in hopeless:
             yield report(
-                q,
                 event,
                 where,
                 Severity.ERROR,
@@ -96,7 +94,6 @@ def check(q: Queries) -> Iterator[Report]:
             )
         elif event.fact("origin") == "leaf":
             yield report(
-                q,
                 event,
                 where,
                 Severity.WARNING,
@@ -105,7 +102,6 @@ def check(q: Queries) -> Iterator[Report]:
             )
         elif event.fact("origin") == "computed parameter":
             yield report(
-                q,
                 event,
                 where,
                 Severity.WARNING,
@@ -114,7 +110,6 @@ def check(q: Queries) -> Iterator[Report]:
             )
         else:
             yield report(
-                q,
                 event,
                 where,
                 Severity.WARNING,
@@ -165,7 +160,7 @@ def leaf(q: Queries, number: int) -> bool:
     return node.op == "leaf"
 
 
-def report(q: Queries, event: Event, where: Place, severity: Severity, consequence: str) -> Report:
+def report(event: Event, where: Place, severity: Severity, consequence: str) -> Report:
     name = f"self.{event.fact('name')}"
     return RULE.report(
         severity,

@@ -65,7 +65,7 @@ def check(q: Queries) -> Iterator[Report]:
         old = {number for number in saving(q, second) if loop not in q.graph[number].loops}
         if old:
             said.add(id(second))
-            yield again(q, second, min(old), where)
+            yield again(q, min(old), where)
         elif back := carried(q, second, loop):
             said.add(id(second))
             yield from_before(q, second, min(back), where)
@@ -168,7 +168,7 @@ def report(q: Queries, first: Event, second: Event, shared: int, where: Place) -
     )
 
 
-def again(q: Queries, second: Event, old: int, where: Place) -> Report:
+def again(q: Queries, old: int, where: Place) -> Report:
     place = q.graph[old].place
     path: list[tuple[str, Place]] = []
     if place is not None:
