@@ -63,6 +63,7 @@ class Lost:
     sink: Event | None
     chain: tuple[int, ...]  # further lossy nodes behind the cause, in graph order
     where: Place
+    parallel: bool = False  # another cut lies beside it: to mend both may be one too many
 
 
 @dataclass(slots=True, eq=False)
@@ -390,9 +391,15 @@ class Queries:
         causes: dict[int, list[int]] = {}
         untargeted = self._without_targets(root)
         everything = {cause for reach in reaches.values() for cause in reach.causes}
+        parallel: set[int] = set()
         for s, reach in reaches.items():
             own = [cause for cause in reach.causes if cause in untargeted] or list(reach.causes)
-            for cause in self._deciding(own, everything, root):
+            own = self._deciding(own, everything, root)
+            if sink is not None and len(own) > 1:
+                own = self._culprits(own, sink, root)
+            if len(own) > 1:
+                parallel.update(own)
+            for cause in own:
                 causes.setdefault(cause, []).append(s)
         for cause, sources in self._one_for_each_block(causes).items():
             if self.graph[cause].cause in NOT_FINDINGS:
@@ -401,7 +408,23 @@ class Queries:
             where = self._where(cause)
             if where is None:
                 continue
-            yield Lost(self._code(cause, chain), severity, kind, cause, tuple(sources), sink, chain, where)
+            beside = cause in parallel and len(causes) > 1
+            yield Lost(
+                self._code(cause, chain), severity, kind, cause, tuple(sources), sink, chain, where, beside
+            )
+
+    def _culprits(self, causes: list[int], sink: Event, root: int) -> list[int]:
+        """Of cuts beside each other, those in terms where nothing else is live, and of these the ones of the
+        sink's own turn: a weight detached beside a live factor and a constant from before are rightly cut."""
+        hopeless: set[int] = set()
+        for term in self.terms(root):
+            if not self.live_sources(term, sink):
+                hopeless |= {cause for reach in self.graph.reach(term).values() for cause in reach.causes}
+        causes = [cause for cause in causes if cause in hopeless] or causes
+        loops = [number for kind, number, _ in sink.context if kind == "l"]
+        if loops:
+            causes = [cause for cause in causes if loops[-1] in self.graph[cause].loops] or causes
+        return causes
 
     def _without_targets(self, root: int) -> set[int]:
         """What the root depends on otherwise than as a criterion's target: a target is rightly cut."""
@@ -756,6 +779,12 @@ class Queries:
         if self.program.self_oid != NOWHERE:
             queue.append(("self", Ref(self.program.self_oid)))
         queue += [(name, value) for name, value in self.program.env.items() if name != "self" or not queue]
+        queue += [
+            (event.fact("class"), Ref(oid))
+            for event in self.all("module")
+            for oid in event.oids
+            if oid != self.program.self_oid
+        ]
         for path, value in queue:
             number = node_of(value)
             if number != NOWHERE and isinstance(value, (Tensor, Unknown)):

@@ -387,7 +387,9 @@ def _module_forward(
     value = it.apply(stub.forward, args[2:], kwargs, node)
     obj = it.obj(args[1])
     own = node_of(obj.get("*")) if obj is not None else NOWHERE
-    return it.with_parameters(value, own, node, stub.name) if isinstance(value, Tensor) and own >= 0 else value
+    if isinstance(value, Tensor) and own != NOWHERE:
+        return it.with_parameters(value, own, node, stub.name)
+    return value
 
 
 def _stack(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:

@@ -52,7 +52,7 @@ def fix(source: Source, finding: Finding) -> Iterator[Fix]:
             f"Remove `{call}` if it was not intended (changes what learns)", Applicability.UNSAFE, edits
         )
     else:
-        yield Fix(f"Remove `{call}`", Applicability.SAFE, edits)
+        yield Fix(f"Remove `{call}`", wording.applicability(finding), edits)
 
 
 RULE = Rule("GS102", "detach-in-loss", check, fix)

@@ -74,6 +74,8 @@ def shifted(q: Queries, loss: int) -> bool:
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     softmax = finding.place("softmax")
+    if softmax is None and finding.fact("role") == "probability":
+        return  # probabilities of unknown making
     edits = surgery.log_softmax_for(source, softmax if softmax is not None else finding.where)
     if not isinstance(edits, surgery.Refusal):
         yield Fix("Use `log_softmax`", Applicability.UNSAFE, edits)

@@ -51,7 +51,13 @@ def fix(source: Source, finding: Finding) -> Iterator[Fix]:
             "Record its gradient if it should learn (moves it out of `no_grad`)", Applicability.UNSAFE, edits
         )
     else:
-        yield Fix("Move it out of `no_grad`", Applicability.SAFE, edits)
+        decorated = source.slice(block).lstrip("@").startswith(("torch.", "no_grad", "inference_mode"))
+        title = (
+            "Remove the decorator"
+            if decorated and "with" not in source.slice(block)[:6]
+            else "Move it out of `no_grad`"
+        )
+        yield Fix(title, wording.applicability(finding), edits)
 
 
 RULE = Rule("GS105", "no-grad-in-loss", check, fix)

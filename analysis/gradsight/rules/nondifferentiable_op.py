@@ -36,6 +36,8 @@ def check(q: Queries) -> Iterator[Report]:
 
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
+    if finding.fact("chain"):
+        return  # something behind it has no derivative either
     edits = surgery.drop_rounding(source, finding.where)
     if not isinstance(edits, surgery.Refusal):
         yield Fix("Drop the operation without a derivative (changes the value)", Applicability.UNSAFE, edits)

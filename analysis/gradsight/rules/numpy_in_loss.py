@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gradsight import surgery
-from gradsight.finding import Applicability, Finding, Fix, Severity
+from gradsight.finding import Finding, Fix, Severity
 from gradsight.queries import Queries, shortened
 from gradsight.rule import Report, Rule
 from gradsight.rules import wording
@@ -56,7 +56,7 @@ def check(q: Queries) -> Iterator[Report]:
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     edits = surgery.tensors_for_numpy(source, finding.where)
     if not isinstance(edits, surgery.Refusal):
-        yield Fix("Compute with torch instead of numpy", Applicability.SAFE, edits)
+        yield Fix("Compute with torch instead of numpy", wording.applicability(finding), edits)
 
 
 RULE = Rule("GS101", "numpy-in-loss", check, fix)

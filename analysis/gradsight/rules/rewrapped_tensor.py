@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gradsight import surgery
-from gradsight.finding import Applicability, Finding, Fix
+from gradsight.finding import Finding, Fix
 from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
 from gradsight.rules import wording
@@ -40,7 +40,7 @@ def check(q: Queries) -> Iterator[Report]:
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     edits = surgery.stack_for_rewrap(source, finding.where)
     if not isinstance(edits, surgery.Refusal):
-        yield Fix("Stack the tensors instead of copying their numbers", Applicability.SAFE, edits)
+        yield Fix("Stack the tensors instead of copying their numbers", wording.applicability(finding), edits)
 
 
 RULE = Rule("GS104", "rewrapped-tensor", check, fix)

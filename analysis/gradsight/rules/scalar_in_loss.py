@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gradsight import surgery
-from gradsight.finding import Applicability, Finding, Fix
+from gradsight.finding import Finding, Fix
 from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
 from gradsight.rules import wording
@@ -40,7 +40,7 @@ def check(q: Queries) -> Iterator[Report]:
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     edits = surgery.tensor_for_number(source, finding.where)
     if not isinstance(edits, surgery.Refusal):
-        yield Fix("Keep the tensor instead of the number", Applicability.SAFE, edits)
+        yield Fix("Keep the tensor instead of the number", wording.applicability(finding), edits)
 
 
 RULE = Rule("GS103", "scalar-in-loss", check, fix)

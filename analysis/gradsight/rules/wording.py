@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from gradsight.domain import Edge
+from gradsight.finding import Applicability, Finding
 from gradsight.graph import Place
 from gradsight.queries import Lost, Queries
 from gradsight.rule import Report, Rule
@@ -23,7 +25,13 @@ def reports(rule: Rule, queries: Queries) -> Iterator[Report]:
             lost.where,
             path(queries, lost),
             places(queries, lost),
-            (("kind", lost.kind), ("cause", queries.graph[lost.cause].cause)),
+            (
+                ("kind", lost.kind),
+                ("cause", queries.graph[lost.cause].cause),
+                ("parallel", "yes" if lost.parallel else ""),
+                ("chain", " ".join(queries.graph[n].cause for n in lost.chain)),
+                ("collected", "yes" if collected(queries, lost) else ""),
+            ),
         )
 
 
@@ -32,34 +40,56 @@ def message(queries: Queries, lost: Lost) -> str:
     what = phrase(queries, lost)
     sink = queries.sink_text(lost.sink)
     names = queries.names(lost.sources)
+    several = " and " in names
     if lost.kind == "dead":
         returned = lost.sink is not None and lost.sink.kind == "return"
         if lost.sink is not None and lost.sink.fact("kind") in ("number", "array"):
-            kind = "float" if lost.sink.fact("kind") == "number" else "numpy.ndarray"
-            error = f"'{kind}' object has no attribute 'backward'"
-            return f'{sink} is no tensor any more: {what}; `backward` raises "{error}"'
+            return f"{sink} is no tensor any more: {what}; it has no `backward`"
         if returned and queries.program.lone:
             return f"this loss gives {names} no gradient: {what}"
         if lost.severity.rank > 0:
             return f"nothing learns from {sink}: {what}"
+        if vanishes(queries, lost):
+            return f"every gradient behind {sink} is exactly 0: {what}; nothing is raised, and nothing learns"
+        if queries.graph[lost.cause].cause in ("argmax", "integer", "comparison"):
+            return f"{sink} has no gradient to give: {what}; the program raises, in `backward` or before"
         return f'{sink} has no gradient to give: {what}; `backward` raises "{E0}"'
+    learn = "learn" if several else "learns"
     if lost.kind == "term":
-        return f"this term of {sink} is only a constant: {what}, so {names} learns nothing from it"
+        return f"this term of {sink} is only a constant: {what}, so {names} {learn} nothing from it"
     if lost.kind == "part":
-        through = receiver(queries, lost)
-        return (
-            f"{sink} gives no gradient through `{through}`: {what}, "
-            f"while the rest of {names} is still in the graph"
-        )
+        part = receiver(queries, lost)
+        rest = f"while the rest of {names} is still in the graph"
+        return f"{sink} gives no gradient through `{part}`: {what}, {rest}"
     if lost.kind == "frozen":
+        get, it, means = ("get", "them", "they are") if several else ("gets", "it", "it is")
         return (
-            f"{names} gets no gradient from {sink} although the optimizer holds it: {what}; "
-            "fine if it is meant to stay frozen"
+            f"{names} {get} no gradient from {sink} although the optimizer holds {it}: {what}; "
+            f"fine if {means} meant to stay frozen"
         )
-    verb = "learn" if " and " in names else "learns"
     if queries.program.lone == "forward":
-        return f"{names} never {verb}: {what}, so no loss can reach it"
-    return f"{names} never {verb}: {what}, so no gradient from {sink} reaches it"
+        return f"{names} never {learn}: {what}, so no loss can reach {'them' if several else 'it'}"
+    return f"{names} never {learn}: {what}, so no gradient from {sink} reaches {'them' if several else 'it'}"
+
+
+def collected(queries: Queries, lost: Lost) -> bool:
+    """Whether the way leads through what is wrapped inside a loop: a list there may hold older values."""
+    return any(queries.graph[n].cause == "rewrap" and queries.graph[n].loops for n in lost.chain)
+
+
+def vanishes(queries: Queries, lost: Lost) -> bool:
+    """Whether the graph stays whole and every gradient in it is zero."""
+    nodes = [queries.graph[n] for n in (lost.cause, *lost.chain)]
+    return all(Edge.CUT not in node.edges for node in nodes)
+
+
+def switch(queries: Queries, lost: Lost) -> str:
+    """What switched gradients off, in the user's words."""
+    block = queries.block(lost.cause)
+    text = queries.text_of(block) if block is not None else ""
+    return next(
+        (name for name in ("inference_mode", "set_grad_enabled", "no_grad") if name in text), "no_grad"
+    )
 
 
 def phrase(queries: Queries, lost: Lost) -> str:
@@ -69,7 +99,7 @@ def phrase(queries: Queries, lost: Lost) -> str:
     text = queries.text(lost.cause)
     causes = [node.cause, *(graph[n].cause for n in lost.chain)]
     if node.cause == "no_grad":
-        return f"`{text}` is computed where gradients are switched off (`no_grad`)"
+        return f"`{text}` is computed where gradients are switched off (`{switch(queries, lost)}`)"
     if "numpy" in causes:
         return f"`{text}` takes it out of torch, and numpy records no graph"
     if node.cause == "number":
@@ -105,8 +135,12 @@ def path(queries: Queries, lost: Lost) -> tuple[tuple[str, Place], ...]:
         verb = {"parameter": "should learn", "leaf": "requires a gradient", "argument": "comes in here"}.get(
             graph[source].op, "comes from here"
         )
-        steps.append((f"`{queries.name(source)}` {verb}", made))
-    steps.append((f"the graph ends: {phrase(queries, lost)}", lost.where))
+        steps.append((f"{queries.names(lost.sources)} {verb}", made))
+    block = queries.block(lost.cause) if graph[lost.cause].cause == "no_grad" else None
+    if block is not None:
+        steps.append(("gradients are switched off here", block))
+    end_of = "the gradient ends" if vanishes(queries, lost) else "the graph ends"
+    steps.append((f"{end_of}: {phrase(queries, lost)}", lost.where))
     for number in lost.chain[:3]:
         place = graph[number].place
         if place is not None and queries.text(number) != queries.text(lost.cause):
@@ -116,7 +150,8 @@ def path(queries: Queries, lost: Lost) -> tuple[tuple[str, Place], ...]:
                 "number": "it becomes a Python number",
                 "rewrap": "it is wrapped again, without its history",
             }
-            steps.append((words.get(graph[number].cause, "and again"), place))
+            if graph[number].cause in words:
+                steps.append((words[graph[number].cause], place))
     if lost.sink is not None:
         end = lost.sink.place("call") or lost.sink.place("root")
         if end is not None and lost.sink.kind != "return":
@@ -151,3 +186,15 @@ def places(queries: Queries, lost: Lost) -> tuple[tuple[str, Place], ...]:
             if end is not None:
                 out.append((f"sink.{name}", end))
     return tuple(out)
+
+
+def applicability(finding: Finding) -> Applicability:
+    """How freely the fix of a lost way may be applied.
+
+    Safe where the way is dead and nothing else can be meant: a cut beside another one, a part that may be
+    frozen on purpose, and values that a list carries between turns are for people to decide.
+    """
+    careful = (
+        finding.fact("kind") in ("part", "frozen") or finding.fact("parallel") or finding.fact("collected")
+    )
+    return Applicability.UNSAFE if careful else Applicability.SAFE
