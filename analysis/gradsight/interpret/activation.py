@@ -56,6 +56,7 @@ class Activation:
         self.budget = MOST_STEPS
         self.expression: ast.AST | None = None
         self.joiner = Joiner(self.graph, self.here)
+        self.self_value: Value | None = None
         self.cid: str | None = None  # the class whose method this is
         self.returns: list[tuple[Value, State]] = []
         self.yields: list[Value] = []

@@ -37,6 +37,7 @@ from gradsight.values import (
     Partial,
     Seq,
     Shape,
+    Super,
     Tensor,
     Unknown,
     Value,
@@ -414,6 +415,13 @@ def _stack(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value]
     return value
 
 
+def _super(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    receiver = args[1] if len(args) > 1 else it.self_value
+    if receiver is None or it.cid is None:
+        return it.unknown_call("`super()` outside a method", None, args, kwargs, node)
+    return Super(receiver, it.cid)
+
+
 HANDLERS: dict[str, Handler] = {
     "torch.autograd.backward": _backward,
     "torch.autograd.grad": _grad,
@@ -431,6 +439,7 @@ HANDLERS: dict[str, Handler] = {
     "builtins.range": _range,
     "tqdm.trange": _range,
     "builtins.sum": _sum,
+    "builtins.super": _super,
     "builtins.map": _map,
     "builtins.filter": _filter,
     "itertools.chain": _chain,

@@ -24,11 +24,12 @@ Question = tuple[Any, ...]
 class Trace:
     """What one activation asks while it runs."""
 
-    __slots__ = ("cost", "cut", "cuts", "deep", "facts", "functions", "height", "low", "reads")
+    __slots__ = ("cost", "cut", "cuts", "deep", "entries", "facts", "functions", "height", "low", "reads")
 
     def __init__(self) -> None:
         self.facts: dict[Question, object] = {}
         self.reads: dict[Key, object] = {}  # structures of summaries, None where there is none
+        self.entries: list[Entry] = []  # of each
         self.cut: set[str] = set()  # functions that it called although they were active
         self.deep = False  # it called something too deep
         # The same of everything that it leads to.
@@ -43,6 +44,7 @@ class Trace:
         record = entry.record
         if key not in self.reads:
             self.reads[key] = entry.structure
+            self.entries.append(entry)
             self.cost += record.cost
         self.functions |= record.functions
         self.cuts |= record.cuts
@@ -54,7 +56,7 @@ class Record:
     """A trace that ended, kept with its result."""
 
     __slots__ = (
-        "cost", "cut", "cuts", "deep", "depth", "facts", "functions",
+        "cost", "cut", "cuts", "deep", "depth", "entries", "facts", "functions",
         "height", "low", "number", "own", "reads", "token",
     )  # fmt: skip
 
@@ -69,6 +71,15 @@ class Record:
         self.cuts = (trace.cuts | self.cut) - self.own
         self.height, self.low, self.cost, self.depth = trace.height, trace.low or self.deep, trace.cost, depth
         self.number, self.token = number, token
+        self.entries = trace.entries
+
+    def leads_as(self, other: Record) -> bool:
+        """Whether both lead to the same functions, as far as who leads to them is concerned."""
+        return (
+            self.functions == other.functions
+            and self.cuts == other.cuts
+            and (self.height, self.low, self.cost) == (other.height, other.low, other.cost)
+        )
 
     def fits(self, active: set[str], depth: int, most: int) -> bool:
         """Whether what it leads to would be cut at the same calls where these functions are active."""

@@ -45,6 +45,9 @@ def interpret_function(world: World, info: FunctionInfo, key: Key) -> Summary:
     it.state.module = dict(key.module)
     it.state.grad = key.grad
     it.cid = info.cid
+    positional = [*info.node.args.posonlyargs, *info.node.args.args]
+    if positional and info.cid is not None:
+        it.self_value = it.state.env.get(positional[0].arg)
     it.at = info.header
     it.run_body(info.body, info.node.body)
     if not it.dead:

@@ -399,6 +399,13 @@ class World:
     def holds(self, record: Record, key: Key | None = None) -> bool:
         """Whether all that was asked has the same answers still."""
         depth = len(self._stack)
+        if (
+            record.number == self.since
+            and record.token is self.token
+            and record.fits(self._active, depth, MOST_DEPTH)
+            and self._holds_still(record, key)
+        ):
+            return True
         if not record.cut - record.own <= self._active or (record.deep and depth + 1 < MOST_DEPTH):
             return False
         if record.token is not self.token:
@@ -414,6 +421,26 @@ class World:
             record.settle(self._traces[-1], depth, self.number, self.token)
         finally:
             self._leave(key)
+        return True
+
+    def _holds_still(self, record: Record, key: Key | None) -> bool:
+        """The same where it held in the version before, and only calls that lead to a change need be asked."""
+        self._enter(key)
+        try:
+            for at, (read, structure) in enumerate(record.reads):
+                before = record.entries[at]
+                if before.record.functions.isdisjoint(self.changed):
+                    continue
+                entry = self._settled(read)
+                if entry.structure is not structure and entry.structure != structure:
+                    return False
+                if entry is not before:
+                    if not entry.record.leads_as(before.record):
+                        return False
+                    record.entries[at] = entry
+        finally:
+            self._leave(key)
+        record.number = self.number
         return True
 
     def _still(self, key: Key, structure: object) -> bool:
