@@ -89,7 +89,7 @@ class Engine:
         if FRAMEWORKS.search(source.text):
             before = self._worlds.get(source.file)
             whole = outline(source.units, before.outline if before is not None else None)
-            world = self._worlds[source.file] = World(whole, self.memo, before)
+            world = self._worlds[source.file] = World(whole, self.memo, before, self.report_bug)
             self._worlds.move_to_end(source.file)
             if len(self._worlds) > MOST_DOCUMENTS:
                 self._worlds.popitem(last=False)
@@ -213,13 +213,13 @@ class _Analysis:
         """The root as it is now; None where it grew too large."""
         key = (self.source.file, name)
         kept = self.engine._roots.setdefault(key, [])
-        root = next((root for root in kept if self._holds(root, region)), None)
+        root = next((root for root in kept if self._is_current(root, region)), None)
         if root is None:
-            root = self._computed(name, region, compute)
-        elif root.program is not None and any(
-            comparable(telling(self.places, place, name)) != answer for telling, place, answer in root.told
-        ):
-            root.reports, root.told = self._check(root.program, name)
+            root = next((root for root in kept if self._holds(root, region)), None)
+            if root is None:
+                root = self._computed(name, region, compute)
+            elif root.program is not None and self._tells_else(root, name):
+                root.reports, root.told = self._check(root.program, name)
         if kept[:1] != [root]:
             kept[:] = [root, *(other for other in kept if other is not root)][:MOST_VERSIONS]
         self.engine._roots.move_to_end(key)
@@ -230,12 +230,25 @@ class _Analysis:
         self.roots.append((name, root))
         return root
 
+    def _is_current(self, root: _Root, region: Region) -> bool:
+        """Whether nothing that the root leads to has changed, its text included."""
+        return self._opens(root, region) and self.world.is_current(root.record)
+
     def _holds(self, root: _Root, region: Region) -> bool:
-        if root.region != region:
-            return False
-        if root.opened is not None and root.opened is not self._opened() and root.opened != self._opened():
-            return False
-        return self.world.is_current(root.record) or self.world.holds(root.record)
+        """Whether the root would be computed as it is; its text may be another."""
+        return self._opens(root, region) and self.world.holds(root.record)
+
+    def _opens(self, root: _Root, region: Region) -> bool:
+        opened = self._opened()
+        return root.region == region and (
+            root.opened is None or root.opened is opened or root.opened == opened
+        )
+
+    def _tells_else(self, root: _Root, name: str) -> bool:
+        """Whether the text would give the rules other answers now."""
+        return any(
+            comparable(telling(self.places, place, name)) != answer for telling, place, answer in root.told
+        )
 
     def _computed(self, name: str, region: Region, compute: Callable[[], Program]) -> _Root:
         self.engine.memo.analysed.append(name)
@@ -245,6 +258,8 @@ class _Analysis:
             program = compute()
         except (OutOfBudget, RecursionError):
             pass
+        except Exception as error:
+            self.engine.report_bug(f"analysis of {name}", error)
         finally:
             self.world.end()
         record = Record(trace, frozenset())
@@ -312,7 +327,10 @@ class _Analysis:
     def silences(self) -> Iterator[Silence]:
         for name, root in self.roots:
             for reason, place in root.program.silences if root.program is not None else ():
-                yield Silence(self.source.file, self.places.span(place, name), reason)
+                try:
+                    yield Silence(self.source.file, self.places.span(place, name), reason)
+                except (AttributeError, KeyError, IndexError) as error:
+                    self.engine.report_bug("place of a silence", error)
 
 
 def comparable(answer: object) -> object:

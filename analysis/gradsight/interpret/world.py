@@ -8,7 +8,7 @@ makes an analysis that keeps its memo say what one from scratch says.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from gradsight import model
 from gradsight.interpret.activation import OutOfBudget
@@ -39,12 +39,16 @@ MOST_DEPTH = 24  # activations within activations
 MOST_RING = 8  # functions that call each other in a ring, every way through it followed
 MOST_COST = 20_000  # activations that one leads to, counted without the memo
 
+Bugs = Callable[[str, BaseException], None]
+
 
 class World:
     """One version of one file. Made anew for each analysis; cheap, since regions and summaries are kept."""
 
-    def __init__(self, outline: Outline, memo: Memo, previous: World | None = None) -> None:
-        self.outline, self.memo = outline, memo
+    def __init__(
+        self, outline: Outline, memo: Memo, previous: World | None = None, report_bug: Bugs | None = None
+    ) -> None:
+        self.outline, self.memo, self.report_bug = outline, memo, report_bug
         self.number = memo.version()
         kept = (
             previous is not None
@@ -424,7 +428,7 @@ class World:
         return True
 
     def _holds_still(self, record: Record, key: Key | None) -> bool:
-        """The same where it held in the version before, and only calls that lead to a change need be asked."""
+        """The same where it held in the version before: only calls that lead to a change are asked."""
         self._enter(key)
         try:
             for at, (read, structure) in enumerate(record.reads):
@@ -475,6 +479,10 @@ class World:
                 self.memo.unified(key, summary)
         except (OutOfBudget, RecursionError):
             pass
+        except Exception as error:
+            if self.report_bug is None:
+                raise
+            self.report_bug(f"analysis of {key.fid}", error)
         finally:
             self._leave(key)
         record = Record(trace, frozenset((key.fid,)))
