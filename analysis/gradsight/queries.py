@@ -363,6 +363,9 @@ class Queries:
                     for s in wanted
                     if s not in alive and (s in self.must_learn or self.graph[s].op in ("call", "argument"))
                 }
+                at_the_loss = any(laundered & set(self.graph[term].inputs) for term in self.terms(root))
+                if not self.optimizers and not at_the_loss:
+                    return  # a new leaf further up, whose gradient somebody reads
             severity = Severity.WARNING if laundered else Severity.ERROR
             yield from self._by_cause("dead", severity, sink, root, {s: dead[s] for s in wanted})
             return

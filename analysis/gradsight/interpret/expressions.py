@@ -187,6 +187,8 @@ class Expressions(Attributes):
         ):
             roles = [value.role for value in (left, right) if isinstance(value, Tensor)]
             role = "logit" if roles == ["logit"] else ""
+        if op != "matmul" and "unreduced" in (getattr(left, "role", ""), getattr(right, "role", "")):
+            role = "unreduced"  # one value for each element stays one for each element
         parts: list[tuple[int, Edge]] = []
         for value in (left, right):
             if isinstance(value, Array):

@@ -257,6 +257,9 @@ class Operations(Expressions):
                 return "one-hot"
         if last == "exp" and before == "log-probability":
             return "probability"
+        if before == "unreduced":
+            # One loss for each element, until something reduces it.
+            return before if operation.shape in ("same", "view") else ""
         if operation.role == "keep":
             return before
         if operation.role == "log":
