@@ -152,7 +152,7 @@ class Operations(Expressions):
             out_number,
             dtype,
             self.shape_after(operation, args, kwargs),
-            self.role_after(operation, first, args),
+            self.role_after(operation, first, args, kwargs),
             origin,
         )
         if operation.results and (not operation.results_when or gives_dimension(operation, args, kwargs)):
@@ -239,7 +239,9 @@ class Operations(Expressions):
             return kinds.pop()
         return ""
 
-    def role_after(self, operation: model.Operation, first: Value | None, args: list[Value]) -> str:
+    def role_after(
+        self, operation: model.Operation, first: Value | None, args: list[Value], kwargs: dict[str, Value]
+    ) -> str:
         before = ""
         if isinstance(first, (Tensor, Array)):
             before = first.role
@@ -259,7 +261,14 @@ class Operations(Expressions):
             return "probability"
         if before == "unreduced":
             # One loss for each element, until something reduces it.
-            return before if operation.shape in ("same", "view") else ""
+            dim = args[1] if len(args) > 1 else kwargs.get("dim", kwargs.get("axis"))
+            rows = (
+                operation.shape == "reduce"
+                and isinstance(dim, Const)
+                and isinstance(dim.value, int)
+                and dim.value > 0
+            )
+            return before if operation.shape in ("same", "view") or rows else ""
         if operation.role == "keep":
             return before
         if operation.role == "log":
