@@ -195,3 +195,16 @@ def test_a_bug_of_ours_is_one_line_and_costs_one_file(tmp_path: Path) -> None:
     assert line.startswith("gradsight: b.py: could not be checked: this is a bug in Gradsight")
     assert "KeyError" in line
     assert "report" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "row"),
+    [("import torch\nx = 1\n  y = 2\n", 3), ("import torch\nfor x in y:\n    pass\nelif z:\n    pass\n", 4)],
+    ids=["indentation", "elif without if"],
+)
+def test_an_error_that_no_line_shows_alone(tmp_path: Path, text: str, row: int) -> None:
+    (tmp_path / "train.py").write_text(text)
+    done = run("check", "--output-format", "concise", "train.py", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout.startswith(f"train.py:{row}:".encode())
+    assert b" GS001 " in done.stdout

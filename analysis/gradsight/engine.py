@@ -25,6 +25,7 @@ from gradsight.queries import Program, Queries
 from gradsight.record import dataclass
 from gradsight.roots import class_root, function_root, module_root, plain
 from gradsight.rule import Report
+from gradsight.syntax import UNPARSABLE, parse
 from gradsight.text import Source, Span
 from gradsight.values import NOWHERE, Value
 
@@ -81,11 +82,17 @@ class Engine:
     def analysed(self) -> list[str]:
         return self.memo.analysed
 
-    def analyze(self, source: Source, files: Files | None = None) -> Findings:
-        """Every finding of the file, suppressions applied."""
+    def analyze(self, source: Source, files: Files | None = None, *, at_once: bool = False) -> Findings:
+        """Every finding of the file, suppressions applied.
+
+        Lines are parsed one by one. `at_once` parses the file at once as well, which takes longer and sees
+        what no line shows alone: an `else` without its `if`, an indentation that fits nothing.
+        """
         found: list[Finding] = []
         silences: list[Silence] = []
         found += unparsable(source)
+        if at_once and not found:
+            found += unparsable_whole(source)
         if FRAMEWORKS.search(source.text):
             before = self._worlds.get(source.file)
             whole = outline(source.units, before.outline if before is not None else None)
@@ -151,6 +158,20 @@ def unparsable(source: Source) -> Iterator[Finding]:
         else:
             message = f"this line does not parse: {line.error}"
             yield Finding("GS001", "syntax-error", Severity.ERROR, message, source.file, where)
+
+
+def unparsable_whole(source: Source) -> Iterator[Finding]:
+    """The syntax error of a file whose lines each parse."""
+    try:
+        parse(source.text)
+    except SyntaxError as error:
+        row = min((error.lineno or 1) - 1, len(source.physical) - 1)
+        start = source.offset(row, max((error.offset or 1) - 1, 0))
+        where = Span(start, max(start, source.offset(row, 1 << 30)))
+        message = f"this file does not parse: {error.msg}"
+        yield Finding("GS001", "syntax-error", Severity.ERROR, message, source.file, where)
+    except UNPARSABLE:
+        return  # too deep for one parse, though each line is not
 
 
 @dataclass(eq=False)

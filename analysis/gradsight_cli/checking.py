@@ -109,7 +109,7 @@ def check_text(name: str, file: File, task: Task) -> Checked:
         try:
             source = Source(name, file.text)
             engine = _engine()
-            result = engine.analyze(source)
+            result = engine.analyze(source, at_once=True)
             found = result.findings, result.silences
             if task.with_fixes:
                 fixes = tuple(engine.fixes(source, finding) for finding in result.findings)
