@@ -18,7 +18,17 @@ def row() -> Row:
     """CPU per line of ours over CPU per line of torchfix, process start included in both."""
     folder = timm()
     all_files, three = sorted(folder.rglob("*.py")), [folder / name for name in THREE]
-    check = [sys.executable, "-m", "gradsight_cli", "check", "--isolated", "--no-cache", "--jobs", "1", folder]
+    check = [
+        sys.executable,
+        "-m",
+        "gradsight_cli",
+        "check",
+        "--isolated",
+        "--no-cache",
+        "--jobs",
+        "1",
+        folder,
+    ]
     torchfix = [tools(), "-m", "torchfix", "--select=ALL", *three]
     pairs = by_turns(lambda: cost(check), lambda: cost(torchfix))
     our_lines, their_lines = lines(all_files), lines(three)
@@ -28,7 +38,9 @@ def row() -> Row:
         f"{our_lines:,} lines in {ours.cpu:.1f} s ({1e6 * ours.cpu / our_lines:.0f} µs a line) beside "
         f"{their_lines:,} lines in {theirs.cpu:.1f} s ({1e6 * theirs.cpu / their_lines:.0f} µs a line)"
     )
-    return Row("cold check of timm 1.0.19, CPU per line, beside `torchfix --select=ALL`", figures, "×", 0.05, note)
+    return Row(
+        "cold check of timm 1.0.19, CPU per line, beside `torchfix --select=ALL`", figures, "×", 0.05, note
+    )
 
 
 if __name__ == "__main__":

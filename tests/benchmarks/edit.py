@@ -6,16 +6,19 @@ import statistics
 import time
 from collections.abc import Iterator
 
+from gradsight.engine import Engine
+from gradsight.text import Source
 from measuring import Row
 from script import Script, large_script
 
-from gradsight.engine import Engine
-from gradsight.text import Source
-
 PASSES = 5
-# Typed before the line that differentiates the loss, a key at a time. The first three leave what the method does
-# for its callers as it was; most of the states between are broken lines.
-SILENT = ("started = time.time() - 3.0", "print('step', len(str(12)), flush=True)", "shown = sum(each for each in range(3))")
+# Typed before the line that differentiates the loss, a key at a time. They leave what the method does for its
+# callers as it was; most of the states between are broken lines.
+SILENT = (
+    "started = time.time() - 3.0",
+    "print('step', len(str(12)), flush=True)",
+    "shown = sum(each for each in range(3))",
+)
 BLANK = 50
 
 
@@ -31,7 +34,9 @@ def places(script: Script) -> Iterator[tuple[int, int]]:
             yield row, len(rows[row]) - len(rows[row].lstrip())
 
 
-def typed(engine: Engine, source: Source, row: int, column: int, statement: str) -> Iterator[tuple[float, int, Source]]:
+def typed(
+    engine: Engine, source: Source, row: int, column: int, statement: str
+) -> Iterator[tuple[float, int, Source]]:
     """For each key the seconds it took, how many functions were analysed, and the text after it."""
     for at, key in enumerate(statement):
         engine.analysed.clear()
@@ -76,7 +81,9 @@ def rows() -> list[Row]:
         blank.append(1e3 * (time.process_time() - began))
         analysed += len(engine.analysed)
     lines, height = script.text.count("\n"), script.last - script.first
-    note = f"{keys} keys in a class of {height} lines in a script of {lines:,}; the slowest took {worst:.0f} ms"
+    note = (
+        f"{keys} keys in a class of {height} lines in a script of {lines:,}; the slowest took {worst:.0f} ms"
+    )
     return [
         Row("an edit inside one method, analysis alone", tuple(medians), "ms", 2.0, note),
         Row("… functions analysed for it", tuple(counts), "", 1),

@@ -15,6 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "benchmarks"
+CACHE.mkdir(parents=True, exist_ok=True)
 PAIRS = 5
 sys.path[:0] = [str(ROOT / "analysis"), str(ROOT / "server")]
 
@@ -58,14 +59,18 @@ def cost(command: Sequence[str | Path], codes: Sequence[int] = (0, 1)) -> Cost:
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     environment["PYTHONPATH"] = os.pathsep.join(sys.path[:2])
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    done = subprocess.run(list(map(str, command)), cwd=CACHE, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        list(map(str, command)), cwd=CACHE, env=environment, capture_output=True, text=True, check=False
+    )
     wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode not in codes:
         raise RuntimeError(f"{command} ended with {done.returncode}\n{done.stderr[-2000:]}")
     return Cost(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall)
 
 
-def by_turns(ours: Callable[[], Cost], theirs: Callable[[], Cost], pairs: int = PAIRS) -> list[tuple[Cost, Cost]]:
+def by_turns(
+    ours: Callable[[], Cost], theirs: Callable[[], Cost], pairs: int = PAIRS
+) -> list[tuple[Cost, Cost]]:
     """Both once to warm up, then `pairs` times each, side by side."""
     ours(), theirs()
     return [(ours(), theirs()) for _ in range(pairs)]
@@ -77,7 +82,9 @@ def tools() -> Path:
     python = home / "bin" / "python"
     if not (home / "ready").exists():
         venv.create(home, with_pip=True, clear=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", "torchfix==0.7.0", "pyflakes==3.4.0"], check=True)
+        subprocess.run(
+            [python, "-m", "pip", "install", "-q", "torchfix==0.7.0", "pyflakes==4.1.0"], check=True
+        )
         (home / "ready").touch()
     return python
 

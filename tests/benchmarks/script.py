@@ -1,7 +1,7 @@
 """A long training script made of the short ones under fixtures/corpus, as it grows in people's repositories.
 
-Every program keeps its classes, under names of their own; the functions of the first ones become methods of one
-large class, and what they ran at their end runs through an object of it.
+Every program keeps its classes, under names of their own; the functions of the first ones become methods of
+one large class, and what they ran at their end runs through an object of it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def large_script() -> Script:
         for kind, text in program.parts():
             if kind == "function" and as_methods:
                 methods.append(text)
-            elif kind == "class" or kind == "function":
+            elif kind != "statement":
                 before.append(text)
             else:
                 after.append(text)
@@ -64,6 +64,7 @@ class _Program:
         self.name = path.stem
         self.text = path.read_text("utf-8")
         self.tree = ast.parse(self.text)
+        self._bound = self._names()
         self.functions = {node.name for node in self.tree.body if isinstance(node, ast.FunctionDef)}
         self.methods: set[str] = set()
 
@@ -83,8 +84,8 @@ class _Program:
                 continue
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
                 continue
-            kind = "class" if isinstance(node, ast.ClassDef) else "function" if isinstance(node, ast.FunctionDef) else "statement"
-            yield kind, self._part(node)
+            kinds = {ast.ClassDef: "class", ast.FunctionDef: "function"}
+            yield kinds.get(type(node), "statement"), self._part(node)
 
     def _part(self, node: ast.stmt) -> str:
         first = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", []))])
@@ -96,7 +97,8 @@ class _Program:
             new = self._renamed(name.id, method)
             edits.append((name.lineno - first, name.col_offset, name.col_offset + len(name.id.encode()), new))
         for row, start, end, new in sorted(edits, reverse=True):
-            if lines[row][start:end].decode(errors="replace") in self._bound:  # f-strings of older Pythons misplace theirs
+            # The f-strings of older Pythons misplace theirs.
+            if lines[row][start:end].decode(errors="replace") in self._bound:
                 lines[row] = lines[row][:start] + new.encode() + lines[row][end:]
         text = "\n".join(line.decode() for line in lines) + "\n"
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
@@ -104,7 +106,9 @@ class _Program:
             text = text.replace(f"{word} {node.name}", f"{word} {node.name}_{self.name}", 1)
             if method:
                 text = text.replace(f"def {node.name}_{self.name}(", f"def {node.name}_{self.name}(self, ", 1)
-                text = "".join(f"    {line}" if line.strip() else line for line in text.splitlines(keepends=True))
+                text = "".join(
+                    f"    {line}" if line.strip() else line for line in text.splitlines(keepends=True)
+                )
         return text
 
     def _renamed(self, name: str, inside: bool) -> str:
@@ -113,11 +117,13 @@ class _Program:
             return f"self.{new}" if inside else f"{_OBJECT}.{new}"
         return new
 
-    @property
-    def _bound(self) -> set[str]:
+    def _names(self) -> set[str]:
         """What the module binds itself."""
-        names = {node.id for node in _outside_functions(self.tree.body) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-        return names | {node.name for node in self.tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+        outside = (node for node in _outside_functions(self.tree.body) if isinstance(node, ast.Name))
+        names = {node.id for node in outside if isinstance(node.ctx, ast.Store)}
+        return names | {
+            node.name for node in self.tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+        }
 
     def _module_names(self, node: ast.AST, local: frozenset[str] = frozenset()) -> Iterator[ast.Name]:
         """Every use of a name of the module."""
@@ -145,8 +151,18 @@ def _outside_functions(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
 
 def _locals(function: _Scope) -> frozenset[str]:
     arguments = function.args
-    every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
+    every = [
+        *arguments.posonlyargs,
+        *arguments.args,
+        *arguments.kwonlyargs,
+        arguments.vararg,
+        arguments.kwarg,
+    ]
     names = {each.arg for each in every if each is not None}
-    names |= {node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    names |= {
+        node.id
+        for node in ast.walk(function)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
     names -= {name for node in ast.walk(function) if isinstance(node, ast.Global) for name in node.names}
     return frozenset(names)
