@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
+from benchmarks.script import large_script
 from gradsight.engine import Engine, Findings
 from gradsight.text import Source
 from typist import Typist
@@ -218,6 +219,22 @@ def test_what_a_finding_quotes_is_what_stands_there() -> None:
 
 # Edits that change what some function reads but does not hold: the text, what is replaced, and by what.
 ELSEWHERE = {
+    "what a function binds globally": (
+        """
+def setup():
+    global NET, DETACH
+    NET = nn.Linear(1, 1)
+
+def g(x):
+    h = NET(x)
+    (DETACH(h) if DETACH else h.detach()).sum().backward()
+
+setup()
+g(torch.ones(1))
+""",
+        "global NET, DETACH\n    NET = nn.Linear(1, 1)",
+        "global NET\n    NET, DETACH = nn.Linear(1, 1), torch.relu",
+    ),
     "parameters exchanged": (
         """
 def f(a, b):
@@ -334,3 +351,24 @@ def test_facts_read_from_elsewhere_are_checked(text: str, old: str, new: str) ->
     editing = Editing("import torch\nfrom torch import nn\n" + text)
     editing.replace(old, new)
     editing.replace(new, old)
+
+
+def test_typing_in_a_long_script_costs_one_function() -> None:
+    script = large_script()
+    assert script.text.count("\n") >= 1500
+    assert script.last - script.first >= 400
+    engine = Engine(loud)
+    source = Source("script.py", script.text)
+    engine.analyze(source)
+    rows = script.text.split("\n")
+    row = next(n for n in range(script.first, script.last) if ".backward()" in rows[n])
+    indent = len(rows[row]) - len(rows[row].lstrip())
+    source = source.edited(row, 0, row, 0, " " * indent + "\n")
+    for at, key in enumerate("started = time.time() - float('3')"):
+        source = source.edited(row, indent + at, row, indent + at, key)
+        engine.analysed.clear()
+        engine.analyze(source)
+        assert len(engine.analysed) <= 1, (key, engine.analysed)
+    engine.analysed.clear()
+    engine.analyze(source.edited(0, 0, 0, 0, "\n"))
+    assert engine.analysed == []

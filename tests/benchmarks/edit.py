@@ -1,4 +1,4 @@
-"""Typing inside one method of a large class of a long script: the analysis alone, and how much of it runs again."""
+"""Typing inside one method of a large class of a long script: the analysis alone, and how much runs again."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import statistics
 import time
 from collections.abc import Iterator
 
+from measuring import Row  # makes our packages known
+from script import Script, large_script
+
+# isort: split
 from gradsight.engine import Engine
 from gradsight.text import Source
-from measuring import Row
-from script import Script, large_script
 
 PASSES = 5
 # Typed before the line that differentiates the loss, a key at a time. They leave what the method does for its

@@ -17,7 +17,6 @@ from gradsight.outline import Block, Clause, Outline, Region, nest
 from gradsight.record import dataclass, field
 from gradsight.values import Class, Func, Lib, Unknown, Value
 
-_WORD = re.compile(r"\w+")
 LOSS_NAME = re.compile(r"loss|criterion|objective|penalty|nll|regulari[sz]er", re.IGNORECASE)
 
 
@@ -100,8 +99,29 @@ def parsed(region: Region) -> Parsed | None:
 
 
 @functools.lru_cache(65536)
-def line_words(line: Line) -> frozenset[str]:
-    return frozenset(_WORD.findall(line.text))
+def line_binds(line: Line) -> frozenset[str]:
+    """Every name that a line may bind where it stands."""
+    if line.role == "@":
+        return frozenset()  # the function below it in its `nodes` is not in the text
+    names = {name.partition(".")[0] for name in line.binds}
+    names.add(line.name)
+    for part in line.nodes:
+        inner: set[ast.AST] = set()  # what a comprehension binds is its own
+        for node in ast.walk(part):
+            if isinstance(node, ast.Name):
+                if not isinstance(node.ctx, ast.Load) and node not in inner:
+                    names.add(node.id)
+            elif isinstance(node, ast.comprehension):
+                inner.update(ast.walk(node.target))
+            elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.ExceptHandler)):
+                names.add(node.name or "")
+            elif isinstance(node, (ast.MatchAs, ast.MatchStar)):
+                names.add(node.name or "")
+            elif isinstance(node, ast.MatchMapping):
+                names.add(node.rest or "")
+            elif isinstance(node, ast.alias):
+                names.add(node.asname or node.name.partition(".")[0])
+    return frozenset(names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +132,7 @@ class Links:
     attributes: frozenset[str]  # every attribute
     called: frozenset[str]  # every `self.x(...)`
     stored: tuple[str, ...]  # `self.x` wherever they store it or change it in place, once for each time
+    declared: frozenset[str]  # names that they declare global
     yields: bool
     backward: bool  # they ask for gradients themselves, as far as their text says
 
@@ -123,6 +144,7 @@ def line_links(line: Line) -> Links:
     attributes: set[str] = set()
     called: set[str] = set()
     stored: list[str] = []
+    declared: set[str] = set()
     yields = False
     for part in line.nodes:
         for node in ast.walk(part):
@@ -152,11 +174,14 @@ def line_links(line: Line) -> Links:
                 stored.append(node.value.attr)
             elif isinstance(node, (ast.Yield, ast.YieldFrom)):
                 yields = True
+            elif isinstance(node, ast.Global):
+                declared.update(node.names)
     return Links(
         frozenset(names),
         frozenset(attributes),
         frozenset(called),
         tuple(stored),
+        frozenset(declared),
         yields,
         "backward(" in line.text,
     )
@@ -171,6 +196,7 @@ def links(region: Region) -> Links:
         frozenset().union(*[one.attributes for one in each]),
         frozenset().union(*[one.called for one in each]),
         tuple(name for one in each for name in one.stored),
+        frozenset().union(*[one.declared for one in each]),
         any(one.yields for one in each),
         any(one.backward for one in each),
     )
@@ -180,7 +206,7 @@ def links(region: Region) -> Links:
 class Ties:
     """The links of a function to this file: all that other functions' facts can depend on."""
 
-    words: frozenset[str]  # names that the module may bind
+    names: frozenset[str]  # those that the module may bind
     callees: frozenset[str]  # functions of the module by such a name
     classes: frozenset[str]
     methods: frozenset[str]  # attributes that are methods of some class
@@ -221,8 +247,7 @@ class Index:
         self._signatures: dict[str, Signature] = {}
         self._mros: dict[str, list[str]] = {}
         self._scan(self.skeleton, "")
-        # What the module can bind stands here in writing.
-        self.words = frozenset(word for line in self._lines for word in line_words(line))
+        self.bound = frozenset(name for line in self._lines for name in line_binds(line))
         self.derived_from = frozenset(one for cid in self.classes for one in self.mro(cid)[1:])
         self.methods: dict[str, list[str]] = {}  # name -> every method so called
         for info in self.classes.values():
@@ -343,14 +368,14 @@ class Index:
         self._mros[cid] = out
         return out
 
-    def ties(self, region: Region) -> Ties:
-        """What a function's lines have to do with the file."""
+    def ties(self, region: Region, declared: frozenset[str]) -> Ties:
+        """What a function's lines have to do with the file, whose functions declare these names global."""
         own = links(region)
-        words = own.names & self.words
-        values = [self.names[name] for name in words if name in self.names]
+        names = own.names & (self.bound | declared if declared else self.bound)
+        values = [self.names[name] for name in names if name in self.names]
         methods = self.methods.keys()
         return Ties(
-            words,
+            names,
             frozenset(value.fid for value in values if isinstance(value, Func)),
             frozenset(value.cid for value in values if isinstance(value, Class)),
             own.attributes & methods,

@@ -66,6 +66,7 @@ class World:
         self._traces: list[Trace] = []
         self._infos: dict[str, FunctionInfo | None] = {}
         self._ties: dict[str, Ties] = {}
+        self._declared: frozenset[str] | None = None
         self._behind: dict[str, frozenset[str]] | None = None
         self._module_names: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {}
         self._stores: dict[str, dict[str, int]] = {}
@@ -78,16 +79,29 @@ class World:
         self.since = previous.number
         self.changed = {fid for fid, region in self.regions.items() if region != previous.regions[fid]}
         self._infos = {fid: info for fid, info in previous._infos.items() if fid not in self.changed}
+        if all(
+            links(self.regions[fid]).declared == links(previous.regions[fid]).declared for fid in self.changed
+        ):
+            self._declared = previous.declared
+        if self.declared != previous.declared:
+            return
         self._ties = {fid: ties for fid, ties in previous._ties.items() if fid not in self.changed}
         if all(self.ties(fid) == previous.ties(fid) for fid in self.changed):
             self.token, self._module_names = previous.token, previous._module_names
             self._stores, self._cycles, self._behind = previous._stores, previous._cycles, previous._behind
 
+    @property
+    def declared(self) -> frozenset[str]:
+        """The names that some function declares global."""
+        if self._declared is None:
+            self._declared = frozenset().union(*(links(region).declared for region in self.regions.values()))
+        return self._declared
+
     def ties(self, fid: str) -> Ties:
         """What a function has to do with the others."""
         known = self._ties.get(fid)
         if known is None:
-            known = self._ties[fid] = self.index.ties(self.regions[fid])
+            known = self._ties[fid] = self.index.ties(self.regions[fid], self.declared)
         return known
 
     # -- what is asked
@@ -312,7 +326,7 @@ class World:
             names: set[str] = set()
             for one in ring:
                 if one in self.regions:
-                    names |= self.ties(one).words
+                    names |= self.ties(one).names
                 for callee in calls[one]:
                     names |= behind.get(callee, frozenset())
             behind |= dict.fromkeys(ring, frozenset(names))
