@@ -7,9 +7,9 @@ findings that were computed without it. So results can be kept however the confi
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from gradsight.finding import Finding, Severity
-from gradsight.record import dataclass, replace
 
 EVERY_RULE = "ALL"
 _KEYS = ("select", "ignore", "exclude", "severity")

@@ -7,8 +7,7 @@ arguments. Never-depended (`NONE`) is not cut: `x / x.size(0)` loses nothing.
 from __future__ import annotations
 
 import enum
-
-from gradsight.record import dataclass, replace
+from dataclasses import dataclass, replace
 
 
 class Edge(enum.Enum):

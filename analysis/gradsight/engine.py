@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Protocol
 
@@ -22,7 +23,6 @@ from gradsight.interpret.world import World
 from gradsight.outline import Region, outline
 from gradsight.places import Bugs, Places
 from gradsight.queries import Program, Queries
-from gradsight.record import dataclass
 from gradsight.roots import class_root, function_root, module_root, plain
 from gradsight.rule import Report
 from gradsight.syntax import UNPARSABLE, parse

@@ -8,8 +8,8 @@ line's formats).
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass, field
 
-from gradsight.record import dataclass, field
 from gradsight.text import Span
 
 

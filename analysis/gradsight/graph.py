@@ -8,10 +8,10 @@ identity within the graph. `structure()` leaves places out: a summary that only 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from gradsight.domain import PASSING, Edge, Reach, both, either
-from gradsight.record import dataclass
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from gradsight.lines import CLAUSES, Line
-from gradsight.record import dataclass, field
 
 
 class Clause(NamedTuple):

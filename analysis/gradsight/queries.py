@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from gradsight.domain import Edge, Reach, Tri
 from gradsight.finding import Severity
 from gradsight.graph import Graph, Node, Place
 from gradsight.interpret.state import Event
-from gradsight.record import dataclass, field
 from gradsight.values import NOWHERE, Obj, Ref, Seq, Tensor, Unknown, Value, node_of
 
 LEARNING = ("parameter", "leaf")  # sources that hold a gradient

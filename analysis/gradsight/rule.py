@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gradsight.finding import Finding, Fix, Severity
 from gradsight.graph import Place
-from gradsight.record import dataclass
 
 if TYPE_CHECKING:
     from gradsight.queries import Queries

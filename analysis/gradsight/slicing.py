@@ -19,8 +19,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator
-
-from gradsight.record import dataclass
+from dataclasses import dataclass
 
 # Calls that only tell somebody something: nothing below can need them.
 OUTPUT_ONLY = frozenset({"print", "pprint", "pprint.pprint", "torch.save", "warnings.warn"})

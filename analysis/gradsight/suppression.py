@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from gradsight.finding import Applicability, Edit, Finding, Fix, Severity
-from gradsight.record import dataclass
 from gradsight.text import Source, Span
 
 CODE, NAME = "GS003", "unused-suppression"

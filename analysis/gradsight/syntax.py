@@ -13,8 +13,7 @@ import functools
 import re
 import warnings
 from collections.abc import Iterator
-
-from gradsight.record import dataclass
+from dataclasses import dataclass
 
 # What `parse` raises. Null bytes are a ValueError before Python 3.12.
 UNPARSABLE = (SyntaxError, ValueError, RecursionError, MemoryError)

@@ -12,10 +12,10 @@ from __future__ import annotations
 import ast
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 
 from gradsight.lines import Line, next_line
-from gradsight.record import dataclass
 from gradsight.syntax import physical_lines
 
 

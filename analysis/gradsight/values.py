@@ -8,9 +8,8 @@ branch is a copy of two dictionaries. Nothing here knows of text or places.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
 from typing import Any
-
-from gradsight.record import dataclass, field, replace
 
 NOWHERE = -1
 MANY = -1  # a dimension known to be larger than one, whatever it is (a batch)

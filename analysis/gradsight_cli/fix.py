@@ -12,11 +12,11 @@ import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from gradsight import configuration
 from gradsight.engine import Engine
 from gradsight.finding import Applicability, Edit, Finding, Fix, Severity, apply
-from gradsight.record import dataclass, replace
 from gradsight.text import Source, Span
 
 from gradsight_cli.checking import to_report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 from typing import Any
 
 from gradsight.domain import Edge
@@ -10,7 +11,6 @@ from gradsight.graph import Here, Node
 from gradsight.interpret.calls import Calls
 from gradsight.interpret.containers import is_container
 from gradsight.interpret.expressions import OPERATORS
-from gradsight.record import replace
 from gradsight.values import NOWHERE, Array, Class, Const, Obj, Ref, Tensor, Unknown, Value
 
 

@@ -5,9 +5,9 @@ Two calls that give a function the same kinds of things have equal keys, whateve
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from gradsight.record import dataclass, field, replace
 from gradsight.values import (
     NOWHERE,
     Array,

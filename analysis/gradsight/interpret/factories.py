@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable
+from dataclasses import replace
 
 from gradsight import model
 from gradsight.domain import Edge
 from gradsight.graph import Node
 from gradsight.interpret.libraries import INTEGER_FACTORIES, RANDOM_FILLS
 from gradsight.interpret.operations import Operations
-from gradsight.record import replace
 from gradsight.values import MANY, NONE, NOWHERE, Array, Const, Lib, Number, Shape, Tensor, Unknown, Value
 
 

@@ -9,12 +9,12 @@ import ast
 import functools
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from gradsight.interpret.libraries import GRAD_OFF, GRAD_ON
 from gradsight.lines import Line
 from gradsight.names import canonical
 from gradsight.outline import Block, Clause, Outline, Region, nest
-from gradsight.record import dataclass, field
 from gradsight.values import Class, Func, Lib, Unknown, Value
 
 LOSS_NAME = re.compile(r"loss|criterion|objective|penalty|nll|regulari[sz]er", re.IGNORECASE)

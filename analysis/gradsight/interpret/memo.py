@@ -8,12 +8,12 @@ questions must have the same answers. What is found therefore never depends on w
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Any
 
 from gradsight.interpret.codec import Key
 from gradsight.interpret.summary import Summary
 from gradsight.outline import Region
-from gradsight.record import dataclass
 
 MOST_ENTRIES = 4096  # functions, as they are called, whose summaries are kept
 MOST_VERSIONS = 6  # of one of them

@@ -7,6 +7,7 @@ operation where the model has a word for it.
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 
 from gradsight import model
 from gradsight.domain import Edge
@@ -14,7 +15,6 @@ from gradsight.graph import Node
 from gradsight.interpret.expressions import Expressions
 from gradsight.interpret.libraries import AMBIGUOUS, INDICES, RANDOM_FILLS
 from gradsight.interpret.shapes import broadcast, matmul_shape
-from gradsight.record import replace
 from gradsight.values import (
     MANY,
     NONE,

@@ -7,10 +7,10 @@ dictionaries; a join makes `join` nodes in the graph where the branches disagree
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
 from gradsight.domain import Edge
 from gradsight.graph import Graph, Node, Place
-from gradsight.record import dataclass, field
 from gradsight.values import (
     NONE,
     NOWHERE,

@@ -6,11 +6,11 @@ summary.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 from gradsight.graph import Graph
 from gradsight.interpret.state import Event
-from gradsight.record import dataclass, field
 from gradsight.values import Obj, Value
 
 

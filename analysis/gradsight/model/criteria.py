@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 # ruff: noqa: SIM905 (tables of names read best as words)
-from gradsight.record import dataclass
+from dataclasses import dataclass
+from functools import cache
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,14 +6,13 @@ roles, shapes and results are written here.
 
 from __future__ import annotations
 
+# ruff: noqa: SIM905 (tables of names read best as words)
+from dataclasses import dataclass
 from functools import cache
 
 from gradsight.model.catalogue import MODULES
 from gradsight.model.criteria import CriterionStub, criterion
 from gradsight.model.operation import Operation, decode
-
-# ruff: noqa: SIM905 (tables of names read best as words)
-from gradsight.record import dataclass
 
 Structure = tuple["str | Structure", ...]
 

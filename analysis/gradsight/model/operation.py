@@ -7,9 +7,9 @@ same, shape unknown, and nothing for the rest.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from gradsight.domain import Edge
-from gradsight.record import dataclass
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,7 +4,7 @@ them."""
 from __future__ import annotations
 
 # ruff: noqa: SIM905 (tables of names read best as words)
-from gradsight.record import dataclass
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, eq=False)

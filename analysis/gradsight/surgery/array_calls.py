@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import libcst as cst
 
-from gradsight.record import replace
 from gradsight.surgery import numpy_forms, numpy_shapes
 from gradsight.surgery.array_state import State, chain_start, is_primary_text
 from gradsight.surgery.array_value import (

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import libcst as cst
 
-from gradsight.record import replace
 from gradsight.surgery.array_calls import Calls
 from gradsight.surgery.array_state import is_primary_text, single_index
 from gradsight.surgery.array_value import (

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import libcst as cst
 
-from gradsight.record import replace
 from gradsight.surgery.array_expressions import Expressions
 from gradsight.surgery.array_state import closes, single_index
 from gradsight.surgery.array_value import NUMBER, OTHER, Env, Value, element_of, innermost_element, joined

@@ -6,9 +6,8 @@ Values are frozen and know no syntax: `roots` are whatever the caller uses to na
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
-
-from gradsight.record import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)

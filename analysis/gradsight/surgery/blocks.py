@@ -8,11 +8,11 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import libcst as cst
 
 from gradsight.finding import Edit, apply
-from gradsight.record import dataclass
 from gradsight.surgery.piece import Layout, Piece, dotted, layout, merged, newline, parse, parses, trim
 from gradsight.surgery.refusal import Refusal
 from gradsight.surgery.reopen import remove_statement

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 
 from gradsight.finding import Edit
-from gradsight.record import dataclass
 from gradsight.surgery.piece import Line, layout, newline
 from gradsight.surgery.refusal import Refusal
 from gradsight.text import Source, Span

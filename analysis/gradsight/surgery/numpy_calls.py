@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 from gradsight.model.numpy_table import ROWS
-from gradsight.record import dataclass, field, replace
 from gradsight.surgery.array_value import Value
 from gradsight.surgery.refusal import words
 

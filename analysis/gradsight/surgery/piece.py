@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import TypeVar
 
@@ -18,7 +18,6 @@ import libcst as cst
 from libcst.metadata import ByteSpanPositionProvider, CodeSpan
 
 from gradsight.finding import Edit
-from gradsight.record import dataclass
 from gradsight.surgery.refusal import Refusal
 from gradsight.text import Source, Span
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradsight.record import dataclass
+from dataclasses import dataclass
 
 
 def words(names: str) -> frozenset[str]:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from gradsight.finding import Edit, apply
-from gradsight.record import replace
 from gradsight.surgery.array_statements import Statements
 from gradsight.surgery.imports import imports, spelling
 from gradsight.surgery.numpy_calls import NoEqual, NoGradient
