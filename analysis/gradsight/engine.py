@@ -23,7 +23,7 @@ from gradsight.interpret.world import World
 from gradsight.outline import Region, outline
 from gradsight.places import Bugs, Places
 from gradsight.queries import Program, Queries
-from gradsight.roots import class_root, function_root, module_root, plain
+from gradsight.roots import class_root, function_root, is_lone_loss, module_root, plain
 from gradsight.rule import Report
 from gradsight.syntax import UNPARSABLE, parse
 from gradsight.text import Source, Span
@@ -207,10 +207,13 @@ class _Analysis:
 
     def _run(self) -> None:
         entered: set[str] = set()
+        quiet: set[str] = set()  # seen on a way that asks for no gradient: lone losses are asked once more
         module = self.module = self._root("<module>", self.outline.skeleton, partial(module_root, self.world))
         if module is not None and module.program is not None:
             if any(event.kind in ("backward", "grad") for event in module.program.events):
                 entered |= module.record.functions
+            else:
+                quiet |= module.record.functions
         for cid, info in self.world.classes.items():
             if any(fid in entered for fid in info.methods.values()) or not info.methods:
                 continue
@@ -219,14 +222,15 @@ class _Analysis:
             root = self._root(
                 f"class {cid}", self.outline.skeleton, partial(class_root, self.world, self._opened(), cid)
             )
-            if root is not None:
-                entered |= root.record.functions
-                if module is not None:
-                    entered |= module.record.functions
+            if root is not None and root.program is not None:
+                sinks = any(event.kind in ("backward", "grad", "return") for event in root.program.events)
+                (entered if sinks else quiet).update(root.record.functions)
         for fid in self.world.fids:
             if fid in entered or self.world.function(fid) is None:
                 continue
             if fid.rpartition(".")[0] in self.world.classes:
+                continue
+            if fid in quiet and not is_lone_loss(self.world.function(fid).node, self.world.regions[fid]):  # type: ignore[union-attr]
                 continue
             self._root(fid, self.world.regions[fid], partial(function_root, self.world, self._opened(), fid))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from gradsight.domain import Edge, Reach, Tri
@@ -522,7 +522,10 @@ class Queries:
         frozen = {s: reach for s, reach in parts.items() if self._looks_frozen(s)}
         loud = {s: reach for s, reach in parts.items() if s not in frozen}
         yield from self._by_cause("starved", Severity.WARNING, sink, root, loud)
-        yield from self._by_cause("frozen", Severity.INFORMATION, sink, root, frozen)
+        for lost in self._by_cause("frozen", Severity.INFORMATION, sink, root, frozen):
+            # On purpose one detaches a part or switches its gradients off; one does not take it to numpy.
+            meant = lost.code in ("GS102", "GS105")
+            yield lost if meant else replace(lost, severity=Severity.WARNING, kind="starved")
 
     def _looks_frozen(self, source: int) -> bool:
         """Every call of the part stands itself in a no_grad block, or is itself the receiver of `.detach()`,
@@ -569,11 +572,7 @@ class Queries:
             )
         if node.cause in DETACHING and node.inputs:
             before = self.graph[node.inputs[0]]
-            if before.note != "module" or node.place is None or source not in before.inputs:
-                return False
-            syntax = self.syntax_of(node.place)
-            syntax = syntax.func if isinstance(syntax, ast.Call) else syntax
-            return isinstance(syntax, ast.Attribute) and isinstance(syntax.value, ast.Call)
+            return before.note == "module" and source in before.inputs
         return False
 
     # -- terms of a loss

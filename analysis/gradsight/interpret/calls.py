@@ -205,6 +205,11 @@ class Calls(Functions):
             self.state.heap[oids[oid]] = moved(obj, nodes, oids)
         for name, value in summary.module:
             self.state.module[name] = moved(value, nodes, oids)
+        if summary.grad and not (info is not None and info.grad):
+            self.state.grad = summary.grad  # the function leaves the mode switched
+            switches = [event for event in summary.events if event.kind == "off"]
+            if summary.grad == "off" and switches:
+                self.block = switches[-1].context[-1][1] + offset
         for number, event in enumerate(summary.events):
             self.events.append(
                 Event(
@@ -228,7 +233,8 @@ class Calls(Functions):
         if self.nesting >= MOST_NESTING:
             return self.unknown_call(f"`{closure.name}` calls itself", None, args, kwargs, node)
         self.nesting += 1
-        state = self.state
+        # A fork: whoever holds the state of before keeps the names that it had.
+        state = self.state = self.state.fork()
         at, returns, grad = self.at, self.returns, state.grad
         bound = dict(self.bind_arguments(closure.node.args, args, kwargs))
         outer_env = state.env

@@ -165,6 +165,7 @@ def summarize(it: Statements, key: Key, value: Value) -> Summary:
             )
             for event in it.events
         ),
+        grad=it.state.grad if it.state.grad != key.grad else "",
         counter=it.counter,
     )
 

@@ -25,6 +25,7 @@ class Summary:
     heap: tuple[tuple[int, Obj], ...]  # objects given or made here, as they are left
     module: tuple[tuple[str, Value], ...]  # names of the module that were rebound
     events: tuple[Event, ...]
+    grad: str  # the gradient mode that it leaves, where that is another than it found; else ""
     counter: int  # how many loops and branches the events' contexts number
     structure: tuple[Any, ...] = field(default=())
 
@@ -37,4 +38,5 @@ class Summary:
             self.heap,
             self.module,
             tuple(event.structure() for event in self.events),
+            self.grad,
         )

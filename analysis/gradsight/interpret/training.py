@@ -112,14 +112,11 @@ class Training(Factories):
         given = args[0] if args else kwargs.get("params", kwargs.get("parameters", NONE))
         params = self.parameter_groups(given)
         reference = self.allocate(Obj("optimizer", Lib(name), (("params", params),)))
-        call = node if isinstance(node, ast.Call) else None
         owner: list[int] = []
-        if call is not None and call.args and isinstance(call.args[0], ast.Call):
-            inner = call.args[0].func
-            if isinstance(inner, ast.Attribute) and inner.attr in ("parameters", "named_parameters"):
-                receiver = self.evaluate(inner.value)
-                if isinstance(receiver, Ref):
-                    owner.append(receiver.oid)
+        if params.blanket and not params.nodes and not params.unknown:
+            # An empty `model.parameters()`: it can only have come from a module that owns none.
+            instances = [oid for oid, obj in self.state.heap.items() if obj.kind == "instance"]
+            owner = [oid for oid in instances if not self.parameters_of(Ref(oid))[0]]
         self.event(
             "optimizer",
             nodes=params.nodes,

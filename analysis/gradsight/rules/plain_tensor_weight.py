@@ -40,6 +40,9 @@ THROUGH = ("t", "T", "mT", "transpose", "permute", "unsqueeze", "squeeze", "view
            "normalize", "__getitem__", "H", "contiguous", "expand_as", "repeat", "index_select")  # fmt: skip
 
 
+USES = ("forward", "__call__", "training_step")  # what is kept there is a result, no weight
+
+
 def check(q: Queries) -> Iterator[Report]:
     empty = {
         oid
@@ -66,7 +69,7 @@ def check(q: Queries) -> Iterator[Report]:
         random = learns or "rand" in event.fact("origin") or "normal" in event.fact("origin")
         if owner in empty and (position or random):
             weights.setdefault(event.node, event)
-        elif event.fact("method").endswith("__init__") and random and position == "product":
+        elif not event.fact("method").endswith(USES) and random and position == "product":
             weights.setdefault(event.node, event)
         elif position == "sum" and learns:
             beside.append(event)
