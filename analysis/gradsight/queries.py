@@ -483,7 +483,9 @@ class Queries:
         node = self.graph[cause]
         place = node.place
         if place is not None and node.off and node.cause == "no_grad":
-            return self.call_off(place) or place
+            block = self.block(cause)
+            if block is None or isinstance(self.syntax_of(block), (ast.With, ast.AsyncWith)):
+                return self.call_off(place) or place
         return place
 
     def _chain(self, cause: int, root: int) -> tuple[int, ...]:

@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from gradsight.domain import Edge
-from gradsight.graph import Here, Node
+from gradsight.graph import Node
 from gradsight.interpret.calls import Calls
 from gradsight.interpret.containers import is_container
 from gradsight.interpret.expressions import OPERATORS
-from gradsight.values import NOWHERE, Array, Class, Const, Obj, Ref, Tensor, Unknown, Value
+from gradsight.values import NOWHERE, Array, Class, Const, Obj, Ref, Tensor, Unknown, Value, node_of
 
 
 class Assignments(Calls):
@@ -151,17 +151,18 @@ class Assignments(Calls):
         return Tensor(number, value.dtype or "float", value.shape, value.role, value.origin)
 
     def only_new_parameters(self, number: int) -> bool:
-        """Whether a value is computed from parameters made in the same statement, and from nothing else."""
+        """Whether a value is computed from new parameters that nothing holds, and from nothing else."""
         if number == NOWHERE or self.graph[number].kind != "op":
             return False
         found = False
+        held = {node_of(one) for obj in self.state.heap.values() for _, one in obj.fields}
         for n in self.graph.feeding(number, (Edge.LIVE,)):
             node = self.graph[n]
             if node.kind in ("input", "loop", "join") or (node.kind == "source" and node.note != "parameter"):
                 return False
             if node.kind == "source":
                 found = True
-                if not (isinstance(node.place, Here) and node.place.at == self.at):
+                if n in held:
                     return False
         return found
 

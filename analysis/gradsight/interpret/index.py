@@ -17,7 +17,11 @@ from gradsight.names import canonical
 from gradsight.outline import Block, Clause, Outline, Region, nest
 from gradsight.values import Class, Func, Lib, Unknown, Value
 
-LOSS_NAME = re.compile(r"loss|criterion|objective|penalty|nll|regulari[sz]er", re.IGNORECASE)
+LOSS_NAME = re.compile(
+    r"loss|criterion|objective|penalty|nll|regulari[sz]er|smooth_l1|huber|hinge|cross_entropy|contrastive|triplet"
+    r"|focal|info_?nce|nt_?xent",
+    re.IGNORECASE,
+)
 
 
 @dataclass(slots=True, eq=False)

@@ -256,6 +256,7 @@ class Statements(Assignments):
         if isinstance(node, (ast.For, ast.AsyncFor)):
             iterable = self.evaluate(node.iter)
         carried = self.carry(node, block)
+        fields = self.carry_fields(node, block)
         self.context = (*outer, ("l", number, 0))
         loops = self.graph.loops
         self.graph.loops = (*loops, number)
@@ -291,6 +292,9 @@ class Statements(Assignments):
             end = self.state.env.get(name)
             if end is not None:
                 self.graph.close_loop(start, node_of(end))
+        for (oid, name), start in fields.items():
+            left = self.state.heap.get(oid)
+            self.graph.close_loop(start, node_of(left.get(name) if left is not None else None))
         if statement is not None and block is not None:
             for clause in statement[1:]:
                 self.run_body(clause.block, [])
@@ -353,6 +357,23 @@ class Statements(Assignments):
             else:
                 continue
             carried[name] = start
+        return carried
+
+    def carry_fields(self, node: ast.stmt, block: Block | None) -> dict[tuple[int, str], int]:
+        """The same for `self.state`: attributes of objects known before that the body stores a tensor to."""
+        carried: dict[tuple[int, str], int] = {}
+        for base, name in stored_attributes_of(node, block):
+            receiver = self.look_up(base)
+            obj = self.obj(receiver)
+            value = obj.get(name) if obj is not None else None
+            if not isinstance(receiver, Ref) or obj is None or obj.kind != "instance":
+                continue
+            if isinstance(value, Tensor) and value.origin not in ("parameter", "leaf", "buffer"):
+                start = self.graph.add(
+                    Node("loop", "loop", (value.node,), (Edge.LIVE,), place=self.here(), note=name)
+                )
+                self.put(receiver, obj.with_field(name, Tensor(start, value.dtype)))
+                carried[receiver.oid, name] = start
         return carried
 
     def with_(self, node: ast.With | ast.AsyncWith, block: Block | None, statement: Any) -> None:
@@ -474,14 +495,22 @@ def decorators_of(
     return out
 
 
-def stored_names(node: ast.stmt, block: Block | None) -> list[str]:
-    """Names that a loop's body binds, in order of appearance."""
-    out: dict[str, None] = {}
+def stored_attributes_of(node: ast.stmt, block: Block | None) -> list[tuple[str, str]]:
+    """`x.name = ...` within a loop's body, as (x, name)."""
+    out: dict[tuple[str, str], None] = {}
 
     def visit(part: ast.AST) -> None:
         for inner in ast.walk(part):
-            if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
-                out[inner.id] = None
+            if isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Store):
+                if isinstance(inner.value, ast.Name):
+                    out[inner.value.id, inner.attr] = None
+
+    visit_body(node, block, visit)
+    return list(out)
+
+
+def visit_body(node: ast.stmt, block: Block | None, visit: Callable[[ast.AST], None]) -> None:
+    """Every statement of a loop's body."""
 
     def visit_block(lines: Iterable[Statement]) -> None:
         for statement in lines:
@@ -495,6 +524,18 @@ def stored_names(node: ast.stmt, block: Block | None) -> list[str]:
     else:
         for part in getattr(node, "body", []):
             visit(part)
+
+
+def stored_names(node: ast.stmt, block: Block | None) -> list[str]:
+    """Names that a loop's body binds, in order of appearance."""
+    out: dict[str, None] = {}
+
+    def visit(part: ast.AST) -> None:
+        for inner in ast.walk(part):
+            if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
+                out[inner.id] = None
+
+    visit_body(node, block, visit)
     targets = (
         {inner.id for inner in ast.walk(node.target) if isinstance(inner, ast.Name)}
         if isinstance(node, (ast.For, ast.AsyncFor))

@@ -263,6 +263,10 @@ class World:
                     for fid in info.methods.values():
                         for attribute in self.ties(fid).stored:
                             known[attribute] = known.get(attribute, 0) + 1
+            for fid in self.fids:
+                if fid.rpartition(".")[0] not in self.classes:
+                    for attribute in self.ties(fid).stored:
+                        known[attribute] = known.get(attribute, 0) + 1
             for attribute in links(self.outline.skeleton).stored:
                 known[attribute] = known.get(attribute, 0) + 1
             self._stores[cid] = known
