@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 import sysconfig
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import gradsight.rules
 import pytest
 from gradsight.engine import Engine, Findings
 from gradsight.finding import Finding
-from gradsight.record import replace
 from gradsight.text import Source
 
 HEAD = "import torch\nfrom torch import nn\n\n"
