@@ -78,7 +78,7 @@ def fix(options: argparse.Namespace) -> int:
             print(f"gradsight: {name}: {to_report(error)}", file=sys.stderr)
             trouble = True
     verb = "made" if options.write else "would be made"
-    hint = "" if options.write or not made else "; `--write` makes them"
+    hint = "" if options.write or not made else f"; `--write` makes {'it' if made == 1 else 'them'}"
     more = f"; {left} at warning or above left" if left else ""
     print(
         f"gradsight: {counted(made, 'fix')} {verb} in {counted(changed, 'file')}{hint}{more}", file=sys.stderr

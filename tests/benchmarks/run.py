@@ -21,8 +21,8 @@ from measuring import Row, tools
 RESULTS = Path(__file__).with_name("RESULTS.md")
 # Why a target is missed, by a word of its row: what the profile says. Shown only where it is.
 REASONS = {
-    "start": "some 20 of 70 ms go into the standard library's dataclasses (56 classes, `inspect`); with classes "
-    "made without them it was 1.6 ×. See `python -X importtime -m gradsight_cli check FILE`",
+    "start": "some 20 of 70 ms go into the standard library's dataclasses (56 classes, `inspect`); with "
+    "classes made without them it was 1.6 ×. See `python -X importtime -m gradsight_cli check FILE`",
     "edit": "two thirds go into interpreting the edited function (`python -m cProfile -s tottime edit.py`)",
     "cold": "most goes into interpreting functions (`python -m cProfile -m gradsight_cli check FOLDER`)",
 }

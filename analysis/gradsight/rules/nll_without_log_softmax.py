@@ -12,6 +12,11 @@ how wrong the model is; on raw scores it falls without bound. Nothing is raised.
 ## Use instead
 `F.log_softmax(scores, dim=1)` before it, or `CrossEntropyLoss` on the raw scores.
 
+```python
+loss = F.nll_loss(F.softmax(scores, dim=1), y)  # negative
+loss = F.nll_loss(F.log_softmax(scores, dim=1), y)
+```
+
 ## When it is right
 `log_softmax`, the logarithm of a softmax, scores normalised by `logsumexp`, `nll_loss(p, y) + 1`, which is
 the expected error. None of these is flagged.

@@ -11,6 +11,12 @@ It raises "grad can be implicitly created only for scalar outputs".
 ## Use instead
 Reduce the loss with `.mean()` or `.sum()`; the mean keeps the learning rate independent of the batch size.
 
+```python
+criterion = nn.MSELoss(reduction="none")
+criterion(pred, y).backward()  # raises
+criterion(pred, y).mean().backward()
+```
+
 ## When it is right
 With a gradient argument, or where the value has one element. Neither is flagged.
 """

@@ -14,6 +14,11 @@ is exactly 0, and nothing is raised.
 A criterion that works on the scores themselves (`cross_entropy` instead of comparing `argmax`), a soft
 version (`sigmoid` instead of `> 0.5`), or a straight-through estimator: `x + (x.round() - x).detach()`.
 
+```python
+loss = F.mse_loss(model(x).argmax(dim=1).float(), y.float())  # raises
+loss = F.cross_entropy(model(x), y)
+```
+
 ## When it is right
 Accuracy and other metrics, masks, indices, quantisation with a straight-through estimator. None of these is
 flagged.

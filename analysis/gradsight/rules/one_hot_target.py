@@ -12,6 +12,11 @@ loss as the indices, for more memory and time, and `ignore_index` does not work 
 ## Use instead
 The class indices themselves: `criterion(logits, y)` instead of `criterion(logits, F.one_hot(y, 10).float())`.
 
+```python
+loss = criterion(logits, F.one_hot(y, 10))  # raises
+loss = criterion(logits, y)
+```
+
 ## When it is right
 Smoothed, mixed-up or distilled targets are probabilities and belong there. MSE, BCE and dice want the
 one-hot. None of these is flagged.

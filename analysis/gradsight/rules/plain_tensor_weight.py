@@ -14,6 +14,11 @@ trains and this weight never moves. `requires_grad=True` alone does not help.
 ## Use instead
 `nn.Parameter(torch.randn(3, 4))` if it should learn, `self.register_buffer("name", …)` if it should not.
 
+```python
+self.weight = torch.randn(3, 4, requires_grad=True)  # no optimizer ever sees it
+self.weight = nn.Parameter(torch.randn(3, 4))
+```
+
 ## When it is right
 Constants, masks, noise, running statistics, attributes handed to the optimizer by name. None of these is
 flagged.

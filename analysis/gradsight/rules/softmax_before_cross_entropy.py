@@ -13,6 +13,11 @@ fall below a floor.
 ## Use instead
 Give it the raw scores, and take the softmax only where probabilities are shown.
 
+```python
+loss = F.cross_entropy(F.softmax(scores, dim=1), y)  # learns hardly anything from its worst mistakes
+loss = F.cross_entropy(scores, y)
+```
+
 ## When it is right
 Log-probabilities into cross entropy are redundant but harmless. A softmax inside attention, or for accuracy,
 is none of this rule's business. None of these is flagged.
