@@ -16,6 +16,7 @@ from gradsight.domain import Edge, Reach, Tri
 from gradsight.finding import Severity
 from gradsight.graph import Graph, Node, Place
 from gradsight.interpret.state import Event
+from gradsight.policy import SEVERITY
 from gradsight.values import NOWHERE, Obj, Ref, Seq, Tensor, Unknown, Value, node_of
 
 LEARNING = ("parameter", "leaf")  # sources that hold a gradient
@@ -366,7 +367,7 @@ class Queries:
                 at_the_loss = any(laundered & set(self.graph[term].inputs) for term in self.terms(root))
                 if not self.optimizers and not at_the_loss:
                     return  # a new leaf further up, whose gradient somebody reads
-            severity = Severity.WARNING if laundered else Severity.ERROR
+            severity = SEVERITY["starved" if laundered else "dead"]
             yield from self._by_cause("dead", severity, sink, root, {s: dead[s] for s in wanted})
             return
         if not live:
@@ -523,11 +524,11 @@ class Queries:
     def _starved(self, sink: Event, root: int, parts: dict[int, Reach]) -> Iterator[Lost]:
         frozen = {s: reach for s, reach in parts.items() if self._looks_frozen(s)}
         loud = {s: reach for s, reach in parts.items() if s not in frozen}
-        yield from self._by_cause("starved", Severity.WARNING, sink, root, loud)
-        for lost in self._by_cause("frozen", Severity.INFORMATION, sink, root, frozen):
+        yield from self._by_cause("starved", SEVERITY["starved"], sink, root, loud)
+        for lost in self._by_cause("frozen", SEVERITY["frozen"], sink, root, frozen):
             # On purpose one detaches a part or switches its gradients off; one does not take it to numpy.
             meant = lost.code in ("GS102", "GS105")
-            yield lost if meant else replace(lost, severity=Severity.WARNING, kind="starved")
+            yield lost if meant else replace(lost, severity=SEVERITY["starved"], kind="starved")
 
     def _looks_frozen(self, source: int) -> bool:
         """Every call of the part stands itself in a no_grad block, or is itself the receiver of `.detach()`,
@@ -634,7 +635,7 @@ class Queries:
                 continue
             if self._summands(term) & set(live_terms):
                 continue  # shifted by its own detached copy: straight-through
-            yield from self._by_cause("term", Severity.WARNING, sink, term, lost)
+            yield from self._by_cause("term", SEVERITY["term"], sink, term, lost)
 
     def _summands(self, term: int) -> set[int]:
         """What a cut term is the sum of, seen through the cut: `a` and `b` of `(a - b).detach()`."""
@@ -691,7 +692,7 @@ class Queries:
                     continue
                 if node.place is None or not self._divides(cause, live):
                     continue
-                yield Lost("GS102", Severity.INFORMATION, "part", cause, (s,), sink, (), node.place)
+                yield Lost("GS102", SEVERITY["part"], "part", cause, (s,), sink, (), node.place)
 
     def _part(self, number: int) -> int | None:
         """The index or slice that a value is, looked for through what keeps it."""
@@ -743,7 +744,7 @@ class Queries:
                     and s not in self.frozen
                     and not self._looks_frozen(s)
                 }
-                yield from self._by_cause("starved", Severity.WARNING, sink, root, parts)
+                yield from self._by_cause("starved", SEVERITY["starved"], sink, root, parts)
 
     def _own_parameters(self) -> frozenset[int]:
         out: set[int] = set()

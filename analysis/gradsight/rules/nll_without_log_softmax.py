@@ -27,8 +27,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gradsight import surgery
-from gradsight.finding import Applicability, Finding, Fix, Severity
+from gradsight.finding import Applicability, Finding, Fix
 from gradsight.graph import Place
+from gradsight.policy import SEVERITY
 from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
 from gradsight.rules.softmax_before_cross_entropy import origin
@@ -59,7 +60,7 @@ def check(q: Queries) -> Iterator[Report]:
             path = (("these are probabilities", made), *path)
             places = (("softmax", made),)
         yield RULE.report(
-            Severity.WARNING,
+            SEVERITY["wrong"],
             f"`{q.text_of(where)}` holds {kind}, and `{criterion}` wants log-probabilities: {consequence}; "
             "use `log_softmax`",
             where,

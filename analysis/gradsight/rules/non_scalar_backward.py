@@ -26,7 +26,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gradsight import surgery
-from gradsight.finding import Applicability, Finding, Fix, Severity
+from gradsight.finding import Applicability, Finding, Fix
+from gradsight.policy import SEVERITY
 from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
 from gradsight.text import Source
@@ -49,7 +50,7 @@ def check(q: Queries) -> Iterator[Report]:
         )
         root = event.place("root")
         yield RULE.report(
-            Severity.ERROR,
+            SEVERITY["raises"],
             f"{loss} has more than one element ({why}): raises "
             '"grad can be implicitly created only for scalar outputs"',
             where,

@@ -29,7 +29,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gradsight import surgery
-from gradsight.finding import Finding, Fix, Severity
+from gradsight.finding import Finding, Fix
+from gradsight.policy import SEVERITY
 from gradsight.queries import Queries, shortened
 from gradsight.rule import Report, Rule
 from gradsight.rules import wording
@@ -44,7 +45,7 @@ def check(q: Queries) -> Iterator[Report]:
             text = q.text_of(where)
             said.add(text)
             yield RULE.report(
-                Severity.ERROR,
+                SEVERITY["raises"],
                 f"`{shortened(text)}` takes a tensor that requires a gradient out of torch: "
                 f'raises "{event.fact("text")}"',
                 where,

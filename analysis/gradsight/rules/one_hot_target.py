@@ -28,6 +28,7 @@ from collections.abc import Iterator
 
 from gradsight import surgery
 from gradsight.finding import Applicability, Finding, Fix, Severity
+from gradsight.policy import SEVERITY
 from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
 from gradsight.text import Source
@@ -46,16 +47,16 @@ def check(q: Queries) -> Iterator[Report]:
         integer = event.fact("target_dtype") in ("int", "bool")
         if nll:
             severity, what = (
-                Severity.ERROR,
+                SEVERITY["raises"],
                 'raises "0D or 1D target tensor expected, multi-target not supported"',
             )
         elif integer:
             severity, what = (
-                Severity.ERROR,
+                SEVERITY["raises"],
                 'raises "Expected floating point type for target with class probabilities, got Long"',
             )
         else:
-            severity, what = Severity.HINT, "the class indices give the same loss for less"
+            severity, what = SEVERITY["wasteful"], "the class indices give the same loss for less"
         yield RULE.report(
             severity,
             f"`{target}` is one-hot, and `{criterion}` wants class indices: {what}",

@@ -33,6 +33,7 @@ from gradsight.domain import Edge
 from gradsight.finding import Applicability, Finding, Fix, Severity
 from gradsight.graph import Node, Place
 from gradsight.interpret.state import Event
+from gradsight.policy import SEVERITY
 from gradsight.queries import KEEPING, Queries
 from gradsight.rule import Report, Rule
 from gradsight.rules import wording
@@ -89,7 +90,7 @@ def check(q: Queries) -> Iterator[Report]:
             yield report(
                 event,
                 where,
-                Severity.ERROR,
+                SEVERITY["raises"],
                 "the module owns no parameter, so the optimizer raises "
                 '"optimizer got an empty parameter list"',
             )
@@ -97,14 +98,14 @@ def check(q: Queries) -> Iterator[Report]:
             yield report(
                 event,
                 where,
-                Severity.ERROR,
+                SEVERITY["raises"],
                 f'nothing that the loss depends on requires a gradient, so `backward` raises "{wording.E0}"',
             )
         elif event.fact("origin") == "leaf":
             yield report(
                 event,
                 where,
-                Severity.WARNING,
+                SEVERITY["wrong"],
                 "`requires_grad=True` gives it a gradient, but `parameters()` does not list it, "
                 "so no optimizer moves it",
             )
@@ -112,7 +113,7 @@ def check(q: Queries) -> Iterator[Report]:
             yield report(
                 event,
                 where,
-                Severity.WARNING,
+                SEVERITY["wrong"],
                 "what is computed from an `nn.Parameter` is none any more, "
                 "so `parameters()` does not list it",
             )
@@ -120,7 +121,7 @@ def check(q: Queries) -> Iterator[Report]:
             yield report(
                 event,
                 where,
-                Severity.WARNING,
+                SEVERITY["wrong"],
                 "it is not in `parameters()` and requires no gradient, so it keeps its first random values",
             )
 

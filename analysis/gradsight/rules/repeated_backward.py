@@ -30,9 +30,10 @@ from collections.abc import Iterator
 
 from gradsight import surgery
 from gradsight.domain import Edge
-from gradsight.finding import Applicability, Finding, Fix, Severity
+from gradsight.finding import Applicability, Finding, Fix
 from gradsight.graph import Place
 from gradsight.interpret.state import Event
+from gradsight.policy import SEVERITY
 from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
 from gradsight.text import Source
@@ -159,7 +160,7 @@ def report(q: Queries, first: Event, second: Event, shared: int, where: Place) -
     if earlier is not None:
         places.insert(0, ("backward", earlier))
     return RULE.report(
-        Severity.ERROR,
+        SEVERITY["raises"],
         f'{message}: raises "Trying to backward through the graph a second time"',
         where,
         tuple(path),
@@ -175,7 +176,7 @@ def again(q: Queries, old: int, where: Place) -> Report:
         path.append(("computed once, before the loop", place))
     path.append(("each turn of the loop goes back through it", where))
     return RULE.report(
-        Severity.ERROR,
+        SEVERITY["raises"],
         f"`{q.text(old)}` is computed before the loop, and the first turn frees its graph: "
         'the second turn raises "Trying to backward through the graph a second time"',
         where,
@@ -192,7 +193,7 @@ def from_before(q: Queries, second: Event, old: int, where: Place) -> Report:
         path.append(("each turn goes on from what this gave in the turn before", place))
     path.append(("and goes back through both", where))
     return RULE.report(
-        Severity.ERROR,
+        SEVERITY["raises"],
         f"{q.sink_text(second)} still hangs on the turn of the loop before it, whose graph is freed "
         "(detach what is carried over): the second turn raises "
         '"Trying to backward through the graph a second time"',

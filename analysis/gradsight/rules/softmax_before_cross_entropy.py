@@ -29,8 +29,9 @@ from collections.abc import Iterator
 
 from gradsight import surgery
 from gradsight.domain import Edge
-from gradsight.finding import Applicability, Finding, Fix, Severity
+from gradsight.finding import Applicability, Finding, Fix
 from gradsight.graph import Place
+from gradsight.policy import SEVERITY
 from gradsight.queries import KEEPING, Queries
 from gradsight.rule import Report, Rule
 from gradsight.text import Source
@@ -53,7 +54,7 @@ def check(q: Queries) -> Iterator[Report]:
             path = (("these are probabilities", made), *path)
             places = (("softmax", made),)
         yield RULE.report(
-            Severity.WARNING,
+            SEVERITY["wrong"],
             f"`{q.text_of(where)}` holds probabilities, and `{criterion}` applies softmax itself: "
             "gradients all but vanish on confident mistakes; pass the logits",
             where,
