@@ -253,6 +253,11 @@ class Queries:
             for n in self.graph.feeding(number, (Edge.LIVE, Edge.UNKNOWN))
         )
 
+    @cached_property
+    def _differentiates(self) -> bool:
+        """Whether the program itself asks for gradients somewhere."""
+        return any(True for _ in self.all("backward", "grad"))
+
     def requires_gradient(self, number: int) -> bool:
         """Whether a value surely requires a gradient."""
         return any(
@@ -365,8 +370,10 @@ class Queries:
                     if s not in alive and (s in self.must_learn or self.graph[s].op in ("call", "argument"))
                 }
                 at_the_loss = any(laundered & set(self.graph[term].inputs) for term in self.terms(root))
-                if not self.optimizers and not at_the_loss:
-                    return  # a new leaf further up, whose gradient somebody reads
+                if not self.optimizers and (
+                    not at_the_loss or (self._differentiates and sink.kind == "return")
+                ):
+                    return  # a new leaf whose gradient somebody reads: a gradient cache
             severity = SEVERITY["starved" if laundered else "dead"]
             yield from self._by_cause("dead", severity, sink, root, {s: dead[s] for s in wanted})
             return

@@ -40,8 +40,13 @@ class Attributes(Containers):
         raise NotImplementedError
 
     def attribute_(self, node: ast.Attribute) -> Value:
+        """An attribute that is read, not called: of what is unknown, a part that passes its gradient on."""
         receiver = self.evaluate(node.value)
-        return self.get_attribute(receiver, node.attr, node)
+        value = self.get_attribute(receiver, node.attr, node)
+        if isinstance(value, Method) and isinstance(value.receiver, Unknown):
+            parts = [(n, Edge.LIVE) for n in self.nodes_in(value.receiver)]
+            return Unknown(value.receiver.why, self.combine("attribute", parts, node, keep_off=True))
+        return value
 
     def get_attribute(self, receiver: Value, name: str, node: ast.AST) -> Value:
         if isinstance(receiver, Choice):

@@ -327,8 +327,18 @@ class Expressions(Attributes):
         self.yields.append(value)
         return Unknown("what is sent to a generator")
 
+    def callee(self, node: ast.expr) -> Value:
+        """What is called: an attribute that is called is a method, one that is only read is a value."""
+        if not isinstance(node, ast.Attribute):
+            return self.evaluate(node)
+        receiver = self.evaluate(node.value)
+        before, self.expression = self.expression, node
+        function = self.get_attribute(receiver, node.attr, node)
+        self.expression = before
+        return function
+
     def called(self, node: ast.Call) -> Value:
-        function = self.evaluate(node.func)
+        function = self.callee(node.func)
         args: list[Value] = []
         kwargs: dict[str, Value] = {}
         for argument in node.args:

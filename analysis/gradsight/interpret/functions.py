@@ -87,6 +87,13 @@ class Functions(Methods):
         if operation is not None:
             return self.apply(operation, args, kwargs, node)
         top = name.partition(".")[0]
+        values = (*args, *kwargs.values())
+        if top == "numpy" and not any(True for value in values for _ in self.nodes_in(value)):
+            return (
+                Array()
+                if last.islower() and last not in ("finfo", "iinfo")
+                else Unknown(f"`{name}` gives no tensor")
+            )
         if top in PLAIN_LIBRARIES or name.startswith("numpy.random"):
             if name.startswith("numpy.random"):
                 return Array()

@@ -42,13 +42,14 @@ from gradsight.text import Source
 def check(q: Queries) -> Iterator[Report]:
     passes = [event for event in q.events if event.kind in ("backward", "grad") and not event.fact("off")]
     said: set[int] = set()
+    walked = {id(event): saving(q, event) for event in passes}
     for position, second in enumerate(passes):
         if second.kind != "backward":
             continue
         for first in passes[:position]:
             if first.fact("retain") or not together(first, second):
                 continue
-            shared = saving(q, first) & saving(q, second)
+            shared = walked[id(first)] & walked[id(second)]
             where = second.place("call")
             if shared and where is not None and id(second) not in said:
                 said.add(id(second))
@@ -63,7 +64,7 @@ def check(q: Queries) -> Iterator[Report]:
             or any(kind == "b" for kind, _, _ in second.context[inner_loop(second) :])
         ):
             continue
-        old = {number for number in saving(q, second) if loop not in q.graph[number].loops}
+        old = {number for number in walked[id(second)] if loop not in q.graph[number].loops}
         if old:
             said.add(id(second))
             yield again(q, min(old), where)
