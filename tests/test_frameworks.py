@@ -1,6 +1,6 @@
 """Code on frameworks that are not installed here: what the analysis says of it from their stubs alone.
 
-What these programs do cannot be run; what is asserted follows from autograd's rules, which the fixtures prove.
+These programs cannot be run here; what is asserted follows from rules of autograd that the fixtures prove.
 """
 
 from __future__ import annotations
