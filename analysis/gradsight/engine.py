@@ -101,8 +101,11 @@ class Engine:
             if len(self._worlds) > MOST_DOCUMENTS:
                 self._worlds.popitem(last=False)
             analysis = _Analysis(self, source, world)
-            found += analysis.findings()
-            silences += analysis.silences()
+            said = list(analysis.findings())
+            found += said
+            # A sink that a finding speaks about is not silent.
+            spoken = {step.where for one in said for step in one.path}
+            silences += (one for one in analysis.silences() if one.where not in spoken)
         found = deduplicated(found)
         kept = suppression.suppress(source, tuple(found))
         ordered = sorted(kept, key=lambda one: (one.where.start, one.where.end, one.code))

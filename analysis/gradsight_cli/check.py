@@ -161,7 +161,8 @@ class _Report:
 
             print(sarif.to_text(self._objects, self._problems))
         elif self._printer is not None:
-            self._printer.print([[(self._summary(), "")]])
+            if self._files > len(self._problems) or not self._problems:
+                self._printer.print([[(self._summary(), "")]])
         if self.notebooks:
             self.warn(f"{counted(self.notebooks, 'notebook')} passed over: notebooks come in a later release")
         if self._problems:
