@@ -210,7 +210,9 @@ def test_a_check_loads_nothing_heavy(tmp_path: Path) -> None:
         )
         code, loaded = json.loads(done.stderr)
         assert code == 1
-        assert not {name.split(".")[0] for name in loaded} & set(_HEAVY), arguments
+        # A .gitignore above the folder is read with pathspec; a single file asks for none.
+        heavy = set(_HEAVY) - {"pathspec"} if "." in arguments else set(_HEAVY)
+        assert not {name.split(".")[0] for name in loaded} & heavy, arguments
 
 
 def test_the_library_alone_loads_nothing_heavy() -> None:
