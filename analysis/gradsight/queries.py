@@ -99,6 +99,7 @@ class Queries:
         self.call_off = call_off  # the outermost call that stands in a no_grad block, for a place inside it
         self.syntax_of = syntax_of  # the ast node of a place
         self._frozen: dict[int, frozenset[int]] = {}
+        self._chains: dict[tuple[int, int], tuple[int, ...]] = {}
         self._lost: tuple[Lost, ...] | None = None
 
     # -- events
@@ -500,6 +501,9 @@ class Queries:
         """Lossy nodes behind the cause, on any way to the root."""
         if root < 0:
             return ()
+        known = self._chains.get((cause, root))
+        if known is not None:
+            return known
         cone = set(self.graph.feeding(root, (Edge.LIVE, Edge.CUT, Edge.ZERO, Edge.UNKNOWN)))
         behind = {cause}
         out: list[int] = []
@@ -512,7 +516,8 @@ class Queries:
                     lossy = lossy or edge in (Edge.CUT, Edge.ZERO)
             if lossy:
                 out.append(number)
-        return tuple(out)
+        self._chains[cause, root] = tuple(out)
+        return self._chains[cause, root]
 
     def _code(self, cause: int, chain: tuple[int, ...]) -> str:
         causes = [self.graph[cause].cause, *(self.graph[n].cause for n in chain)]

@@ -154,17 +154,16 @@ class Assignments(Calls):
         """Whether a value is computed from new parameters that nothing holds, and from nothing else."""
         if number == NOWHERE or self.graph[number].kind != "op":
             return False
-        found = False
-        held = {node_of(one) for obj in self.state.heap.values() for _, one in obj.fields}
+        sources: set[int] = set()
         for n in self.graph.feeding(number, (Edge.LIVE,)):
             node = self.graph[n]
             if node.kind in ("input", "loop", "join") or (node.kind == "source" and node.note != "parameter"):
                 return False
             if node.kind == "source":
-                found = True
-                if n in held:
-                    return False
-        return found
+                sources.add(n)
+        # The heap is looked through last: most values have ended the question before.
+        held = (node_of(one) for obj in self.state.heap.values() for _, one in obj.fields)
+        return bool(sources) and sources.isdisjoint(held)
 
     def set_item(self, target: ast.Subscript, value: Value, at: ast.AST) -> None:
         receiver = self.evaluate(target.value)
