@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from gradsight.finding import Finding, Severity, apply
-from gradsight.suppression import fix, suppress, suppressions
+from gradsight.suppression import fix, ignore, suppress, suppressions
 from gradsight.text import Source, Span
 from hypothesis import given
 from hypothesis import strategies as st
@@ -143,3 +143,34 @@ def test_any_text_can_be_scanned(pieces: list[str]) -> None:
         assert source.slice(comment.where).startswith("#")
         assert source.row_column(comment.where.start)[0] == comment.row
     assert len(suppress(source, [])) <= sum(max(1, len(comment.codes)) for comment in comments)
+
+
+@pytest.mark.parametrize(
+    ("before", "quoted", "after"),
+    [
+        ("y = x.detach()\n", "x.detach()", "y = x.detach()  # gradsight: ignore[GS102]\n"),
+        ("y = x.detach()  \r\n", "x.detach()", "y = x.detach()  # gradsight: ignore[GS102]\r\n"),
+        ("y = (x\n    .detach())", "x\n    .detach()", "y = (x\n    .detach())  # gradsight: ignore[GS102]"),
+        ("y = x.detach()  # why\n", "x.detach()", "y = x.detach()  # why  # gradsight: ignore[GS102]\n"),
+        (
+            "y = x.detach()  # gradsight: ignore[GS105]\n",
+            "x.detach()",
+            "y = x.detach()  # gradsight: ignore[GS105, GS102]\n",
+        ),
+    ],
+)
+def test_ignore_here_writes_a_comment_that_silences(before: str, quoted: str, after: str) -> None:
+    source = Source("a.py", before)
+    finding = _found(source, quoted)
+    fix = ignore(source, finding)
+    assert fix is not None
+    assert apply(source.text, fix.edits) == after
+    assert (
+        suppress(Source("a.py", after), (_found(Source("a.py", after), quoted),)) == () or "GS105" in before
+    )
+
+
+@pytest.mark.parametrize("text", ["y = x.detach() + \\\n    1\n", 'y = f(x.detach(), """a\nb""")\n'])
+def test_no_comment_where_none_can_stand(text: str) -> None:
+    source = Source("a.py", text)
+    assert ignore(source, _found(source, "x.detach()")) is None

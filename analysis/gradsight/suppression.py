@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from gradsight.finding import Applicability, Edit, Finding, Fix, Severity
+from gradsight.finding import Applicability, Edit, Finding, Fix, Severity, apply
 from gradsight.text import Source, Span
 
 CODE, NAME = "GS003", "unused-suppression"
@@ -74,6 +74,36 @@ def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     if finding.code == CODE and removed is not None:
         edit = Edit(source.file, removed, "")
         yield Fix("Remove the unused suppression", Applicability.SAFE, (edit,))
+
+
+def ignore(source: Source, finding: Finding) -> Fix | None:
+    """Writes the comment that silences a finding, or adds its code to the one that stands on the line.
+
+    None where no comment can stand: the line goes on behind a `\\` or inside a string of several lines.
+    """
+    row = source.row_column(finding.where.end)[0]
+    for comment in suppressions(source):
+        if comment.row == row and comment.codes:
+            last = comment.codes[-1][1].end
+            return _ignoring(source, finding.code, Edit(source.file, Span(last, last), f", {finding.code}"))
+    text = source.line_text(row)
+    end = source.offset(row, len(text.rstrip()))
+    mark = f"# gradsight: ignore[{finding.code}]"
+    edit = Edit(source.file, Span(end, source.offset(row, len(text))), f"  {mark}")
+    after = Source(source.file, apply(source.text, (edit,)))
+    written = any(comment.row == row and comment.where.start >= end for comment in suppressions(after))
+    return _ignoring(source, finding.code, edit) if written and _breaks_nothing(source, after) else None
+
+
+def _breaks_nothing(before: Source, after: Source) -> bool:
+    """Whether every line that could be read still can: behind a `\\` a comment may not stand."""
+    return len(before.units) == len(after.units) and all(
+        new.error is None or old.error is not None for old, new in zip(before.units, after.units, strict=True)
+    )
+
+
+def _ignoring(source: Source, code: str, edit: Edit) -> Fix:
+    return Fix(f"Ignore {code} here", Applicability.SAFE, (edit,))
 
 
 def suppress(source: Source, findings: Sequence[Finding]) -> tuple[Finding, ...]:
