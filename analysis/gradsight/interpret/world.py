@@ -351,7 +351,9 @@ class World:
         ties = self.ties(fid)
         out = [*ties.callees]
         out += [init for cid in ties.classes if (init := self.index.method(cid, "__init__")) is not None]
-        out += [method for name in ties.methods for method in self.index.methods[name]]
+        # `super().__init__()` leads to no other class than its bases, whose constructors lead nowhere back.
+        names = ties.methods - {"__init__"}
+        out += [method for name in names for method in self.index.methods[name]]
         return out
 
     def summary(self, key: Key) -> Summary | None:
