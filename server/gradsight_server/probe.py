@@ -122,6 +122,21 @@ def request(
 
     with tokenize.open(path) as file:
         text = file.read()
+    return request_of(text, path, rows=rows, call=call, **options)
+
+
+def request_of(
+    text: str,
+    path: str | os.PathLike[str],
+    *,
+    rows: tuple[int, int] | None = None,
+    call: str | None = None,
+    **options: Any,
+) -> ProbeRequest:
+    """The request for a text that may not be saved yet, as if `path` held it.
+
+    Raises `slicing.SelectionError` as `request` does.
+    """
     program = slicing.select(text, rows=rows, call=call)
     return ProbeRequest(
         filename=os.path.abspath(path), text=program.text, rows=program.rows, call=program.call, **options
