@@ -4,7 +4,7 @@ Four notations meet here and nowhere else. Inside, a place is a code-point offse
 without its byte order mark; rows and columns are 0-based code points; `ast` counts columns in UTF-8 bytes,
 editors in UTF-16 units. Lines end with `\n`, `\r\n` and `\r` alone, as in editors and in `ast`; not where
 `str.splitlines` ends them. A `Source` never changes, and an edited one shares all that the edit did not
-touch.
+touch. It may be made of parts (a notebook's cells): no logical line leaves the part that it begins in.
 """
 
 from __future__ import annotations
@@ -33,12 +33,15 @@ _Split = tuple[list[Line], list[int], dict[int, int]]
 
 
 class Source:
-    """A file's name and text. Frozen; what is dear to compute is computed when first asked for."""
+    """A file's name and text. Frozen; what is dear to compute is computed when first asked for.
 
-    __slots__ = ("_offsets", "_split", "_text", "bom", "file", "physical")
+    `bounds` are the rows at which its second part and each later one begin; none for a text of one piece.
+    """
 
-    def __init__(self, file: str, text: str) -> None:
-        self.file = file
+    __slots__ = ("_offsets", "_split", "_text", "bom", "bounds", "file", "physical")
+
+    def __init__(self, file: str, text: str, bounds: Sequence[int] = ()) -> None:
+        self.file, self.bounds = file, bounds
         self.bom = text.startswith("\ufeff")  # it is in no text, span or column
         self._text: str | None = text[1:] if self.bom else text
         self.physical: Sequence[str] = physical_lines(self._text)
@@ -64,14 +67,21 @@ class Source:
 
     def _logical(self) -> _Split:
         if self._split is None:
-            self._split = _resplit(self.physical, ([], [], {}), 0, len(self.physical), 0)
+            self._split = _resplit(self.physical, self.bounds, ([], [], {}), 0, len(self.physical), 0)
         return self._split
 
-    def _line_offsets(self) -> list[int]:
+    def line_offsets(self) -> list[int]:
         """Of each physical line its offset, and last the length of the text."""
         if self._offsets is None:
             self._offsets = list(accumulate(map(len, self.physical), initial=0))
         return self._offsets
+
+    @property
+    def parts(self) -> Sequence[Span]:
+        """What no logical line leaves: all of the text, or of a notebook each cell."""
+        offsets = self._line_offsets()
+        edges = [0, *(offsets[row] for row in self.bounds), offsets[-1]]
+        return [Span(start, end) for start, end in zip(edges, edges[1:], strict=False)]
 
     def slice(self, span: Span) -> str:
         """The text at a span."""
@@ -83,7 +93,7 @@ class Source:
 
     def row_column(self, offset: int) -> tuple[int, int]:
         """Row and column of an offset. One outside the text counts as the text's nearer end."""
-        offsets = self._line_offsets()
+        offsets = self.line_offsets()
         offset = max(0, min(offset, offsets[-1]))
         row = bisect_right(offsets, offset) - 1
         if row == len(self.physical) and row and self.physical[-1][-1] not in "\r\n":
@@ -92,7 +102,7 @@ class Source:
 
     def offset(self, row: int, column: int) -> int:
         """The offset of a place. A column behind its line's end counts as that, a row too far as the end."""
-        offsets = self._line_offsets()
+        offsets = self.line_offsets()
         if row < 0:
             return 0
         if row >= len(self.physical):
@@ -145,8 +155,14 @@ class Source:
                 encoded = encoded[:-1]
         return 0
 
-    def edited(self, row0: int, column0: int, row1: int, column1: int, new: str) -> Source:
-        """This source with the text between two places replaced. Places outside it count as for `offset`."""
+    def edited(
+        self, row0: int, column0: int, row1: int, column1: int, new: str, bounds: Sequence[int] | None = None
+    ) -> Source:
+        """This source with the text between two places replaced. Places outside it count as for `offset`.
+
+        `bounds` are those of the new text, which may differ from the old ones between the two places alone;
+        without them the text's parts keep their rows, and those whose beginning is replaced go.
+        """
         lines = self.physical
         row0, column0 = self._clamped(row0, column0)
         row1, column1 = max((row0, column0), self._clamped(row1, column1))
@@ -163,9 +179,16 @@ class Source:
         result.physical = physical = list(lines)
         physical[row0:stop] = fresh
         result._text = result._offsets = result._split = None
+        delta = len(physical) - len(lines)
+        if bounds is None:
+            bounds = self.bounds and [
+                row + delta * (row > row0)
+                for row in self.bounds
+                if row <= row0 or row > row1 or (row == row1 and not column1)
+            ]
+        result.bounds = bounds
         if self._split is not None:
-            delta = len(physical) - len(lines)
-            result._split = _resplit(physical, self._split, row0, row0 + len(fresh), delta)
+            result._split = _resplit(physical, bounds, self._split, row0, row0 + len(fresh), delta)
         return result
 
     def _clamped(self, row: int, column: int) -> tuple[int, int]:
@@ -176,7 +199,9 @@ class Source:
         return row, max(0, min(column, len(self.line_text(row))))
 
 
-def _resplit(lines: Sequence[str], before: _Split, first: int, stop: int, delta: int) -> _Split:
+def _resplit(
+    lines: Sequence[str], bounds: Sequence[int], before: _Split, first: int, stop: int, delta: int
+) -> _Split:
     """The split of a text whose physical lines [first, stop) are new, and whose later ones moved by `delta`.
 
     Scans from the unit in which the change begins, or from an earlier one that looked as far, until old and
@@ -195,7 +220,8 @@ def _resplit(lines: Sequence[str], before: _Split, first: int, stop: int, delta:
             end = bisect_left(old_starts, row - delta, end)
             if end < len(old_starts) and old_starts[end] == row - delta:
                 break
-        unit, looked = next_line(lines, row)
+        at_bound = bisect_right(bounds, row)
+        unit, looked = next_line(lines, row, bounds[at_bound] if at_bound < len(bounds) else None)
         fresh.append(unit)
         at.append(row)
         if looked > row + unit.count:
