@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from gradsight.probing import probeable, probeable_at
 from gradsight.text import Source
 

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gradsight import suppression
 from gradsight.domain import Edge
@@ -28,6 +28,9 @@ from gradsight.rule import Report
 from gradsight.syntax import UNPARSABLE, parse
 from gradsight.text import Source, Span
 from gradsight.values import NOWHERE, Value
+
+if TYPE_CHECKING:
+    from gradsight.known import File, Known
 
 FRAMEWORKS = re.compile(r"\btorch\b|\blightning\b|\baccelerate\b")
 MOST_DOCUMENTS = 64
@@ -76,6 +79,7 @@ class Engine:
         self.memo = Memo()
         self.report_bug = report_bug
         self._worlds: OrderedDict[str, World] = OrderedDict()  # of each file the latest
+        self._analyses: dict[str, _Analysis] = {}  # of the same files
         self._roots: OrderedDict[tuple[str, str], list[_Root]] = OrderedDict()
 
     @property
@@ -99,8 +103,8 @@ class Engine:
             world = self._worlds[source.file] = World(whole, self.memo, before, self.report_bug)
             self._worlds.move_to_end(source.file)
             if len(self._worlds) > MOST_DOCUMENTS:
-                self._worlds.popitem(last=False)
-            analysis = _Analysis(self, source, world)
+                self._analyses.pop(self._worlds.popitem(last=False)[0], None)
+            analysis = self._analyses[source.file] = _Analysis(self, source, world)
             said = list(analysis.findings())
             found += said
             # A sink that a finding speaks about is not silent.
@@ -126,6 +130,39 @@ class Engine:
                 except Exception as error:
                     self.report_bug(f"fix of {rule.code}", error)
         return ()
+
+    def known(self, source: Source, offset: int) -> Known | None:
+        """What is known of the name at an offset: what it is live from, what asks for its gradient, and why
+        nothing is said. None where no name stands or gradients have nothing to do with it."""
+        from gradsight.known import known
+
+        file = self._file(source)
+        return known(file, offset) if file is not None else None
+
+    def feeds(self, source: Source, offset: int) -> tuple[Span, ...]:
+        """Where in this file stands what a gradient of the name at an offset flows to, the name first; empty
+        where it carries none."""
+        from gradsight.known import feeds
+
+        file = self._file(source)
+        return feeds(file, offset) if file is not None else ()
+
+    def _file(self, source: Source) -> File | None:
+        """The analysis of this version of a file, done now if it was not; None where there is nothing."""
+        from gradsight.known import File, Root
+
+        analysis = self._analyses.get(source.file)
+        if analysis is None or analysis.source.text != source.text:
+            self.analyze(source)
+            analysis = self._analyses.get(source.file)
+        if analysis is None or analysis.source.text != source.text:
+            return None
+        roots = tuple(
+            Root(name, frozenset(root.record.functions))
+            for name, root in analysis.roots
+            if root.program is not None
+        )
+        return File(source, analysis.world, roots, analysis._opened(), self.report_bug)
 
 
 def analyze(source: Source, files: Files | None = None) -> Findings:

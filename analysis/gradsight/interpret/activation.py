@@ -12,7 +12,9 @@ from gradsight.interpret.state import Event, Joiner, State
 from gradsight.values import (
     NOWHERE,
     Array,
+    Class,
     Const,
+    Lib,
     Number,
     Obj,
     Params,
@@ -64,6 +66,8 @@ class Activation:
         self.nonlocals: set[str] = set()
         self.globals_: set[str] = set()
         self.module_written: set[str] = set()  # names of the module that were rebound
+        watch = world.watch
+        self.watched = watch.node if watch is not None and watch.fid == function_name else None
 
     @property
     def at_module_level(self) -> bool:
@@ -156,6 +160,17 @@ class Activation:
                 block=self.block if off else 0,
             )
         )
+
+    def seen(self, node: ast.AST, value: Value) -> None:
+        """Somebody asked for the value of this node; it is kept as an event."""
+        watch = self.world.watch
+        if watch is None or node is not self.watched or self.at != watch.at:
+            return
+        obj = self.obj(value)
+        params = obj.get("params") if obj is not None else None
+        held = value if params is None else params
+        nodes = list(self.nodes_in(held)) or self.parameters_of(held)[0]
+        self.event("seen", node_of(value), nodes, facts=described(value, obj), at=self.here(node))
 
     # -- the heap
 
@@ -258,3 +273,20 @@ class Activation:
         self.budget -= 1
         if self.budget < 0:
             raise OutOfBudget
+
+
+def described(value: Value, obj: Obj | None) -> dict[str, str]:
+    """What a value is, in words of structure."""
+    kind = obj.kind if obj is not None else type(value).__name__.lower()
+    facts = {"kind": kind}
+    if isinstance(value, (Tensor, Array)):
+        facts |= {"dtype": value.dtype, "role": value.role}
+        if value.shape is not None:
+            facts["shape"] = " ".join(str(one) for one in value.shape) or "scalar"
+    if isinstance(value, Tensor):
+        facts["origin"] = value.origin
+    if isinstance(value, Unknown):
+        facts["why"] = value.why
+    if obj is not None and isinstance(obj.cls, (Lib, Class)):
+        facts["class"] = obj.cls.name if isinstance(obj.cls, Lib) else obj.cls.cid
+    return facts

@@ -43,6 +43,8 @@ class Assignments(Calls):
         self.assign(target, self.operate(op, left, right, node), node.value)
 
     def assign(self, target: ast.expr, value: Value, at: ast.AST) -> None:
+        if target is self.watched:
+            self.seen(target, value)
         if isinstance(target, ast.Name):
             for names in reversed(self.state.outer):
                 if target.id in self.nonlocals and target.id in names:

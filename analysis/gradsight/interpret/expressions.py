@@ -75,6 +75,8 @@ class Expressions(Attributes):
             method(self, node) if method is not None else Unknown(f"{type(node).__name__} is not followed")
         )
         self.expression = before
+        if node is self.watched:
+            self.seen(node, value)
         return value
 
     # -- names and constants

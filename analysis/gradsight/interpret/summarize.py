@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,9 @@ def interpret_function(world: World, info: FunctionInfo, key: Key) -> Summary:
     if positional and info.cid is not None:
         it.self_value = it.state.env.get(positional[0].arg)
     it.at = info.header
+    for parameter in ast.walk(info.node.args) if it.watched is not None else ():
+        if isinstance(parameter, ast.arg) and parameter.arg in it.state.env:
+            it.seen(parameter, it.state.env[parameter.arg])
     it.run_body(info.body, info.node.body)
     if not it.dead:
         it.returns.append((NONE, it.state))

@@ -8,7 +8,9 @@ makes an analysis that keeps its memo say what one from scratch says.
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 from gradsight import model
 from gradsight.interpret.activation import OutOfBudget
@@ -42,8 +44,19 @@ MOST_COST = 20_000  # activations that one leads to, counted without the memo
 Bugs = Callable[[str, BaseException], None]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Watch:
+    """An expression, target or parameter whose value somebody asks for."""
+
+    fid: str  # the function that it stands in; "<module>" for the file's own statements
+    at: int  # the line of the region
+    node: ast.AST
+
+
 class World:
     """One version of one file. Made anew for each analysis; cheap, since regions and summaries are kept."""
+
+    watch: Watch | None = None  # what somebody asks about; see `watching.py`
 
     def __init__(
         self, outline: Outline, memo: Memo, previous: World | None = None, report_bug: Bugs | None = None
@@ -405,7 +418,9 @@ class World:
         for entry in entries:
             if entry.record.number != self.number and self.holds(entry.record, key):
                 return entry
-        return self._computed(key, region)
+        entry = self._computed(key, region)
+        self.memo.put(region, entry)
+        return entry
 
     def is_current(self, record: Record) -> bool:
         """Whether what was asked has the same answers still, as far as can be said without asking."""
@@ -507,9 +522,7 @@ class World:
             self._leave(key)
         record = Record(trace, frozenset((key.fid,)))
         record.settle(trace, depth, self.number, self.token)
-        entry = Entry(key, summary, record)
-        self.memo.put(region, entry)
-        return entry
+        return Entry(key, summary, record)
 
 
 def rings(calls: dict[str, list[str]]) -> list[frozenset[str]]:

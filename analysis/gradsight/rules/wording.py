@@ -83,9 +83,9 @@ def vanishes(queries: Queries, lost: Lost) -> bool:
     return all(Edge.CUT not in node.edges for node in nodes)
 
 
-def switch(queries: Queries, lost: Lost) -> str:
-    """What switched gradients off, in the user's words."""
-    block = queries.block(lost.cause)
+def switch(queries: Queries, number: int) -> str:
+    """What switched gradients off for a node, in the user's words."""
+    block = queries.block(number)
     text = queries.text_of(block) if block is not None else ""
     return next(
         (name for name in ("inference_mode", "set_grad_enabled", "no_grad") if name in text), "no_grad"
@@ -94,12 +94,17 @@ def switch(queries: Queries, lost: Lost) -> str:
 
 def phrase(queries: Queries, lost: Lost) -> str:
     """Why the graph ends there, in the words of the operation that ends it."""
+    return ending(queries, lost.cause, lost.chain)
+
+
+def ending(queries: Queries, number: int, chain: tuple[int, ...] = ()) -> str:
+    """Why the graph ends at a node; `chain` are the cuts that follow."""
     graph = queries.graph
-    node = graph[lost.cause]
-    text = queries.text(lost.cause)
-    causes = [node.cause, *(graph[n].cause for n in lost.chain)]
+    node = graph[number]
+    text = queries.text(number)
+    causes = [node.cause, *(graph[n].cause for n in chain)]
     if node.cause == "no_grad":
-        return f"`{text}` is computed where gradients are switched off (`{switch(queries, lost)}`)"
+        return f"`{text}` is computed where gradients are switched off (`{switch(queries, number)}`)"
     if "numpy" in causes:
         return f"`{text}` takes it out of torch, and numpy records no graph"
     if node.cause == "number":
