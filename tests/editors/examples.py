@@ -4,8 +4,8 @@ Places come from the `# want:` comments of the programs, texts after a fix from 
 directly, so that what an editor shows is compared with something that went another way. Columns are code
 points here and are converted once, for the encoding that an editor speaks.
 
-Invariant: no expectation is written down for a program by name. The program of each text is the first that has
-a fix, whichever that is.
+Invariant: no expectation is written down for a program by name. The program of each text is the first that
+has a fix, whichever that is.
 """
 
 from __future__ import annotations
