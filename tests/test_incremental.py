@@ -188,6 +188,15 @@ def test_an_edit_that_nobody_sees_costs_one_function() -> None:
     assert editing.replace("width = h.shape[", "width = h.shape[0]") == ["Net.encode"]
 
 
+def test_unfinished_lines_that_bind_the_same_are_the_same() -> None:
+    editing = Editing(TRAINER)
+    assert "Net.encode" in editing.replace("h = self.fc(x)", "h = self.fc(x")
+    assert editing.replace("h = self.fc(x", "h = self.fc((x") == []
+    assert editing.replace("h = self.fc((x", "h = ") == []
+    assert "Net.encode" in editing.replace("h = \n", "k = \n"), "it binds another name"
+    assert "Net.encode" in editing.replace("k = \n", "if k = :\n"), "it has a block"
+
+
 def test_an_edit_that_readers_see_costs_them() -> None:
     editing = Editing(TRAINER)
     assert editing.codes == []

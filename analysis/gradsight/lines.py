@@ -43,6 +43,7 @@ _NAME = re.compile(r"(?:async\s+)?(?:def|class)\s+(\w+)")
 _BEFORE = {"elif": "if 0: pass\n", "else": "if 0: pass\n", "except": "try: pass\n", "finally": "try: pass\n"}
 _PART = {"elif": "orelse", "else": "orelse", "except": "handlers", "finally": "finalbody", "case": "cases"}
 CLAUSES = frozenset(_PART)
+BACKWARD = "backward("  # a line with it asks for gradients, whether it parses or not
 
 
 class Line:
@@ -64,6 +65,8 @@ class Line:
             `node.lineno - 1 - line.shift` is the physical row relative to the line's first.
         error: why it does not parse, or None. Then `nodes` is empty.
         error_at: row (relative) and column (code points) of the error.
+        vague: of a statement that does not parse all that is known, else None. Lines for which it is equal
+            mean the same: whoever types an unfinished line changes nothing of it with most keys.
     """
 
     __slots__ = (
@@ -80,6 +83,7 @@ class Line:
         "role",
         "shift",
         "text",
+        "vague",
     )
 
     def __init__(self, text: str, comment: int) -> None:
@@ -96,6 +100,9 @@ class Line:
         if self.code:
             code = text[:comment] + "\n" if comment >= 0 else text
             self._parse(code, start, blank)
+        self.vague: tuple[object, ...] | None = None
+        if self._broken is not None and not self.role:
+            self.vague = self.indent, self.header, self.binds, BACKWARD in text
 
     def __repr__(self) -> str:
         return f"Line({self.text!r})"
@@ -287,16 +294,18 @@ _DOUBTFUL_DEPTH = 20
 _NESTS, _NESTED_ROWS = sys.version_info >= (3, 12), 500
 
 
-def next_line(lines: Sequence[str], start: int) -> tuple[Line, int]:
+def next_line(lines: Sequence[str], start: int, end: int | None = None) -> tuple[Line, int]:
     """The logical line that begins at physical line `start`, and the first physical line not looked at.
 
     The latter lies behind the line's end where recovery had to look ahead, and behind the last line if it
-    came to the end of the text.
+    came to the end of the text. The text counts as ending before physical line `end`, where one is given.
     """
-    line, looked = _plain_line(lines, start)
+    if end is None:
+        end = len(lines)
+    line, looked = _plain_line(lines, start, end)
     if not _NESTS or line.error is None or not has_field(line.text):
         return line, looked
-    text = "".join(lines[start : start + _NESTED_ROWS])
+    text = "".join(lines[start : min(start + _NESTED_ROWS, end)])
     nested = nested_line(text)
     count = len(physical_lines(text[: nested.stop]))
     looked = max(looked, start + count + (not nested.whole or nested.stop == len(text)))
@@ -307,8 +316,8 @@ def next_line(lines: Sequence[str], start: int) -> tuple[Line, int]:
     return line, looked
 
 
-def _plain_line(lines: Sequence[str], start: int) -> tuple[Line, int]:
-    i, n = start, len(lines)
+def _plain_line(lines: Sequence[str], start: int, end: int) -> tuple[Line, int]:
+    i, n = start, end
     j, depth, quote, comment, length = i, 0, "", -1, 0
     indent = -1
     soft, opened = 0, i  # soft: the first doubtful line; opened: where a string began

@@ -80,10 +80,11 @@ def nest(lines: Sequence[Line]) -> Block:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Region:
-    """The code lines of a function, or of all that is outside functions. Equal if its lines are the same."""
+    """The code lines of a function, or of all that is outside functions. Equal if its lines mean the same."""
 
     lines: tuple[Line, ...]
     at: tuple[int, ...] = field(repr=False)  # of each, its index among the file's units
+    _meaning: tuple[object, ...] = field(repr=False)  # of the lines
     _hash: int = field(repr=False)
 
     def __hash__(self) -> int:
@@ -93,12 +94,14 @@ class Region:
         """The same lines, those from unit `first` on standing `delta` units further down."""
         stay = bisect_left(self.at, first)
         at = (*self.at[:stay], *map(delta.__add__, self.at[stay:]))
-        return Region(self.lines, at, self._hash)
+        return Region(self.lines, at, self._meaning, self._hash)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Region):
             return NotImplemented
-        return self.lines is other.lines or (self._hash == other._hash and self.lines == other.lines)
+        return self._meaning is other._meaning or (
+            self._hash == other._hash and self._meaning == other._meaning
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +175,8 @@ def outline(units: Sequence[Line], previous: Outline | None = None) -> Outline:
 
 def _region(units: Sequence[Line], at: list[int]) -> Region:
     lines = tuple(map(units.__getitem__, at))
-    return Region(lines, tuple(at), hash(lines))
+    meaning = tuple([line if line.vague is None else line.vague for line in lines])
+    return Region(lines, tuple(at), meaning, hash(meaning))
 
 
 class _Old:

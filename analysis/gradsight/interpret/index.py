@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from gradsight.interpret.libraries import GRAD_OFF, GRAD_ON
-from gradsight.lines import Line
+from gradsight.lines import BACKWARD, Line
 from gradsight.names import canonical
 from gradsight.outline import Block, Clause, Outline, Region, nest
 from gradsight.values import Class, Func, Lib, Unknown, Value
@@ -187,7 +187,7 @@ def line_links(line: Line) -> Links:
         tuple(stored),
         frozenset(declared),
         yields,
-        "backward(" in line.text,
+        BACKWARD in line.text,
     )
 
 
