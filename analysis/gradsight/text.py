@@ -13,7 +13,7 @@ import ast
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from gradsight.lines import Line, next_line
 from gradsight.syntax import physical_lines
@@ -79,9 +79,9 @@ class Source:
     @property
     def parts(self) -> Sequence[Span]:
         """What no logical line leaves: all of the text, or of a notebook each cell."""
-        offsets = self._line_offsets()
+        offsets = self.line_offsets()
         edges = [0, *(offsets[row] for row in self.bounds), offsets[-1]]
-        return [Span(start, end) for start, end in zip(edges, edges[1:], strict=False)]
+        return [Span(start, end) for start, end in pairwise(edges)]
 
     def slice(self, span: Span) -> str:
         """The text at a span."""
