@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gradsight import suppression
@@ -201,17 +202,19 @@ def unparsable(source: Source) -> Iterator[Finding]:
 
 
 def unparsable_whole(source: Source) -> Iterator[Finding]:
-    """The syntax error of a file whose lines each parse."""
-    try:
-        parse(source.text)
-    except SyntaxError as error:
-        row = min((error.lineno or 1) - 1, len(source.physical) - 1)
-        start = source.offset(row, max((error.offset or 1) - 1, 0))
-        where = Span(start, max(start, source.offset(row, 1 << 30)))
-        message = f"this file does not parse: {error.msg}"
-        yield Finding("GS001", "syntax-error", Severity.ERROR, message, source.file, where)
-    except UNPARSABLE:
-        return  # too deep for one parse, though each line is not
+    """The syntax error of a file, or of each cell of a notebook, whose lines each parse."""
+    edges = (0, *source.bounds, len(source.physical))
+    for (first, stop), part in zip(pairwise(edges), source.parts, strict=True):
+        try:
+            parse(source.slice(part))
+        except SyntaxError as error:
+            row = min(first + (error.lineno or 1), stop) - 1
+            start = source.offset(row, max((error.offset or 1) - 1, 0))
+            where = Span(start, max(start, source.offset(row, 1 << 30)))
+            message = f"this {'cell' if source.bounds else 'file'} does not parse: {error.msg}"
+            yield Finding("GS001", "syntax-error", Severity.ERROR, message, source.file, where)
+        except UNPARSABLE:
+            continue  # too deep for one parse, though each line is not
 
 
 @dataclass(eq=False)

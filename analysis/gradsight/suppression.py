@@ -52,7 +52,12 @@ def suppressions(source: Source) -> tuple[Suppression, ...]:
 
 
 def _scan(source: Source) -> Iterator[Suppression]:
-    for comment in _STRING_OR_COMMENT.finditer(source.text):
+    for part in source.parts:
+        yield from _scan_part(source, part)
+
+
+def _scan_part(source: Source, part: Span) -> Iterator[Suppression]:
+    for comment in _STRING_OR_COMMENT.finditer(source.text, part.start, part.end):
         if comment.group("comment") is None:
             continue
         for found in _IGNORE.finditer(source.text, comment.start(), comment.end()):
