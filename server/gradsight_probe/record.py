@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from .makers import Makers
 from .nodes import Cut, Fact, Gradient, Node, NoTorchFunction
 from .rewrite import Site
 
@@ -51,6 +52,7 @@ class Recorder:
         self.reached: list[Gradient] = []
         # Modules, optimizers and leaves by the function and the name they were bound to, behind a call.
         self.objects: dict[tuple[str, str], Callable[[], Any]] = {}
+        self.makers = Makers()
         self.sinks = 0
         self.arrivals = 0
         self.pass_has_nonfinite = False
@@ -186,6 +188,7 @@ class Recorder:
 
     def _name_object(self, site: Site, name: str, value: Any) -> None:
         """Keeps a module, an optimizer or a leaf by its name; an argument as long as the program does."""
+        self.makers.bound(site, name, value)
         if site.kind == "return":
             return
         known = self.named.get(id(value))

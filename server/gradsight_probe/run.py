@@ -361,6 +361,7 @@ class Probe:
             "parameters": parameters,
             "last_steps": list(self.steps.rest),
             "steps_taken": self.steps.count,
+            "asked": self.recorder.sinks,
             "lines": lines,
             "error": self.error,
             "stopped": self.guard.stopped,

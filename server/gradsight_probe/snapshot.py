@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from .makers import module_tensors
 from .nodes import NoTorchFunction
 from .record import Recorder
 
@@ -147,6 +148,11 @@ class Steps:
                     "norm": shown[1],
                     "shape": list(tensor.shape),
                     "optimizer": holders.get(key),
+                    "frozen": not tensor.requires_grad,
+                    "made": [
+                        {"filename": file, "row": row, "name": bound, "inner": inner}
+                        for file, row, bound, inner in self._recorder.makers.places(tensor)
+                    ],
                 }
             )
         return result
@@ -230,29 +236,6 @@ def find_parameters(
                 name = f"{type(optimizer).__name__}.param_groups[{number}]['params'][{index}]"
                 add(name, tensor)
     return found
-
-
-def module_tensors(module: Any) -> Iterator[tuple[str, Any]]:
-    """A module's parameters, then what it holds without having registered it: plain tensors that require a
-    gradient, and modules or parameters in plain lists and dicts."""
-    yield from module.named_parameters()
-    for prefix, part in module.named_modules():
-        for name, value in vars(part).items():
-            if name.startswith("_") and name in ("_parameters", "_buffers", "_modules"):
-                continue
-            path = f"{prefix}.{name}" if prefix else name
-            if isinstance(value, torch.Tensor):
-                if value.is_leaf and value.requires_grad:
-                    yield path, value
-            elif isinstance(value, (list, tuple, dict)):
-                items = value.items() if isinstance(value, dict) else enumerate(value)
-                for key, item in list(items)[:64]:
-                    label = f"{path}[{key!r}]"
-                    if isinstance(item, torch.nn.Module):
-                        for inner, tensor in item.named_parameters():
-                            yield f"{label}.{inner}", tensor
-                    elif isinstance(item, torch.Tensor) and item.is_leaf and item.requires_grad:
-                        yield label, item
 
 
 def _walk(namespace: dict[str, Any], prefix: str, depth: int, seen: set[int]) -> Iterator[tuple[str, Any]]:

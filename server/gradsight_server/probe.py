@@ -28,6 +28,7 @@ from typing import IO, Any
 from gradsight import slicing
 
 PROBE = Path(__file__).resolve().parent.parent / "gradsight_probe"
+PARAMETER = ("name", "gradient", "at_last_step", "norm", "shape", "optimizer")  # as published
 DEVICES = ("auto", "cuda", "mps", "cpu")
 START_LIMIT = 180.0  # seconds until torch is imported: minutes on a cold, busy disk
 GRACE = 10.0  # seconds between the child's own time limit and the kill
@@ -74,6 +75,7 @@ class ProbeResult:
     loss: float | None = None
     parameters: tuple[dict[str, Any], ...] = ()
     steps: tuple[dict[str, Any], ...] = ()
+    asked: int = 0  # how often a gradient was asked for, in vain too
     steps_taken: int = 0  # `steps` holds the first and the last hundred of them
     lines: tuple[dict[str, Any], ...] = ()
     error: dict[str, Any] | None = None
@@ -155,7 +157,7 @@ def to_json(result: ProbeResult) -> dict[str, Any]:
         "device": result.device,
         "torch": result.torch,
         "loss": result.loss,
-        "parameters": list(result.parameters),
+        "parameters": [{key: item[key] for key in PARAMETER} for item in result.parameters],
         "steps": list(result.steps),
         "lines": list(result.lines),
         "error": error,
@@ -517,6 +519,7 @@ def to_result(
         loss=report.get("loss"),
         parameters=tuple(report.get("parameters", ())) or _last_known(steps),
         steps=tuple(steps),
+        asked=max(report.get("asked", 0), taken),
         steps_taken=taken,
         lines=tuple(report.get("lines", ())),
         error=error,
@@ -538,6 +541,8 @@ def _last_known(steps: list[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
             "norm": item["norm"],
             "shape": None,
             "optimizer": None,
+            "frozen": False,
+            "made": [],
         }
         for item in steps[-1]["parameters"]
     )

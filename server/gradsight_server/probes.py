@@ -1,16 +1,16 @@
 """Probes for an event loop: one at a time, with phases, cancellation, and a spare process that waits warm.
 
-    probes = Probes(on_state=print)                       # starts nothing
+    probes = Probes(on_state=print)  # starts nothing
     result = await probes.run(request, on_phase, on_output)
-    await probes.rest()                                   # trust is gone, or other settings: no process is left
-    await probes.close()                                  # the same, for good
+    await probes.rest()  # trust is gone, or other settings: no process is left
+    await probes.close()  # the same, for good
 
 `run` returns what `probe.run` returns, and never raises for what the program does. It raises `Replaced` if a
 newer `run` took its place (its text is a sentence for the user), `Closed` after `close`, and
 `asyncio.CancelledError` if its task is cancelled, in any phase; in each of these cases no process and no
-folder of that run is left when it raises. `on_phase` gets one of `PHASES`, `on_output` pieces of the program's
-own output; both are called on the event loop, and never after `run` has returned. `state` is one of `STATES`;
-`on_state` is called on the event loop whenever it changes.
+folder of that run is left when it raises. `on_phase` gets one of `PHASES`, `on_output` pieces of the
+program's own output; both are called on the event loop, and never after `run` has returned. `state` is one of
+`STATES`; `on_state` is called on the event loop whenever it changes.
 
 Invariants: the event loop is never blocked; at most one program runs, and at most one spare waits; nothing is
 started before the first `run`; a spare never runs two programs, and serves only the same interpreter,
