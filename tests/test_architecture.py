@@ -36,6 +36,7 @@ EXTRA = {
     "analysis/gradsight/surgery": {"libcst"},
     "analysis/gradsight_cli/__main__.py": {"gradsight_server"},
     "analysis/gradsight_cli/probing.py": {"gradsight_server"},
+    "server/gradsight_server/app.py": {"gradsight_cli"},
 }
 
 

@@ -1,0 +1,166 @@
+"""Who analyses what, and when: one thread with the one `Engine`.
+
+Invariants: the loop's thread never analyses, so that requests are answered while a long analysis runs; of a
+burst of edits the last one is analysed and published, those before it only if the thread gets round to them;
+what is dear and can wait (the whole file's syntax, the garbage) is done when nobody has typed for a while.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from gradsight_server.documents import Snapshot
+
+if TYPE_CHECKING:
+    from gradsight.engine import Engine, Findings
+
+logger = logging.getLogger(__name__)
+
+QUIET = 1.0  # seconds without work after which the dear things are done
+ANYWAY = 1.0  # seconds after which even an outdated result is published
+FREEZES = 50  # times that are frozen before the frozen is looked through again
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Analysis:
+    """What the engine said about a snapshot, before any configuration."""
+
+    snapshot: Snapshot
+    findings: Findings
+    whole: bool  # the whole file's syntax was looked at too
+
+
+class Analyses:
+    """The thread and its queues. All public methods are for the loop's thread."""
+
+    def __init__(self, done: Callable[[Analysis, bool], None], ready: Callable[[], None]) -> None:
+        """`done` is called on the analysing thread, with whether a newer snapshot is waiting already."""
+        self._done, self._ready = done, ready
+        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._questions: deque[tuple[Future[Any], Callable[[Engine], Any]]] = deque()
+        self._edited: OrderedDict[str, Snapshot] = OrderedDict()  # the one that was edited last comes first
+        self._opened: OrderedDict[str, Snapshot] = OrderedDict()
+        self._idle: OrderedDict[str, Analysis] = OrderedDict()  # whose whole syntax was not looked at
+        self._closed = False
+        self._grown = True  # something was analysed since garbage was collected
+        self._freezes = 0
+
+    def start(self) -> None:
+        """Load the engine and begin."""
+        Thread(target=self._run, name="gradsight-analysis", daemon=True).start()
+
+    def close(self) -> None:
+        """Do nothing more."""
+        self._closed = True
+        self._wake.put(None)
+
+    def want(self, snapshot: Snapshot, edited: bool) -> None:
+        """Analyse this instead of any earlier version of it; edited documents before those just opened."""
+        opened = self._opened.pop(snapshot.uri, None)
+        self._edited.pop(snapshot.uri, None)
+        (self._edited if edited and opened is None else self._opened)[snapshot.uri] = snapshot
+        self._wake.put(None)
+
+    def forget(self, uri: str) -> None:
+        """Its document is closed."""
+        for waiting in (self._edited, self._opened, self._idle):
+            waiting.pop(uri, None)
+
+    def is_waiting(self, uri: str) -> bool:
+        """Whether a version of this document has still to be analysed."""
+        return uri in self._edited or uri in self._opened
+
+    def ask(self, question: Callable[[Engine], Result]) -> Future[Result]:
+        """Put a question to the engine, before the next analysis."""
+        future: Future[Result] = Future()
+        self._questions.append((future, question))
+        self._wake.put(None)
+        return future
+
+    # -- on the analysing thread
+
+    def _run(self) -> None:
+        from gradsight.engine import Engine
+        from gradsight.rules import RULES
+
+        gc.set_threshold(200_000, 50, 1_000_000)  # the old generation is gone through when nobody waits
+        engine = Engine(lambda where, error: logger.error("%s failed", where, exc_info=error))
+        logger.info("%d rules", len(RULES))
+        self._ready()
+        while not self._closed:
+            try:
+                self._wake.get(timeout=QUIET if self._idle or self._grown else None)
+            except Empty:
+                self._use_quiet(engine)
+                continue
+            while not self._wake.empty():
+                self._wake.get()
+            while not self._closed and self._step(engine):
+                pass
+
+    def _step(self, engine: Engine) -> bool:
+        """Do what is most urgent. False: there is nothing."""
+        if self._questions:
+            future, question = self._questions.popleft()
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(question(engine))
+                except BaseException as error:
+                    future.set_exception(error)
+            return True
+        for waiting in (self._edited, self._opened):
+            try:
+                _, snapshot = waiting.popitem(last=waiting is self._edited)
+            except KeyError:
+                continue
+            # One parse of the whole is little beside the first analysis, and much beside the next ones.
+            self._analyse(engine, snapshot, whole=waiting is self._opened)
+            return True
+        return False
+
+    def _analyse(self, engine: Engine, snapshot: Snapshot, whole: bool) -> None:
+        try:
+            findings = engine.analyze(snapshot.source, at_once=whole)
+        except Exception:
+            logger.exception("%s could not be analysed", snapshot.uri)
+            from gradsight.engine import Findings
+
+            findings = Findings(())
+        self._grown = True
+        analysis = Analysis(snapshot, findings, whole)
+        if whole or any(finding.code == "GS001" for finding in findings.findings):
+            self._idle.pop(snapshot.uri, None)
+        else:
+            self._idle[snapshot.uri] = analysis
+        try:
+            self._done(analysis, self.is_waiting(snapshot.uri))
+        except Exception:
+            logger.exception("what was found in %s could not be published", snapshot.uri)
+
+    def _use_quiet(self, engine: Engine) -> None:
+        while self._idle and self._wake.empty():
+            try:
+                _, analysis = self._idle.popitem()
+            except KeyError:  # closed meanwhile
+                break
+            self._analyse(engine, analysis.snapshot, whole=True)
+        if self._grown and self._wake.empty():
+            began = time.perf_counter()
+            self._freezes += 1
+            if self._freezes % FREEZES == 0:
+                gc.unfreeze()
+            gc.collect()
+            gc.freeze()
+            self._grown = False
+            logger.debug("collected in %.0f ms", 1000 * (time.perf_counter() - began))

@@ -1,0 +1,225 @@
+"""The rim between spans and the protocol: the only module that builds ranges for an editor.
+
+Inside, a place is an offset in code points; an editor counts rows, and within a row UTF-16 units, UTF-8 bytes
+or code points, as was agreed. A byte order mark is in no span and counts for the editor. Diagnostics are made
+as JSON text, because most of them are the same after an edit as before it.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from gradsight.finding import Finding, Severity
+from gradsight.text import Source, Span
+from lsprotocol import types as lsp
+
+from gradsight_server import messages
+
+if TYPE_CHECKING:
+    from gradsight_server.documents import Snapshot
+
+MARK = "\ufeff"
+SEVERITIES = {Severity.ERROR: 1, Severity.WARNING: 2, Severity.INFORMATION: 3, Severity.HINT: 4}
+UNNECESSARY = frozenset({"GS003"})  # what an editor may show faded
+
+
+class Encoding(enum.Enum):
+    """What the editor counts within a row."""
+
+    UTF8 = "utf-8"
+    UTF16 = "utf-16"
+    UTF32 = "utf-32"
+
+
+# -- rows and units
+
+
+def mark_units(source: Source, encoding: Encoding) -> int:
+    """How many units the byte order mark takes at the beginning of the first row."""
+    return 0 if not source.bom else 3 if encoding is Encoding.UTF8 else 1
+
+
+def to_units(source: Source, row: int, column: int, encoding: Encoding) -> int:
+    """The editor's column of one of ours."""
+    before = mark_units(source, encoding) if row == 0 else 0
+    if encoding is Encoding.UTF16:
+        return before + source.utf16_column(row, column)
+    if encoding is Encoding.UTF8:
+        return before + source.utf8_column(row, column)
+    return before + max(0, min(column, len(source.line_text(row))))
+
+
+def from_units(source: Source, row: int, units: int, encoding: Encoding) -> int:
+    """Our column of one of the editor's; behind the line's end it means the end."""
+    if row == 0:
+        units = max(0, units - mark_units(source, encoding))
+    if encoding is Encoding.UTF16:
+        return source.from_utf16(row, units)
+    if encoding is Encoding.UTF8:
+        return source.from_utf8(row, units)
+    return max(0, min(units, len(source.line_text(row))))
+
+
+# -- places
+
+
+def to_range(snapshot: Snapshot, span: Span) -> messages.Range:
+    """Where a span stands, in the rows of the document that holds its beginning (see `to_uri`)."""
+    start, end = (_place(snapshot, offset) for offset in (span.start, span.end))
+    first = snapshot.part_at(start[0]).row
+    return messages.Range(
+        messages.Position(start[0] - first, start[1]), messages.Position(end[0] - first, end[1])
+    )
+
+
+def to_uri(snapshot: Snapshot, span: Span) -> str:
+    """The document that holds the beginning of a span."""
+    if len(snapshot.parts) == 1:
+        return snapshot.parts[0].uri
+    return snapshot.part_at(snapshot.source.row_column(span.start)[0]).uri
+
+
+def to_lsp_range(where: messages.Range) -> lsp.Range:
+    """The same in the protocol's own types."""
+    return lsp.Range(
+        lsp.Position(where.start.line, where.start.character),
+        lsp.Position(where.end.line, where.end.character),
+    )
+
+
+def from_position(snapshot: Snapshot, uri: str, line: int, character: int) -> int:
+    """The offset that a position in one of the snapshot's documents means; outside the text its end."""
+    part = snapshot.part_of(uri) or snapshot.parts[0]
+    row = part.row + line
+    column = from_units(snapshot.source, row, character, snapshot.encoding)
+    return snapshot.source.offset(row, column)
+
+
+def from_range(snapshot: Snapshot, uri: str, where: lsp.Range | messages.Range) -> Span:
+    """The span that a range means."""
+    start = from_position(snapshot, uri, where.start.line, where.start.character)
+    end = from_position(snapshot, uri, where.end.line, where.end.character)
+    return Span(min(start, end), max(start, end))
+
+
+def _place(snapshot: Snapshot, offset: int) -> tuple[int, int]:
+    row, column = snapshot.source.row_column(offset)
+    return row, to_units(snapshot.source, row, column, snapshot.encoding)
+
+
+# -- diagnostics
+
+
+def to_notifications(
+    snapshot: Snapshot,
+    findings: Iterable[Finding],
+    href: Callable[[str], str | None],
+    fragments: dict[tuple[object, ...], str],
+) -> list[bytes]:
+    """The body of `textDocument/publishDiagnostics` for each part of the snapshot, in their order.
+
+    `fragments` holds the diagnostics of the last time by all that is in them, and afterwards those of now.
+    """
+    place = _placing(snapshot)
+    kept: dict[tuple[object, ...], str] = {}
+    said: dict[str, list[str]] = {part.uri: [] for part in snapshot.parts}
+    for finding in findings:
+        start, end = place(finding.where.start), place(finding.where.end)
+        way = tuple(
+            (step.message, place(step.where.start), place(step.where.end))
+            for step in finding.path
+            if step.file == finding.file
+        )
+        key: tuple[object, ...] = (finding.code, finding.message, finding.severity, start, end, way)
+        if len(snapshot.parts) > 1:
+            key = (*key, snapshot.parts)
+        text = fragments.get(key)
+        if text is None:
+            diagnostic = _to_diagnostic(snapshot, finding, start, end, way, href)
+            text = json.dumps(diagnostic, separators=(",", ":"))
+        kept[key] = text
+        said[snapshot.part_at(start[0]).uri].append(text)
+    fragments.clear()
+    fragments.update(kept)
+    return [_published(part.uri, part.version, ",".join(said[part.uri])) for part in snapshot.parts]
+
+
+def _to_diagnostic(
+    snapshot: Snapshot,
+    finding: Finding,
+    start: tuple[int, int],
+    end: tuple[int, int],
+    way: tuple[tuple[str, tuple[int, int], tuple[int, int]], ...],
+    href: Callable[[str], str | None],
+) -> dict[str, object]:
+    first = snapshot.part_at(start[0]).row
+    out: dict[str, object] = {
+        "range": _json_range(start, end, first),
+        "severity": SEVERITIES[finding.severity],
+        "code": finding.code,
+        "source": "gradsight",
+        "message": finding.message,
+        "data": {"token": _token(finding.code, start, end, first)},
+    }
+    page = href(finding.code)
+    if page is not None:
+        out["codeDescription"] = {"href": page}
+    if finding.code in UNNECESSARY:
+        out["tags"] = [int(lsp.DiagnosticTag.Unnecessary)]
+    if way:
+        out["relatedInformation"] = [
+            {"location": {"uri": part.uri, "range": _json_range(at, until, part.row)}, "message": message}
+            for message, at, until in way
+            for part in (snapshot.part_at(at[0]),)
+        ]
+    return out
+
+
+def no_diagnostics(uri: str) -> bytes:
+    """What takes away all diagnostics of a document."""
+    return _published(uri, None, "")
+
+
+def to_token(snapshot: Snapshot, finding: Finding) -> str:
+    """The name by which a diagnostic's `data` calls its finding, within one version of a document."""
+    start, end = _place(snapshot, finding.where.start), _place(snapshot, finding.where.end)
+    return _token(finding.code, start, end, snapshot.part_at(start[0]).row)
+
+
+def _token(code: str, start: tuple[int, int], end: tuple[int, int], first: int) -> str:
+    return f"{code}@{start[0] - first}:{start[1]}-{end[0] - first}:{end[1]}"
+
+
+def _published(uri: str, version: int | None, diagnostics: str) -> bytes:
+    number = "" if version is None else f',"version":{version}'
+    return (
+        '{"jsonrpc":"2.0","method":"textDocument/publishDiagnostics","params":{"uri":'
+        f'{json.dumps(uri)}{number},"diagnostics":[{diagnostics}]}}}}'
+    ).encode("ascii")
+
+
+def _json_range(start: tuple[int, int], end: tuple[int, int], first: int) -> dict[str, dict[str, int]]:
+    return {
+        "start": {"line": start[0] - first, "character": start[1]},
+        "end": {"line": end[0] - first, "character": end[1]},
+    }
+
+
+def _placing(snapshot: Snapshot) -> Callable[[int], tuple[int, int]]:
+    """`_place` for many offsets of one text."""
+    source = snapshot.source
+    lines, offsets = source.physical, source.line_offsets()
+    if source.bom:
+        return lambda offset: _place(snapshot, offset)
+
+    def place(offset: int) -> tuple[int, int]:
+        row = bisect_right(offsets, offset) - 1
+        if 0 <= row < len(lines) and lines[row].isascii():
+            return row, offset - offsets[row]
+        return _place(snapshot, offset)
+
+    return place
