@@ -87,6 +87,7 @@ class _Look:
     call: bool = False  # it names what is called, and the rest is said of the result
     live: dict[str, None] = field(default_factory=dict)
     cut: dict[str, None] = field(default_factory=dict)
+    zero: dict[str, None] = field(default_factory=dict)  # what only ever gets a gradient of 0 from it
     may: dict[str, None] = field(default_factory=dict)
     blind: dict[str, None] = field(default_factory=dict)  # reasons why something is not known
     reached: dict[str, None] = field(default_factory=dict)  # losses that give it a gradient
@@ -94,7 +95,9 @@ class _Look:
     perhaps: dict[str, None] = field(default_factory=dict)
     steps: dict[tuple[str, Span], None] = field(default_factory=dict)
     held: set[bool] = field(default_factory=set)
-    off: bool = False
+    several: bool = False  # it stands for several parameters
+    times: int = 0  # that it is evaluated, on different ways
+    off: int = 0  # of these, with gradients switched off
     frozen: bool = False
     asked: bool = False  # some program asks for a gradient
     itself: bool = False  # it is what the gradient is asked for
@@ -241,9 +244,9 @@ def _look(look: _Look, queries: Queries, event: Event, places: Places, root: str
     if whole:
         # `for p in model.parameters()`: an element of what it stands for
         numbers = list(dict.fromkeys(s for n in numbers for s in _learning(graph, n)))
+    look.times += 1
+    look.off += not whole and any(graph[number].off for number in numbers)
     for number in numbers:
-        node = graph[number]
-        look.off = look.off or (node.off and not whole)
         if whole:
             look.held.update(
                 source in queries.held for source in graph.reach(number) if graph[source].op in LEARNING
@@ -260,14 +263,15 @@ def _look(look: _Look, queries: Queries, event: Event, places: Places, root: str
             elif reach.unknown:
                 look.may[name] = None
             elif reach.dead:
-                look.cut[name] = None
+                (look.cut if reach.cut else look.zero)[name] = None
                 for cause in reach.causes:
                     _step(look, queries, cause, places, root)
             elif reach.live is Tri.MUST:
                 look.live[name] = None
             else:
                 look.may[name] = None
-    if whole and parts:
+    look.several = look.several or (whole and len(numbers) > 1)
+    if whole:
         _gradients_of(look, queries, numbers)
     _downstream(look, queries, numbers, places, root)
 
@@ -349,11 +353,11 @@ def _note(look: _Look, text: str, place: Place, places: Places, root: str) -> No
 def _words(look: _Look) -> Iterator[str]:
     """Sentences, the most useful first; none where the name has nothing to do with gradients."""
     kind = look.facts.get("kind", "")
-    if kind in PARTS or kind == "optimizer":
+    if kind in PARTS or kind == "optimizer" or look.several:
         if not look.call:
             yield from _of_holder(look, kind)
         return
-    flows = bool(look.live or look.cut or look.may)
+    flows = bool(look.live or look.cut or look.may or look.zero)
     if kind not in GRADIENT and not flows:
         return
     if kind == "unknown" and not flows and not (look.reached or look.blocked or look.perhaps):
@@ -366,11 +370,17 @@ def _words(look: _Look) -> Iterator[str]:
     if what:
         yield f"{what}."
     if look.off:
-        yield "Computed where gradients are switched off."
+        where = "Computed" if look.off == look.times else "In some calls computed"
+        yield f"{where} where gradients are switched off."
     learns = look.facts.get("origin") in LEARNING
+    by_call = [name for name in look.live if name in look.cut]
+    live = [name for name in look.live if name not in look.cut]
+    cut = [name for name in look.cut if name not in look.live]
     flow = [
-        *([f"live from {_list(look.live)}"] if look.live else []),
-        *([f"cut from {_list(look.cut)}"] if look.cut else []),
+        *([f"live from {_list(live)}"] if live else []),
+        *([f"live in some calls and cut in others from {_list(by_call)}"] if by_call else []),
+        *([f"cut from {_list(cut)}"] if cut else []),
+        *([f"only a gradient of 0 flows back to {_list(look.zero)}"] if look.zero else []),
         *([f"live or cut from {_list(look.may)}, by the way that is taken"] if look.may else []),
     ]
     if flow:
@@ -380,7 +390,7 @@ def _words(look: _Look) -> Iterator[str]:
         return
     if learns:
         yield from _held(look)
-    if look.live or look.may or look.blind or learns:
+    if look.live or look.may or look.zero or look.blind or learns:
         yield from _asked(look)
     elif look.asked and not (look.reached or look.blocked or look.perhaps):
         yield "No loss of this file depends on it."
@@ -393,12 +403,15 @@ def _of_holder(look: _Look, kind: str) -> Iterator[str]:
     if not (look.getting or look.lacking or True in look.held):
         return
     cls = look.facts.get("class", "").removeprefix("torch.")
-    yield f"An optimizer, `{cls}`." if kind == "optimizer" else f"A module, `{cls}`."
+    if kind == "optimizer" or kind in PARTS:
+        yield f"{'An optimizer' if kind == 'optimizer' else 'A module'}, `{cls}`."
+    else:
+        yield "One parameter of several."
     if kind != "optimizer":
         if look.frozen:
             yield "Frozen: its parameters require no gradient."
         elif look.held == {True}:
-            yield "An optimizer holds its parameters."
+            yield "An optimizer holds its parameters." if kind in PARTS else "An optimizer holds them."
     if look.getting:
         yield f"{_list(look.reached or look.perhaps or ['a loss'])} gives {_list(look.getting)} a gradient."
     if look.lacking:
@@ -415,12 +428,17 @@ def _held(look: _Look) -> Iterator[str]:
 
 
 def _asked(look: _Look) -> Iterator[str]:
+    surely = bool(look.live or look.zero or look.facts.get("origin") in LEARNING)
     if look.itself:
         yield "Its gradient is asked for."
+    elif look.reached and surely:
+        where = "In some calls " if look.off else ""
+        yield f"{where}{_list(look.reached)} gives it a gradient."
     elif look.reached:
-        yield f"{_list(look.reached)} gives it a gradient."
-    if look.blocked:
-        yield f"No gradient comes back to it from {_list(look.blocked)}."
+        yield f"If it requires a gradient, {_list(look.reached)} gives it one."
+    blocked = [name for name in look.blocked if name not in look.reached]
+    if blocked:
+        yield f"No gradient comes back to it from {_list(blocked)}."
     if look.perhaps and not look.reached:
         yield f"Whether {_list(look.perhaps)} gives it a gradient cannot be seen."
     if look.asked and not (look.reached or look.blocked or look.perhaps):

@@ -97,7 +97,11 @@ class Assignments(Calls):
             return
         element = self.element_of(value, at)
         for target in targets:
-            self.assign(target, element, at)
+            one = element
+            if target is self.watched and isinstance(one, Tensor):
+                # What is asked about is this one, not its neighbours.
+                one = replace(one, node=self.combine("item", [(one.node, Edge.LIVE)], at))
+            self.assign(target, one, at)
 
     def set_attribute(self, target: ast.Attribute, value: Value, at: ast.AST) -> None:
         receiver = self.evaluate(target.value)
