@@ -19,32 +19,10 @@ import pytest
 from examples import SEEDS
 from harness import analysis
 from installed import MARKS, NEOVIM
+from other_alphabets import ENDS, ODD
 
 HERE = Path(__file__).resolve().parent / "neovim"
 SECONDS = 240
-
-ODD = """\
-import torch
-
-π, 模型 = 3.0, torch.nn.Linear(4, 1)
-optimizer = torch.optim.SGD(模型.parameters(), lr=0.1)
-名 = {"😀": 模型(torch.randn(8, 4)), "é": π}
-损失 = (名["😀"], "\u2028", "👩‍🔬")[0].detach().mean()
-损失.requires_grad_().backward()
-optimizer.step()
-"""
-
-# Rows that Python's `splitlines` would see and no editor does.
-ENDS = """\
-import torch
-
-model = torch.nn.Linear(4, 1)
-optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-\f
-title = "a\u2028b\u0085c\x1cd"  # e\x1df\u2029g
-loss = model(torch.randn(8, 4)).detach().mean()
-loss.requires_grad_().backward()
-"""
 
 LIT = """\
 import torch
@@ -94,10 +72,10 @@ def run(script: str, folder: Path, given: Mapping[str, Any]) -> dict[str, str | 
         timeout=SECONDS,
     )
     found: dict[str, str | None] = json.loads(results.read_text(encoding="utf-8"))
-    log = folder / "state" / "nvim" / "lsp.log"
     found[""] = None if done.returncode == 0 else f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    log = folder / "state" / "nvim" / "lsp.log"
     if log.exists() and any(found.values()):
-        found[""] = (found[""] or "") + log.read_text(encoding="utf-8")[-4000:]
+        print(log.read_text(encoding="utf-8")[-4000:])
     return found
 
 
@@ -109,7 +87,7 @@ def cases(script: str) -> list[str]:
 def check(results: Mapping[str, str | None], name: str) -> None:
     """A case passes if it ran and found nothing wrong."""
     assert name in results, f"did not run: {results['']}"
-    assert results[name] is None, f"{results[name]}\n{results[''] or ''}"
+    assert results[name] is None, results[name]
 
 
 @pytest.fixture(scope="module")

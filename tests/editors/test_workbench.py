@@ -1,0 +1,95 @@
+"""VS Code's workbench, one window for all: what a person sees and does, from the VSIX on a clean profile.
+
+The cases themselves are in workbench/drive.mjs. Whoever runs them has torch and nothing of ours.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import examples
+import pytest
+from examples import SEEDS
+from harness import analysis
+from installed import FAILURES, MARKS, NODE, ROOT, WORKBENCH, clean, users_environment
+from other_alphabets import ODD
+
+HERE = Path(__file__).resolve().parent / "workbench"
+CASES = re.findall(
+    r"^await scenario\('([^']+)'", (HERE / "drive.mjs").read_text(encoding="utf-8"), re.MULTILINE
+)
+SECONDS = 540
+
+pytestmark = MARKS
+
+
+@pytest.fixture(scope="session")
+def vsix() -> Path:
+    """The extension as people get it, packed from this checkout."""
+    subprocess.run(["bash", str(ROOT / "client" / "package.sh")], check=True)
+    (found,) = (ROOT / "client" / "dist").glob("*.vsix")
+    return found
+
+
+@pytest.fixture(scope="module")
+def results(vsix: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Mapping[str, Any]]:
+    """All cases, run."""
+    assert NODE.exists(), "the workbench is not installed: run `bash .ci/setup-editors`"
+    folder = tmp_path_factory.mktemp("workbench")
+    environment = users_environment(folder / "python")
+    workspace = folder / "workspace"
+    workspace.mkdir()
+    for path in SEEDS:
+        shutil.copy(path, workspace)
+    description, written = folder / "given.json", folder / "results.json"
+    description.write_text(json.dumps(given(folder, workspace, vsix)), encoding="utf-8")
+    done = subprocess.run(
+        [str(NODE), str(HERE / "drive.mjs"), str(description), str(written)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+    assert written.exists(), f"no case ran\n{done.stdout}\n{done.stderr}"
+    found: dict[str, dict[str, Any]] = json.loads(written.read_text(encoding="utf-8"))
+    assert "" in found, f"the window was lost\n{done.stdout}\n{done.stderr}"
+    return found
+
+
+def given(folder: Path, workspace: Path, vsix: Path) -> dict[str, Any]:
+    """What drive.mjs is told."""
+    probed = folder / "probed"
+    probed.mkdir()
+    chosen = {}
+    for text, example in examples.one_of_each_text("utf-16").items():
+        after = example.findings[0].fixes[0].text
+        fixed = examples.of_source(example.name, analysis.source(after), "utf-16")
+        chosen[text] = {
+            **example.to_json(),
+            "fixed_findings": fixed.to_json()["findings"],
+            "probed": examples.probed(example.text, probed / f"before_{example.name}"),
+            "probed_fixed": examples.probed(after, probed / f"after_{example.name}"),
+        }
+    return {
+        "editors": str(WORKBENCH),
+        "folder": str(folder / "editor"),
+        "workspace": str(workspace),
+        "failures": str(clean(FAILURES)),
+        "figures": str(folder / "first_gradient.json"),
+        "vsix": str(vsix),
+        "examples": chosen,
+        "programs": [examples.example(path, "utf-16").to_json() for path in SEEDS],
+        "odd": examples.of_source("odd.py", analysis.source(ODD), "utf-16").to_json(),
+    }
+
+
+@pytest.mark.parametrize("name", [*CASES, *(f"text {text}" for text in examples.TEXTS)])
+def test_case(name: str, results: Mapping[str, Mapping[str, Any]]) -> None:
+    assert name in results, "did not run"
+    assert results[name]["problem"] is None, f"{results[name]['problem']}\nsee {FAILURES}"
