@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from gradsight import suppression
 from gradsight.domain import Edge
@@ -22,7 +22,7 @@ from gradsight.interpret.activation import OutOfBudget
 from gradsight.interpret.memo import MOST_VERSIONS, Memo, Record
 from gradsight.interpret.world import World
 from gradsight.outline import Region, outline
-from gradsight.places import Bugs, Places
+from gradsight.places import Bugs, Places, Spot
 from gradsight.queries import Program, Queries
 from gradsight.roots import class_root, function_root, is_lone_loss, module_root, plain
 from gradsight.rule import Report
@@ -63,6 +63,7 @@ class Findings:
 
 
 Telling = Callable[[Places, Place, str], object]
+Told = TypeVar("Told", Finding, Silence)
 
 
 def ignore_bug(where: str, error: BaseException) -> None:
@@ -217,6 +218,27 @@ def unparsable_whole(source: Source) -> Iterator[Finding]:
             continue  # too deep for one parse, though each line is not
 
 
+class _Placed(Generic[Told]):
+    """What is said, for each version of the text made of the same spots; where nothing moved, the same."""
+
+    __slots__ = ("_firsts", "_made", "_make", "_spots")
+
+    def __init__(self, spots: Sequence[Spot], make: Callable[[list[Span]], Told]) -> None:
+        self._spots = spots
+        self._make = make
+        self._firsts: list[int] | None = None
+        self._made: Told | None = None
+
+    def made(self, first: Callable[[Spot], int]) -> Told:
+        """It, where `first` says how far from the text's beginning a spot's line begins."""
+        firsts = list(map(first, self._spots))
+        if self._made is None or firsts != self._firsts:
+            spots = zip(firsts, self._spots, strict=True)
+            self._made = self._make([Span(line + start, line + end) for line, (_, _, start, end) in spots])
+            self._firsts = firsts
+        return self._made
+
+
 @dataclass(eq=False)
 class _Root:
     """One analysed root and what it was made from. `program` is None where it grew too large."""
@@ -227,6 +249,8 @@ class _Root:
     opened: dict[str, Value] | None  # the module's names as it found them
     reports: tuple[Report, ...] = ()
     told: tuple[tuple[Telling, Place, object], ...] = ()  # what the rules asked of the text, and the answers
+    findings: list[_Placed[Finding]] | None = None  # None: where they stand has to be found out anew
+    silences: list[_Placed[Silence]] | None = None
 
     @cached_property
     def names(self) -> dict[str, Value]:
@@ -284,6 +308,8 @@ class _Analysis:
         root = next((root for root in kept if self._is_current(root, region)), None)
         if root is None:
             root = next((root for root in kept if self._holds(root, region)), None)
+            if root is not None:
+                root.findings = root.silences = None
             if root is None:
                 root = self._computed(name, region, compute)
             elif root.program is not None and self._tells_else(root, name):
@@ -369,36 +395,73 @@ class _Analysis:
         return tuple(out), tuple(told)
 
     def findings(self) -> Iterator[Finding]:
+        first = self._firsts()
         for name, root in self.roots:
-            for report in root.reports:
-                try:
-                    yield self._finding(report, name)
-                except (AttributeError, KeyError, IndexError) as error:
-                    self.engine.report_bug(f"place of {report.rule.code}", error)
+            if root.findings is None:
+                root.findings = list(self._placed(root.reports, name))
+            for placed in root.findings:
+                yield placed.made(first)
 
-    def _finding(self, report: Report, name: str) -> Finding:
-        return Finding(
-            report.rule.code,
-            report.rule.name,
-            report.severity,
-            report.message,
-            self.source.file,
-            self.places.span(report.where, name),
-            tuple(
-                Step(message, self.source.file, self.places.span(place, name))
-                for message, place in report.path
-            ),
-            tuple((key, self.places.span(place, name)) for key, place in report.places),
-            report.facts,
-        )
+    def _placed(self, reports: Iterable[Report], name: str) -> Iterator[_Placed[Finding]]:
+        for report in reports:
+            places = [report.where]
+            places += [place for _, place in report.path]
+            places += [place for _, place in report.places]
+            try:
+                spots = [self.places.spot(place, name) for place in places]
+            except (AttributeError, KeyError, IndexError) as error:
+                self.engine.report_bug(f"place of {report.rule.code}", error)
+                continue
+            yield _Placed(spots, partial(finding, report, self.source.file))
 
     def silences(self) -> Iterator[Silence]:
+        first = self._firsts()
         for name, root in self.roots:
-            for reason, place in root.program.silences if root.program is not None else ():
-                try:
-                    yield Silence(self.source.file, self.places.span(place, name), reason)
-                except (AttributeError, KeyError, IndexError) as error:
-                    self.engine.report_bug("place of a silence", error)
+            if root.silences is None:
+                root.silences = list(self._silent(root, name))
+            for placed in root.silences:
+                yield placed.made(first)
+
+    def _silent(self, root: _Root, name: str) -> Iterator[_Placed[Silence]]:
+        for reason, place in root.program.silences if root.program is not None else ():
+            try:
+                spot = self.places.spot(place, name)
+            except (AttributeError, KeyError, IndexError) as error:
+                self.engine.report_bug("place of a silence", error)
+                continue
+            yield _Placed([spot], partial(silence, reason, self.source.file))
+
+    def _firsts(self) -> Callable[[Spot], int]:
+        """How far from the text's beginning the line of a spot begins."""
+        offsets, starts = self.source.line_offsets(), self.source.starts
+        regions, skeleton = self.world.regions, self.outline.skeleton
+
+        def first(spot: Spot) -> int:
+            return offsets[starts[regions.get(spot[0], skeleton).at[spot[1]]]]
+
+        return first
+
+
+def finding(report: Report, file: str, spans: Sequence[Span]) -> Finding:
+    """A report at the spans of its places: where, its path's, its others'."""
+    where, *rest = spans
+    path, places = rest[: len(report.path)], rest[len(report.path) :]
+    return Finding(
+        report.rule.code,
+        report.rule.name,
+        report.severity,
+        report.message,
+        file,
+        where,
+        tuple([Step(message, file, span) for (message, _), span in zip(report.path, path, strict=True)]),
+        tuple([(key, span) for (key, _), span in zip(report.places, places, strict=True)]),
+        report.facts,
+    )
+
+
+def silence(reason: str, file: str, spans: Sequence[Span]) -> Silence:
+    """A silence at the span of its place."""
+    return Silence(file, spans[0], reason)
 
 
 def comparable(answer: object) -> object:

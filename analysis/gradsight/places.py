@@ -6,6 +6,7 @@ A place inside a call is looked up in the callee's summary, so that it is exact 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from gradsight.graph import Here, Place, There, Within
 from gradsight.interpret.codec import Key
@@ -13,6 +14,15 @@ from gradsight.interpret.world import World
 from gradsight.text import Source, Span
 
 Bugs = Callable[[str, BaseException], None]
+
+
+class Spot(NamedTuple):
+    """Where a place stands as long as nothing changes in what its root leads to, wherever the lines move."""
+
+    owner: str  # the function that it stands in, or whatever else the root is called
+    at: int  # the line, by its position in the function's region
+    start: int  # offsets from the line's first character
+    end: int
 
 
 class Places:
@@ -54,6 +64,13 @@ class Places:
         owner, here = self.locate(place, root)
         region = self.world.regions.get(owner, self.world.outline.skeleton)
         return self.source.span_of(region.at[here.at], here.node)
+
+    def spot(self, place: Place, root: str) -> Spot:
+        owner, here = self.locate(place, root)
+        unit = self.world.regions.get(owner, self.world.outline.skeleton).at[here.at]
+        span = self.source.span_of(unit, here.node)
+        first = self.source.line_offsets()[self.source.starts[unit]]
+        return Spot(owner, here.at, span.start - first, span.end - first)
 
     def text(self, place: Place, root: str) -> str:
         try:
