@@ -7,36 +7,21 @@ stays the same byte for byte; `--diff` shows exactly the bytes that `--write` wr
 from __future__ import annotations
 
 import argparse
-import ast
 import os
 import sys
-import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 
 from gradsight import configuration
 from gradsight.engine import Engine
-from gradsight.finding import Applicability, Edit, Finding, Fix, Severity, apply
-from gradsight.text import Source, Span
+from gradsight.finding import Applicability, Finding, Fix, Severity
+from gradsight.rounds import fix_text
+from gradsight.text import Source
 
 from gradsight_cli.checking import to_report
 from gradsight_cli.discovery import files
 from gradsight_cli.painting import Line, counted, printer, wants_colour
 from gradsight_cli.projects import Projects
 from gradsight_cli.reading import File, Unreadable, display, read
-
-# Rounds until nothing changes. Overlapping fixes wait for the next one; more rounds than this are two rules
-# that undo each other's work.
-_ROUNDS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Fixed:
-    """A file's text after the fixes, how many were made, and what is still found in it."""
-
-    text: str
-    made: tuple[str, ...]
-    left: tuple[Finding, ...]
 
 
 def fix(options: argparse.Namespace) -> int:
@@ -56,7 +41,11 @@ def fix(options: argparse.Namespace) -> int:
         try:
             file = read(path)
             fixed = fix_text(
-                engine, Source(name, file.text), wanted, projects.of(os.path.dirname(path)).configuration
+                engine,
+                Source(name, file.text),
+                wanted,
+                projects.of(os.path.dirname(path)).configuration,
+                _tell,
             )
             raw = _encode(file, fixed.text)
             if raw != file.raw:
@@ -99,73 +88,12 @@ def _paths(given: Iterable[str], projects: Projects) -> Iterator[str]:
             yield file
 
 
-def fix_text(
-    engine: Engine, source: Source, wanted: set[Applicability], settings: configuration.Configuration
-) -> Fixed:
-    """Apply the first wanted fix of each finding, in rounds until nothing changes."""
-    made: list[str] = []
-    seen = {source.text}
-    findings = configuration.apply(settings, engine.analyze(source).findings)
-    for _ in range(_ROUNDS):
-        chosen = []
-        for finding in findings:
-            fixes = (each for each in engine.fixes(source, finding) if each.applicability in wanted)
-            chosen += [
-                (finding, each) for each in fixes if all(edit.file == source.file for edit in each.edits)
-            ][:1]
-        text, titles = _apply_together(source.text, chosen)
-        if text in seen:
-            break
-        seen.add(text)
-        made += titles
-        source = Source(source.file, text)
-        findings = configuration.apply(settings, engine.analyze(source).findings)
-    return Fixed(source.text, tuple(made), findings)
-
-
-def _apply_together(text: str, chosen: list[tuple[Finding, Fix]]) -> tuple[str, list[str]]:
-    """The text after all fixes that touch no place of an earlier one, and their titles."""
-    parses = _parses(text)
-    edits: tuple[Edit, ...] = ()
-    titles = []
-    result = text
-    for finding, each in chosen:
-        own = tuple(_with_line_ends(text, edit) for edit in each.edits)
-        if not own or any(_touch(a.where, b.where) for a in own for b in edits):
-            continue
-        changed = apply(text, edits + own)
-        if parses and not _parses(changed):
-            print(
-                f"gradsight: {finding.file}: the fix `{each.title}` of {finding.code} would break the file "
-                "and was not made: this is a bug in Gradsight; please report it with the file",
-                file=sys.stderr,
-            )
-            continue
-        edits += own
-        result = changed
-        titles.append(f"{finding.code}: {each.title}")
-    return result, titles
-
-
-def _parses(text: str) -> bool:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a user's invalid escapes are not our report
-        try:
-            ast.parse(text)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return False
-    return True
-
-
-def _touch(a: Span, b: Span) -> bool:
-    return a.start <= b.end and b.start <= a.end
-
-
-def _with_line_ends(text: str, edit: Edit) -> Edit:
-    """The edit with the line ends of the text that it goes into."""
-    if "\r\n" not in text or "\n" not in edit.text:
-        return edit
-    return replace(edit, text=edit.text.replace("\r\n", "\n").replace("\n", "\r\n"))
+def _tell(finding: Finding, broken: Fix) -> None:
+    print(
+        f"gradsight: {finding.file}: the fix `{broken.title}` of {finding.code} would break the file and was "
+        "not made: this is a bug in Gradsight; please report it with the file",
+        file=sys.stderr,
+    )
 
 
 def _encode(file: File, text: str) -> bytes:
