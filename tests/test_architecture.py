@@ -37,6 +37,7 @@ EXTRA = {
     "analysis/gradsight_cli/__main__.py": {"gradsight_server"},
     "analysis/gradsight_cli/probing.py": {"gradsight_server"},
     "server/gradsight_server/app.py": {"gradsight_cli"},
+    "server/gradsight_server/settings.py": {"gradsight_cli"},
 }
 
 
