@@ -354,6 +354,9 @@ class Recorder:
         gradient = fact.gradient
         if gradient is None or (gradient.version != value._version and not gradient.leaf):
             gradient = fact.gradient = Gradient(value._version, node.leaf, node)
+            if node.leaf and value.grad is not None:
+                # Seen after its backward: `for name, parameter in model.named_parameters()`.
+                gradient.norm = torch.linalg.vector_norm(value.grad.detach())
             if (
                 value.layout == torch.strided
                 and not value.is_inference()

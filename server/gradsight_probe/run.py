@@ -222,9 +222,12 @@ class Probe:
         import warnings
 
         original = warnings.showwarning
+        ours = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
         def show(message: Any, category: Any, filename: str, lineno: int, *rest: Any, **named: Any) -> None:
             text = str(message)
+            if filename.startswith(ours):  # torch names the innermost row of Python, which is ours
+                filename, lineno = self._place() or (filename, lineno)
             meaning = explain(category.__name__, text)
             if meaning is not None and len(self.hints) < 20:
                 hint = f"{filename}:{lineno}: {category.__name__}: {meaning}"
