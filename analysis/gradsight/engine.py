@@ -225,7 +225,7 @@ class _Placed(Generic[Told]):
 
     def __init__(self, spots: Sequence[Spot], make: Callable[[list[Span]], Told]) -> None:
         self._spots = spots
-        self._make = make
+        self._make: Callable[[list[Span]], Told] = make
         self._firsts: list[int] | None = None
         self._made: Told | None = None
 
