@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from gradsight.configuration import BadConfiguration, Configuration, to_configuration
 from gradsight.finding import Severity
@@ -49,7 +50,7 @@ def to_settings(section: object, codes: Callable[[], list[str]]) -> tuple[Settin
         return Settings(), []
     if not isinstance(section, Mapping):
         return Settings(), [f"`{SECTION}` must be an object with settings, not {section!r:.60}"]
-    given = {key: value for key, value in _flat(section) if value is not None}
+    given: dict[str, Any] = {key: value for key, value in _flat(section) if value is not None}
     settings, problems = Settings(), []
     for key in ("select", "ignore", "severity"):
         if key not in given or (key == "severity" and given[key] == {}):
@@ -59,7 +60,8 @@ def to_settings(section: object, codes: Callable[[], list[str]]) -> tuple[Settin
         except BadConfiguration as error:
             problems.append(f"{SECTION}.{key}: {error}")
             continue
-        settings = replace(settings, **{key: getattr(made, key)})
+        value: Any = getattr(made, key)
+        settings = replace(settings, **{key: value})
     for key, (name, fits, what) in _OTHERS.items():
         value = given.get(key)
         if value is None or value == "":
