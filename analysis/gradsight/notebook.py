@@ -18,7 +18,7 @@ from itertools import accumulate
 
 from gradsight.finding import Edit, Fix
 from gradsight.lines import next_line
-from gradsight.syntax import UNPARSABLE, masked, parse, physical_lines
+from gradsight.syntax import masked, physical_lines
 from gradsight.text import Source, Span
 
 
@@ -237,16 +237,6 @@ class Notebook:
                 text = text[:start] + edit.text + text[end:]
             cells[cell] = Cell(cells[cell].number, text)
         return self.with_cells(cells)
-
-    def broken_cells(self) -> frozenset[int]:
-        """The cells that do not parse, by their indices."""
-        out = set()
-        for cell, part in enumerate(self.source.parts):
-            try:
-                parse(self.source.slice(part))
-            except UNPARSABLE:
-                out.add(cell)
-        return frozenset(out)
 
 
 def _starts(parts: Sequence[_Part]) -> list[int]:
