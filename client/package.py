@@ -2,8 +2,9 @@
 
     python client/package.py [--target linux-x64] [--out FILE] [--stage-only]
 
-Needs pip (in the Python that runs this), and node 20 or newer with npm on PATH. Everything is made below .cache/vsix/
-and client/node_modules/, is kept for the next time, and is safe to interrupt. The same sources give the same bytes.
+Needs pip (in the Python that runs this), and node 20 or newer with npm on PATH. Everything is made below
+.cache/vsix/ and client/node_modules/, is kept for the next time, and is safe to interrupt. The same sources
+give the same bytes.
 
 Invariant: what goes in is listed here; nothing gets in because it lay around.
 """
@@ -151,7 +152,7 @@ def write_pages(extension: Path) -> None:
     from gradsight.pages import PAGES
 
     for page in PAGES:
-        write(extension / "pages" / f"{page.code}.md", f"# {page.code}: {page.name}\n\n{page.doc}")
+        write(extension / "pages" / f"{page.code}.md", f"# {page.code} {page.name}\n\n{page.doc}")
     index = [{"code": page.code, "name": page.name, "summary": page.summary} for page in PAGES]
     write(extension / "pages" / "index.json", json.dumps(index, indent=2) + "\n")
 
@@ -183,19 +184,10 @@ def download(requirements: Path, folder: Path, variants: list[list[str]]) -> lis
         say(f"downloading {requirements.name} for {folder.name}")
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
         for variant in variants:
-            run(
-                [
-                    sys.executable,
-                    "-m",
-                    "pip",
-                    "download",
-                    "--quiet",
-                    "--disable-pip-version-check",
-                    "--no-deps",
-                ]
-                + ["--only-binary=:all:", "--requirement", str(requirements), "--dest", str(folder), *variant]
-            )
+            wheels = ["--no-deps", "--only-binary=:all:", "--dest", str(folder)]
+            run([*pip, *wheels, "--requirement", str(requirements), *variant])
         stamp.write_text(wanted)
     return sorted(folder.glob("*.whl"))
 

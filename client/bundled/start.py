@@ -2,13 +2,14 @@
 
     python3 -I -S start.py --storage FOLDER [--check | arguments of the server]
 
-Invariants: nothing is installed into the Python that runs this, and nothing of its site-packages is used; what
-must be unpacked (libcst is no pure Python) goes below FOLDER, whole or not at all. `--check` only says, as one line of
-JSON, which Python this is and whether fixes can be made on it.
+Invariants: nothing is installed into the Python that runs this, and nothing of its site-packages is used;
+what must be unpacked (libcst is no pure Python) goes below FOLDER, whole or not at all. `--check` only says,
+as one line of JSON, which Python this is and whether fixes can be made on it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -48,11 +49,11 @@ def main(arguments: list[str]) -> None:
     from gradsight_server.app import main as serve
 
     sys.argv = ["gradsight server", *rest]
-    serve(rest)
+    sys.exit(serve(rest))
 
 
 def provide_compiled(storage: str) -> tuple[str, dict[str, str] | None]:
-    """The folder that holds libcst for this Python, and None or why it is empty, with the command that fills it."""
+    """The folder that holds libcst for this Python; None, or why it is empty and what fills it."""
     wheels = sorted(os.listdir(WHEELS)) if os.path.isdir(WHEELS) else []
     fitting = [wheel for wheel in wheels if fits(wheel)]
     if fitting:
@@ -61,25 +62,22 @@ def provide_compiled(storage: str) -> tuple[str, dict[str, str] | None]:
         except (OSError, ValueError) as error:
             reason = f"Fixes need libcst, which could not be unpacked below {storage} ({error})."
     else:
-        version = "%d.%d" % sys.version_info[:2]
+        version = ".".join(map(str, sys.version_info[:2]))
         reason = f"Fixes need libcst, which comes with Gradsight for other Pythons than this {version} only."
     # The user's own: never touched but by the command that is named.
     own = os.path.join(storage, f"libcst-for-{python_tag()}")
     if not wheels or os.path.isdir(os.path.join(own, "libcst")):
         return own, None
-    try:
+    # An empty folder is looked into again; one that is not there when the server starts never would be.
+    with contextlib.suppress(OSError):
         os.makedirs(own, exist_ok=True)
-    except OSError:
-        pass  # pip makes it, or says why it cannot
     command = f'"{sys.executable}" -m pip install --target "{own}" libcst'
-    return own, {
-        "reason": f"{reason} Diagnostics work all the same. For fixes, run once:",
-        "command": command,
-    }
+    reason = f"{reason} Findings work all the same. For fixes, run once:"
+    return own, {"reason": reason, "command": command}
 
 
 def unpacked(wheels: list[str], storage: str) -> str:
-    """The folder below `storage` with the content of the wheels; made at the first call, by whoever is first."""
+    """The folder below `storage` with the content of the wheels; whoever is first makes it."""
     import hashlib
 
     name = hashlib.sha256("\n".join(wheels).encode()).hexdigest()[:12]
@@ -113,7 +111,7 @@ def python_tag() -> str:
     """This Python as wheels name it: `cp312`, and `cp314t` for one without the global lock."""
     free = "t" if "free-threading" in sys.version else ""
     kind = {"cpython": "cp", "pypy": "pp"}.get(sys.implementation.name, sys.implementation.name)
-    return "%s%d%d%s" % (kind, *sys.version_info[:2], free)
+    return f"{kind}{sys.version_info[0]}{sys.version_info[1]}{free}"
 
 
 def fits(wheel: str) -> bool:
