@@ -8,12 +8,13 @@ as JSON text, because most of them are the same after an edit as before it.
 from __future__ import annotations
 
 import enum
+import itertools
 import json
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from gradsight.finding import Finding, Severity
+from gradsight.finding import Edit, Finding, Severity
 from gradsight.text import Source, Span
 from lsprotocol import types as lsp
 
@@ -76,6 +77,18 @@ def to_range(snapshot: Snapshot, span: Span) -> messages.Range:
     )
 
 
+def to_row_range(snapshot: Snapshot, uri: str, first: int, last: int) -> messages.Range:
+    """Whole rows of the source, 1-based and both included, as far as they are in one document."""
+    part = snapshot.part_of(uri) or snapshot.parts[0]
+    rows = len(snapshot.source.physical) - part.row
+    end = min(last - part.row, rows)
+    units = 0
+    if end == rows and end > 0:  # no line may follow
+        text = snapshot.source.line_text(part.row + end - 1)
+        end, units = end - 1, to_units(snapshot.source, part.row + end - 1, len(text), snapshot.encoding)
+    return messages.Range(messages.Position(max(0, first - 1 - part.row), 0), messages.Position(end, units))
+
+
 def to_uri(snapshot: Snapshot, span: Span) -> str:
     """The document that holds the beginning of a span."""
     if len(snapshot.parts) == 1:
@@ -91,24 +104,72 @@ def to_lsp_range(where: messages.Range) -> lsp.Range:
     )
 
 
-def from_position(snapshot: Snapshot, uri: str, line: int, character: int) -> int:
+def from_position(snapshot: Snapshot, uri: str, where: lsp.Position | messages.Position) -> int:
     """The offset that a position in one of the snapshot's documents means; outside the text its end."""
     part = snapshot.part_of(uri) or snapshot.parts[0]
-    row = part.row + line
-    column = from_units(snapshot.source, row, character, snapshot.encoding)
+    row = part.row + where.line
+    column = from_units(snapshot.source, row, where.character, snapshot.encoding)
     return snapshot.source.offset(row, column)
 
 
 def from_range(snapshot: Snapshot, uri: str, where: lsp.Range | messages.Range) -> Span:
     """The span that a range means."""
-    start = from_position(snapshot, uri, where.start.line, where.start.character)
-    end = from_position(snapshot, uri, where.end.line, where.end.character)
+    start = from_position(snapshot, uri, where.start)
+    end = from_position(snapshot, uri, where.end)
     return Span(min(start, end), max(start, end))
 
 
 def _place(snapshot: Snapshot, offset: int) -> tuple[int, int]:
     row, column = snapshot.source.row_column(offset)
     return row, to_units(snapshot.source, row, column, snapshot.encoding)
+
+
+def to_hover(snapshot: Snapshot, where: Span, texts: list[str], markdown: bool) -> lsp.Hover:
+    """A hover over a span, one text below the other."""
+    text = "\n\n---\n\n".join(texts)
+    if markdown:
+        content = lsp.MarkupContent(lsp.MarkupKind.Markdown, text)
+    else:
+        content = lsp.MarkupContent(lsp.MarkupKind.PlainText, text.replace("**", "").replace("  \n", "\n"))
+    return lsp.Hover(content, to_lsp_range(to_range(snapshot, where)))
+
+
+def to_highlights(snapshot: Snapshot, uri: str, spans: Iterable[Span]) -> list[lsp.DocumentHighlight]:
+    """Spans that light up in one document; the first is the name that was asked about."""
+    kinds = itertools.chain(
+        (lsp.DocumentHighlightKind.Write,), itertools.repeat(lsp.DocumentHighlightKind.Read)
+    )
+    return [
+        lsp.DocumentHighlight(to_lsp_range(to_range(snapshot, span)), kind)
+        for span, kind in zip(spans, kinds, strict=False)
+        if to_uri(snapshot, span) == uri
+    ]
+
+
+def with_token(diagnostics: Iterable[lsp.Diagnostic], token: str) -> list[lsp.Diagnostic]:
+    """The diagnostics, as an editor gives them back, that speak of this finding."""
+    return [each for each in diagnostics if isinstance(each.data, dict) and each.data.get("token") == token]
+
+
+def to_workspace_edit(snapshot: Snapshot, edits: Iterable[Edit], versioned: bool) -> lsp.WorkspaceEdit:
+    """Edits of the snapshot's documents; `versioned` if the editor knows which version they are for."""
+    by_part: dict[str, list[lsp.TextEdit]] = {}
+    for edit in sorted(edits, key=lambda each: (each.where.start, each.where.end)):
+        if edit.file != snapshot.source.file:
+            continue  # no fix reaches another file
+        where = to_lsp_range(to_range(snapshot, edit.where))
+        by_part.setdefault(to_uri(snapshot, edit.where), []).append(lsp.TextEdit(where, edit.text))
+    if not versioned:
+        return lsp.WorkspaceEdit(changes=by_part)
+    return lsp.WorkspaceEdit(
+        document_changes=[
+            lsp.TextDocumentEdit(
+                lsp.OptionalVersionedTextDocumentIdentifier(part.uri, part.version), by_part[part.uri]
+            )
+            for part in snapshot.parts
+            if part.uri in by_part
+        ]
+    )
 
 
 # -- diagnostics

@@ -8,9 +8,10 @@ keep their parsed lines: the others are text alone until somebody asks.
 
 from __future__ import annotations
 
+from asyncio import Future
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +75,7 @@ class Unit:
         self.encoding = encoding
         self.edition = 0
         self.found: Found | None = None
-        self.waiters: list[Callable[[], None]] = []  # called on the loop when the latest edition was analysed
+        self.waiters: list[Future[None]] = []  # of the loop, for the latest edition to be analysed
         self.fragments: dict[tuple[object, ...], str] = {}  # see `convert.to_notifications`
         self.published = 0.0  # when diagnostics were sent, by `time.monotonic`
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gradsight.configuration import BadConfiguration, Configuration, to_configuration
-from gradsight.finding import Severity
+from gradsight.configuration import BadConfiguration, Configuration, apply, to_configuration
+from gradsight.finding import Finding, Severity
 from gradsight_cli.discovery import is_excluded
 from gradsight_cli.projects import DEFAULT, Projects
 
@@ -118,6 +118,13 @@ class Configurations:
         if uri not in self._known:
             self._known[uri] = self._look(uri)
         return self._known[uri]
+
+    def apply(self, uri: str, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+        """The findings as they are wanted for a document."""
+        configuration = self.of(uri)
+        if configuration is None:
+            return ()
+        return findings if configuration == DEFAULT or not findings else apply(configuration, findings)
 
     def _look(self, uri: str) -> Configuration | None:
         folder, found = uris.folder_of(uri), DEFAULT
