@@ -217,6 +217,15 @@ class Notebook:
                 rows[number] = _blotted(rows[number], ("if 1:" if opens else "0") if number == row else "")
         return Source(source.file, ("\ufeff" if source.bom else "") + "".join(rows), source.bounds)
 
+    def runnable(self) -> str:
+        """The program for whoever runs it: what a magic would bind is an object that knows nothing."""
+        rows = list(self.source.physical)
+        for part, start in zip(self._parts, self._starts, strict=False):
+            for row, (column, _) in part.hidden.items():
+                code = rows[start + row]
+                rows[start + row] = code[:column] + code[column:].replace(_UNKNOWN, "object()")
+        return "".join(rows)
+
     def to_fixes(self, fixes: Iterable[Fix]) -> tuple[Fix, ...]:
         """Those of the fixes that can be made in the cells."""
         return tuple(fix for fix in fixes if self.to_cell_edits(fix.edits) is not None)
@@ -289,7 +298,7 @@ _PYTHON = frozenset(
 )
 # What people type without its `%`.
 _COMMAND = r"(?:pip|conda|mamba|uv|cd|ls|ll|cat|mkdir|rmdir|rm|cp|mv|pwd)\b"
-_AUTOMAGIC = re.compile(rf"{_COMMAND}(?:[ \t]+[^\s=(\[.,:].*)?")
+_AUTOMAGIC = re.compile(rf"{_COMMAND}(?:[ \t]+[^\s=(\[,:].*)?")
 _INDENTED = re.compile(r"\s*?[ \t]+\S")
 _SUSPECT = re.compile(
     rf"(?:\A|(?<=[\r\n]))[ \t\f]*(?:[%!?,;/]|{_COMMAND})|\?[ \t;]*(?:\Z|(?=[\r\n]))|=[ \t]*[%!](?!=)"
@@ -297,13 +306,11 @@ _SUSPECT = re.compile(
 _UNKNOWN = "get_ipython()"
 _CELL_MAGIC = re.compile(r"%%(?P<name>\w[\w.]*)(?P<rest>[^\r\n]*)")
 _LINE_MAGIC = re.compile(
-    r"%%?[ \t]*(?P<name>[A-Za-z_][\w.]*)(?P<rest>.*)|!.*|\?\??[ \t]*[\w%*].*|[,;/][ \t]*[A-Za-z_].*",
+    r"%%?(?P<name>[A-Za-z_][\w.]*)(?P<rest>.*)|!.*|\?\??[ \t]*[\w%*].*|[,;/][ \t]*[A-Za-z_].*",
     re.DOTALL,
 )
 _HELP = re.compile(r"%{0,2}[^\W\d][\w.*\[\]()]*\?{1,2}[ \t]*;?[ \t]*")
-_ASSIGNED = re.compile(
-    r"(?P<target>[^=%!]*[^=%!<>:+\-*/&|^@ \t])[ \t]*=[ \t]*(?P<magic>!.+|%[ \t]*\w.*)", re.DOTALL
-)
+_ASSIGNED = re.compile(r"(?<![=<>!:+\-*/%&|^@])=[ \t]*(?P<magic>!.+|%[ \t]*\w.*)", re.DOTALL)
 _TIME = re.compile(r"%time(?=[ \t]+[^\s\-])")
 _STORED = re.compile(r"-r\b(?P<names>[^\r\n]*)")
 _TOLD = re.compile(r"--(?:out|err|proc)[= \t]+(?P<name>[^\W\d]\w*)")
@@ -379,7 +386,7 @@ def _hide_timed(rows: list[str], row: int, lead: int, hidden: dict[int, tuple[in
     whole = rows[row]
     found = _TIME.match(whole, lead)
     instead = "pass;"
-    if found is None and (assigned := _ASSIGNED.match(masked(whole))):
+    if found is None and (assigned := _ASSIGNED.search(masked(whole))):
         found = _TIME.match(whole, assigned.start("magic"))
         instead = "     "
     if found is None:
@@ -410,7 +417,7 @@ def _hidden_from(code: str) -> tuple[int, str]:
         return 0, _binding(names)
     if "?" in code and _HELP.fullmatch(code):
         return 0, "pass"
-    if "=" in code and (assigned := _ASSIGNED.match(masked(code))):
+    if "=" in code and (assigned := _ASSIGNED.search(masked(code))):
         return assigned.start("magic"), _UNKNOWN
     return -1, ""
 
@@ -424,5 +431,8 @@ def _hide(
     rows: list[str], row: int, column: int, instead: str, hidden: dict[int, tuple[int, int | None]]
 ) -> None:
     bare = rows[row].rstrip("\r\n")
+    end = rows[row][len(bare) :]
+    if end == "\r":  # would join an empty row below
+        end = "\n"
     hidden[row] = (column, None)
-    rows[row] = bare[:column] + instead + rows[row][len(bare) :]
+    rows[row] = bare[:column] + instead + end

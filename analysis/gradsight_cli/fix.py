@@ -1,8 +1,8 @@
 """`gradsight fix`: shows what would change, or changes it.
 
 A file is written whole or not at all, and not if it changed while we looked at it. What no fix touches
-stays the same byte for byte; `--diff` shows exactly what `--write` writes: of a notebook the text of each cell
-that changes.
+stays the same byte for byte; `--diff` shows exactly what `--write` writes: of a notebook the text of each
+cell that changes.
 """
 
 from __future__ import annotations
