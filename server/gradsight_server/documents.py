@@ -112,6 +112,11 @@ class Document(Unit):
             self._text = None
         return self._source
 
+    @property
+    def text(self) -> str:
+        """All of its text as the editor has it."""
+        return self._text if self._source is None and self._text is not None else whole_text(self.source)
+
     def snapshot(self) -> Snapshot:
         if self._snapshot is None:
             part = Part(self.uri, self.version)
