@@ -114,12 +114,14 @@ def to_file_rows(text: str, number: int) -> tuple[int, ...]:
     if found is None:
         return ()
     rows: list[int] = []
-    unfinished = False  # a row of the text may be made of several strings
+    begins = True  # whether the next string begins a row of the text
     for start, end in found.pieces:
         row = text.count("\n", 0, start) + 1
-        pieces = json.loads(text[start:end]).split("\n")
-        rows += [row] * (len(pieces) - unfinished)
-        unfinished = True
+        piece = json.loads(text[start:end])
+        rows += [row] * (piece.count("\n") + begins - piece.endswith("\n"))
+        begins = piece.endswith("\n")
+    if begins:  # an empty row behind the last line end
+        rows.append(text.count("\n", 0, found.end) + 1)
     return tuple(rows)
 
 
@@ -135,10 +137,12 @@ def with_texts(text: str, texts: Mapping[int, str]) -> str:
 
 
 def _to_source(text: str, found: _Located, new: str, plain: bool) -> str:
-    if not found.is_list:
-        return _quoted(new, plain)
     literals = [text[start:end] for start, end in found.pieces]
     old = [json.loads(each) for each in literals]
+    if "".join(old) == new:
+        return text[found.start : found.end]
+    if not found.is_list:
+        return _quoted(new, plain)
     first = start = 0
     while first < len(old) and old[first].endswith("\n") and new.startswith(old[first], start):
         start += len(old[first])

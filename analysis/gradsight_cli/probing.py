@@ -206,7 +206,7 @@ def to_lines(result: ProbeResult, file: str) -> Iterator[Line]:
             ],
         )
     if result.error is not None:
-        row = f" in line {_row(result.error)}" if result.error["row"] else ""
+        row = f" in {_row(result.error, 'line ')}" if result.error["row"] else ""
         yield []
         yield [
             (f"{result.error['type']}{row}: ", "error"),
@@ -218,8 +218,8 @@ def to_lines(result: ProbeResult, file: str) -> Iterator[Line]:
         yield [("note: ", "help"), (printable(note), "")]
 
 
-def _row(each: dict[str, Any]) -> str:
-    return f"cell {each['cell']}:{each['row']}" if "cell" in each else str(each["row"])
+def _row(each: dict[str, Any], line: str = "") -> str:
+    return f"cell {each['cell']}:{each['row']}" if "cell" in each else f"{line}{each['row']}"
 
 
 def _table(head: Sequence[str], rows: Sequence[tuple[str, ...]]) -> Iterator[Line]:
