@@ -14,6 +14,7 @@ import importlib.machinery
 import inspect
 import json
 import os
+import shutil
 import sys
 import threading
 import time
@@ -37,6 +38,7 @@ def main(arguments: list[str]) -> None:
     if not _load_torch(channel):
         return
     if "spare" in arguments[2:] and not _become_spare(channel):
+        shutil.rmtree(folder, ignore_errors=True)  # the starter is gone
         return
     with open(os.path.join(folder, "request.json"), encoding="utf-8") as file:
         request = json.load(file)
@@ -352,6 +354,8 @@ class Probe:
         while time.monotonic() < end:
             pause.wait(min(0.5, max(0.01, end - time.monotonic())))
             if parent is not None and os.getppid() != parent:
+                self.guard.active = False
+                shutil.rmtree(self.request["folder"], ignore_errors=True)  # nobody else will
                 self._leave(1)
         frame = sys._current_frames().get(self._main_thread)
         rows = self.recorder.user_rows(frame)
@@ -387,7 +391,16 @@ class Probe:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):  # the program may have closed it
                 stream.flush()
+        if self.request["hurry"]:
+            self._close_output()
         self.channel.send("report", problem=self.problem, **data)
+
+    def _close_output(self) -> None:
+        """Nothing more will be said: whoever reads need not wait until this process is gone."""
+        with contextlib.suppress(OSError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 1)
+            os.dup2(nowhere, 2)
 
     def _report(self) -> dict[str, Any]:
         from . import report

@@ -171,6 +171,7 @@ class Child:
     def attend(self, request: ProbeRequest) -> str | None:
         """Waits for the end of the program; says at which of its limits it must be killed, or None.
 
+        The end of a program in a hurry that may not write is its report: its process may still live.
         Raises `Stopped` if the alarm says so.
         """
         told, alarm, process = self.told, self.told.alarm, self._process
@@ -180,6 +181,9 @@ class Child:
             if alarm.stopped:
                 raise Stopped
             if told.report is not None or told.problem is not None:
+                if told.report is not None and request.hurry and not request.allow_writes:
+                    self._threads[1].join(timeout=0.2)  # its output has ended, if no child of it holds it
+                    return None
                 # It has told everything; what is left are its exit handlers and threads.
                 rest = time.monotonic() + GRACE
                 while process.poll() is None and time.monotonic() < rest and not alarm.stopped:
@@ -217,8 +221,8 @@ class Child:
 
     @property
     def status(self) -> int:
-        """What the process ended with; after `end`."""
-        return self._process.returncode
+        """What the process ended with; 0 while it lives."""
+        return self._process.returncode or 0
 
 
 class Told:

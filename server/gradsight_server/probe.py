@@ -71,10 +71,12 @@ def run(
     phase: Callable[[str], None] | None = None,
     alarm: Alarm | None = None,
     spare: Child | None = None,
+    later: Callable[[Child], None] | None = None,
 ) -> ProbeResult:
     """Runs the probe and waits for it. `output` receives the program's own output as it comes, `phase` each
     of `PHASES` as it begins; both may be called from other threads. A `spare` was started for a like request
-    and is used up, if only by being found unfit.
+    and is used up, if only by being found unfit. `later` gets the process of a program that has told all and
+    must end it: whoever needs the result at once has it before.
 
     Never raises for what the request or the program does. `Stopped`, if `alarm` says so, and
     KeyboardInterrupt pass through after the child and all that came of it have been killed.
@@ -97,8 +99,14 @@ def run(
             except OSError as error:
                 return ProbeResult(2, _cannot_start(request.python, error))
         killed = child.attend(request)
-        child.end()
-        return to_result(child.status, request, child.told, child.output, killed, time.monotonic() - began)
+        told, said = child.told, child.output
+        if later is None or told.report is None:
+            child.end()
+        result = to_result(child.status, request, told, said, killed, time.monotonic() - began)
+        if later is not None and told.report is not None:
+            ended, child = child, None
+            later(ended)
+        return result
     finally:
         if child is not None:
             child.end()
