@@ -11,12 +11,18 @@ from __future__ import annotations
 import ast
 import functools
 import re
+import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 # What `parse` raises. Null bytes are a ValueError before Python 3.12.
 UNPARSABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
+
+# CPython counts the depth of an `ast` that is being made for all threads together, and when the collector calls
+# back, another thread may run in the midst of it (SystemError: "AST constructor
+# recursion depth mismatch"), and so it does with the filters of warnings.
+_ONE_AT_A_TIME = threading.Lock()
 
 _END = r"(?:\r\n|\r|\n)"
 TOKEN = re.compile(
@@ -75,7 +81,7 @@ def parse(text: str) -> list[ast.stmt]:
     Raises:
         one of UNPARSABLE: it does not parse.
     """
-    with warnings.catch_warnings():
+    with _ONE_AT_A_TIME, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         module = compile(text, "<line>", "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
     assert isinstance(module, ast.Module)
