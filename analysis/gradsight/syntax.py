@@ -19,9 +19,8 @@ from dataclasses import dataclass
 # What `parse` raises. Null bytes are a ValueError before Python 3.12.
 UNPARSABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 
-# CPython counts the depth of an `ast` that is being made for all threads together, and when the collector calls
-# back, another thread may run in the midst of it (SystemError: "AST constructor
-# recursion depth mismatch"), and so it does with the filters of warnings.
+# While CPython makes an `ast`, the collector may call back and so let another thread run; a second `ast` made
+# then breaks the count of the first one's depth (SystemError). The filters of warnings are shared as well.
 _ONE_AT_A_TIME = threading.Lock()
 
 _END = r"(?:\r\n|\r|\n)"
