@@ -16,8 +16,8 @@ Message = dict[str, Any]
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 PIECES = (
     "(", ")", "[", "]", "{", '"', "'", '"""', "\n", "\n\n", "\r\n", "\r", "\\\n", ":", ",", ".", "=", "#",
-    " ",    "    ", "\t", "\x0c", "\u2028", "é", "😀", "\ufeff", "\x00", "x", "0", ".detach()", ".item()", ".mean()",
-    ".backward()", "float(", "\n    return x", "\nimport torch\n", "torch.tensor(", "  # gradsight: ignore",
+    " ", "    ", "\t", "\x0c", "\u2028", "é", "😀", "\ufeff", "\x00", "x", "0", ".detach()", ".item()",
+    ".mean()", ".backward()", "float(", "\n    return x", "\nimport torch\n", "torch.tensor(", "  # gradsight: ignore",
     "  # gradsight: ignore[GS102]", "def f(x):\n    return x.detach()\n", "else:\n",
 )  # fmt: skip
 ANSWERED = (
