@@ -17,8 +17,8 @@ FIXTURES = Path(__file__).parent.parent / "fixtures"
 PIECES = (
     "(", ")", "[", "]", "{", '"', "'", '"""', "\n", "\n\n", "\r\n", "\r", "\\\n", ":", ",", ".", "=", "#",
     " ", "    ", "\t", "\x0c", "\u2028", "é", "😀", "\ufeff", "\x00", "x", "0", ".detach()", ".item()",
-    ".mean()", ".backward()", "float(", "\n    return x", "\nimport torch\n", "torch.tensor(", "  # gradsight: ignore",
-    "  # gradsight: ignore[GS102]", "def f(x):\n    return x.detach()\n", "else:\n",
+    ".mean()", ".backward()", "float(", "\n    return x", "\nimport torch\n", "torch.tensor(",
+    "  # gradsight: ignore", "  # gradsight: ignore[GS102]", "def f(x):\n    return x.detach()\n", "else:\n",
 )  # fmt: skip
 ANSWERED = (
     "hover", "documentHighlight", "codeAction", "codeLens", "inlayHint", "definition", "completion",
