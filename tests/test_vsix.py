@@ -297,8 +297,8 @@ def test_a_storage_that_cannot_be_written_costs_the_fixes_only(extension: Path, 
 @pytest.mark.slow
 @pytest.mark.parametrize("version", ["3.10", "3.11", "3.12", "3.13", "3.14"])
 def test_dependencies_are_complete_for_each_python(version: str, extension: Path, tmp_path: Path) -> None:
-    """The wheels suffice for pip without an index. What is pure Python is bundled unpacked: pip has nothing to
-    resolve there, so its requirements are compared with what is bundled."""
+    """The wheels suffice for pip without an index. What is pure Python is bundled unpacked: pip has nothing
+    to resolve there, so its requirements are compared with what is bundled."""
     wheels = extension / "bundled" / "wheels"
     platforms = load(CLIENT / "package.py").TARGETS[load(CLIENT / "package.py").this_machine()]
     resolved = subprocess.run(

@@ -52,10 +52,10 @@ async function pick(pages: readonly Page[]): Promise<Page | undefined> {
 }
 
 async function show(page: vscode.Uri): Promise<void> {
-  const commands = await vscode.commands.getCommands(true);
-  if (commands.includes("markdown.showPreviewToSide")) {
+  try {
     await vscode.commands.executeCommand("markdown.showPreviewToSide", page);
-  } else {
+  } catch {
+    // VS Code's own Markdown extension is switched off.
     await vscode.window.showTextDocument(page, { preview: true, viewColumn: vscode.ViewColumn.Beside });
   }
 }

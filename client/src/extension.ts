@@ -14,6 +14,8 @@ import { label, type Label, type Phase } from "./status";
 export interface Gradsight {
   readonly phase: () => Phase;
   readonly choice: () => Choice | null;
+  /** The server's process. */
+  readonly pid: () => number | undefined;
   readonly status: () => Label;
   readonly views: ProbeViews;
   /** The interpreter that went with the last probe; undefined before the first. */
@@ -108,6 +110,7 @@ export async function activate(context: vscode.ExtensionContext): Promise<Gradsi
   return {
     phase: () => server?.phase ?? "off",
     choice: () => server?.choice ?? null,
+    pid: () => server?.pid,
     status: () => shown,
     views,
     probePython: () => probing.python,

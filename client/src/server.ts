@@ -63,6 +63,11 @@ export class Server {
     return this.phase === "ready" ? this.client : null;
   }
 
+  /** The server's process, while there is one. */
+  get pid(): number | undefined {
+    return this.client?.serverProcess?.pid;
+  }
+
   async setTrusted(trusted: boolean): Promise<void> {
     await this.running?.sendNotification(messages.TRUSTED, { trusted } satisfies messages.Trusted);
   }
