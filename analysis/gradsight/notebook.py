@@ -102,6 +102,25 @@ class Notebook:
         """The rows of the program that are a cell's: the first, and the first behind it."""
         return self._starts[cell], self._starts[cell + 1]
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the program is the cells' texts and nothing else: places are the same in both."""
+        return not any(part.hidden or part.indent for part in self._parts)
+
+    def written(self, row: int) -> str:
+        """A row of the program as it is written in its cell, with its line end."""
+        cell = max(0, bisect_right(self._starts, row, hi=len(self.cells)) - 1)
+        return self._parts[cell].written[row - self._starts[cell]]
+
+    def in_words(self, text: str) -> str:
+        """A sentence with the rows of cells where it names rows of the program: `line 12`, `row 12`."""
+
+        def said(found: re.Match[str]) -> str:
+            place = self.place(self.source.offset(int(found["row"]) - 1, 0))
+            return f"cell {self.cells[place.cell].number}, {found['what']} {place.row + 1}"
+
+        return _ROW_IN_WORDS.sub(said, text) if self.cells else text
+
     def place(self, offset: int) -> CellPlace:
         """Where an offset of the program stands. The end of a cell is in that cell; a cell must be there.
 
@@ -199,7 +218,7 @@ class Notebook:
                     return None
         text = edit.text
         if part.indent:
-            text = re.sub(r"(\r\n|\r|\n)", lambda found: found[0] + part.indent, text)
+            text = re.sub(r"(\r\n|\r|\n)", lambda found: found[0] + part.indent.lstrip("\ufeff"), text)
         return CellEdit(start, end, text)
 
     def mendable(self) -> Source:
@@ -299,11 +318,12 @@ _PYTHON = frozenset(
 # What people type without its `%`.
 _COMMAND = r"(?:pip|conda|mamba|uv|cd|ls|ll|cat|mkdir|rmdir|rm|cp|mv|pwd)\b"
 _AUTOMAGIC = re.compile(rf"{_COMMAND}(?:[ \t]+[^\s=(\[,:].*)?")
-_INDENTED = re.compile(r"\s*?[ \t]+\S")
+_INDENTED = re.compile(r"\s*?[ \t\ufeff]+\S")
 _SUSPECT = re.compile(
     rf"(?:\A|(?<=[\r\n]))[ \t\f]*(?:[%!?,;/]|{_COMMAND})|\?[ \t;]*(?:\Z|(?=[\r\n]))|=[ \t]*[%!](?!=)"
 )
 _UNKNOWN = "get_ipython()"
+_ROW_IN_WORDS = re.compile(r"\b(?P<what>row|line) (?P<row>\d+)\b")
 _CELL_MAGIC = re.compile(r"%%(?P<name>\w[\w.]*)(?P<rest>[^\r\n]*)")
 _LINE_MAGIC = re.compile(
     r"%%?(?P<name>[A-Za-z_][\w.]*)(?P<rest>.*)|!.*|\?\??[ \t]*[\w%*].*|[,;/][ \t]*[A-Za-z_].*",
@@ -325,7 +345,7 @@ def _part(text: str) -> _Part:
         return _Part(written, written)
     first = next((row for row, each in enumerate(written) if each.strip()), len(written))
     lead = written[first] if first < len(written) else ""
-    indent = lead[: len(lead) - len(lead.lstrip(" \t"))]
+    indent = lead[: len(lead) - len(lead.lstrip(" \t\ufeff"))]
     rows = [each[len(indent) :] if indent and each.startswith(indent) else each for each in written]
     hidden: dict[int, tuple[int, int | None]] = {}
     head = _hide_cell_magics(rows, first, hidden)

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from gradsight_server.probe import ProbeResult
 
 _ROWS = re.compile(r"(?P<file>.+?)(?::cell (?P<cell>\d+))?(?::(?P<first>\d+)(?:-(?P<last>\d+))?)?")
-_IN_WORDS = re.compile(r"\b(?P<what>row|line) (?P<row>\d+)\b")
 _STYLES = {
     "nonzero": "added",
     "live": "added",
@@ -64,7 +63,8 @@ def probe(options: argparse.Namespace) -> int:
     except (Unreadable, OtherLanguage) as error:
         return _misuse(f"{display(path)}: {error}")
     except SelectionError as error:
-        return _misuse(f"{display(path)}: {_in_words(str(error), document)}")
+        words = str(error) if isinstance(document, Source) else document.in_words(str(error))
+        return _misuse(f"{display(path)}: {words}")
     except SyntaxError as error:
         return _misuse(f"{display(path)}:{error.lineno}: does not parse: {error.msg}")
     result = _in_cells(server.run(request, output=_pass_on), document, request.filename)
@@ -122,7 +122,7 @@ def _in_cells(result: ProbeResult, document: Source | Notebook, file: str) -> Pr
         changed = {key: placed(value) if isinstance(value, dict) else value for key, value in each.items()}
         for key in ("reason", "explanation"):
             if isinstance(each.get(key), str):
-                changed[key] = _in_words(each[key], document)
+                changed[key] = document.in_words(each[key])
         if isinstance(each.get("row"), int) and each.get("filename", file) == file:
             changed["cell"], changed["row"] = _cell_and_row(document, each["row"])
         return changed
@@ -135,25 +135,13 @@ def _in_cells(result: ProbeResult, document: Source | Notebook, file: str) -> Pr
         steps=tuple(map(placed, result.steps)),
         lines=tuple(map(placed, result.lines)),
         error=None if error is None else placed(error),
-        notes=tuple(_in_words(note, document) for note in result.notes),
+        notes=tuple(document.in_words(note) for note in result.notes),
     )
 
 
 def _cell_and_row(notebook: Notebook, row: int) -> tuple[int, int]:
     place = notebook.place(notebook.source.offset(row - 1, 0))
     return notebook.cells[place.cell].number, place.row + 1
-
-
-def _in_words(text: str, document: Source | Notebook) -> str:
-    """A sentence with the rows of cells in place of the program's."""
-    if isinstance(document, Source) or not document.cells:
-        return text
-
-    def said(found: re.Match[str]) -> str:
-        cell, row = _cell_and_row(document, int(found["row"]))
-        return f"cell {cell}, {found['what']} {row}"
-
-    return _IN_WORDS.sub(said, text)
 
 
 def _misuse(message: str) -> int:

@@ -16,6 +16,7 @@ from threading import Lock
 
 from gradsight.configuration import Configuration
 from gradsight.finding import Applicability, Edit, Finding, Fix
+from gradsight.notebook import CellEdit, CellPlace, Notebook
 from gradsight.text import Source, Span
 
 from gradsight_server.documents import Snapshot
@@ -51,19 +52,19 @@ class Offers:
         key = (snapshot.uri, snapshot.edition, token)
         with self._lock:
             if key not in self._kept:
-                self._kept[key] = tuple(_offers(snapshot.source, finding))
+                self._kept[key] = tuple(_offers(snapshot.notebook or snapshot.source, finding))
                 while len(self._kept) > MOST_KEPT:
                     self._kept.popitem(last=False)
             return self._kept[key]
 
 
-def _offers(source: Source, finding: Finding) -> Iterator[Offer]:
+def _offers(document: Source | Notebook, finding: Finding) -> Iterator[Offer]:
     from gradsight.engine import Engine
-    from gradsight.rounds import with_line_ends
+    from gradsight.rounds import fixes_of, program_of, with_line_ends
     from gradsight.suppression import CODE, ignore
 
     engine = Engine(lambda where, error: logger.error("%s failed", where, exc_info=error))
-    fixes = engine.fixes(source, finding)
+    source, fixes = program_of(document), fixes_of(engine, document, finding)
     preferred = next((each for each in fixes if each.applicability is Applicability.SAFE), None)
     for number, fix in enumerate(fixes):
         edits = tuple(with_line_ends(source.text, edit) for edit in fix.edits)
@@ -71,24 +72,38 @@ def _offers(source: Source, finding: Finding) -> Iterator[Offer]:
     if finding.code in ("GS001", CODE):
         return  # nothing to silence
     ignoring: Fix | None = ignore(source, finding)
-    if ignoring is not None:
+    if ignoring is not None and (isinstance(document, Source) or document.to_fixes([ignoring])):
         yield Offer("ignore", f"Ignore {finding.code} here", False, ignoring.edits)
 
 
-def fix_all(source: Source, settings: Configuration) -> tuple[Edit, ...]:
-    """The edits that make the text what `gradsight fix` makes of it."""
+def fix_all(document: Source | Notebook, settings: Configuration) -> tuple[Edit, ...] | tuple[CellEdit, ...]:
+    """The edits that make the text what `gradsight fix` makes of it; of a notebook those of its cells."""
     from gradsight.engine import Engine
     from gradsight.rounds import fix_text
 
     engine = Engine(lambda where, error: logger.error("%s failed", where, exc_info=error))
     fixed = fix_text(
         engine,
-        source,
+        document,
         (Applicability.SAFE,),
         settings,
         lambda finding, fix: logger.error("the fix `%s` of %s would break the file", fix.title, finding.code),
     )
-    return difference(source, Source(source.file, fixed.text))
+    if isinstance(document, Source):
+        return difference(document, Source(document.file, fixed.text))
+    assert isinstance(fixed.document, Notebook)
+    return tuple(
+        edit
+        for number, (old, new) in enumerate(zip(document.cells, fixed.document.cells, strict=True))
+        for edit in cell_difference(number, Source("", old.text), Source("", new.text))
+    )
+
+
+def cell_difference(cell: int, before: Source, after: Source) -> Iterator[CellEdit]:
+    """Edits by whole lines that make one text of a cell the other."""
+    for edit in difference(before, after):
+        start, end = (CellPlace(cell, *before.row_column(at)) for at in (edit.where.start, edit.where.end))
+        yield CellEdit(start, end, edit.text)
 
 
 def difference(before: Source, after: Source) -> tuple[Edit, ...]:

@@ -12,17 +12,18 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from lsprotocol import types as lsp
 from pygls.lsp.server import LanguageServer
 
-from gradsight_server import convert, messages, stdio
+from gradsight_server import convert, messages, notebooks, stdio
 from gradsight_server.analyses import ANYWAY, Analyses, Analysis
 from gradsight_server.documents import Documents, Found, Snapshot, Unit
 from gradsight_server.editor import Editor
+from gradsight_server.notebooks import NotebookUnit
 from gradsight_server.pages import Pages
 from gradsight_server.probed import Probed
 from gradsight_server.protocol import Protocol
@@ -48,7 +49,9 @@ class Server(LanguageServer):
     def __init__(self) -> None:
         from gradsight_cli import __version__
 
-        super().__init__("gradsight", __version__, protocol_cls=Protocol)
+        super().__init__(
+            "gradsight", __version__, notebook_document_sync=notebooks.SYNC, protocol_cls=Protocol
+        )
         self.documents = Documents()
         self.pages = Pages()
         self.editor = Editor()
@@ -61,6 +64,9 @@ class Server(LanguageServer):
             lsp.TEXT_DOCUMENT_DID_OPEN: self._open,
             lsp.TEXT_DOCUMENT_DID_CHANGE: self._change,
             lsp.TEXT_DOCUMENT_DID_CLOSE: self._close,
+            lsp.NOTEBOOK_DOCUMENT_DID_OPEN: self._open_notebook,
+            lsp.NOTEBOOK_DOCUMENT_DID_CHANGE: self._change_notebook,
+            lsp.NOTEBOOK_DOCUMENT_DID_CLOSE: self._close_notebook,
             messages.TRUSTED: self._trust,
         }
         self._aside = ThreadPoolExecutor(2, "gradsight-aside")
@@ -91,6 +97,45 @@ class Server(LanguageServer):
         self.probed.clear(unit)
         self._wake(unit)
         self.output.send(convert.no_diagnostics(uri))
+
+    def _open_notebook(self, params: Mapping[str, Any]) -> None:
+        unit = NotebookUnit(params, self.documents.encoding)
+        self.documents.put(unit, (unit.uri, *unit.cells))
+        self.analyses.want(unit.snapshot(), edited=False)
+
+    def _change_notebook(self, params: Mapping[str, Any]) -> None:
+        unit = self.documents.get(params["notebookDocument"]["uri"])
+        if not isinstance(unit, NotebookUnit):
+            logger.warning("a change of a notebook that is not open: %s", params["notebookDocument"]["uri"])
+            return
+        before = unit.cells
+        if not unit.change(params):
+            return
+        if unit.cells != before:
+            self._put_cells(unit, before, (unit.uri, *unit.cells))
+        self.documents.touch(unit)
+        self.analyses.want(unit.snapshot(), edited=True)
+
+    def _close_notebook(self, params: Mapping[str, Any]) -> None:
+        uri = params["notebookDocument"]["uri"]
+        unit = self.documents.get(uri)
+        if not isinstance(unit, NotebookUnit):
+            logger.warning("a notebook is closed that is not open: %s", uri)
+            return
+        self._put_cells(unit, unit.cells, ())
+        self.analyses.forget(uri)
+        self.probed.clear(unit)
+        self._wake(unit)
+
+    def _put_cells(self, unit: NotebookUnit, before: Iterable[str], names: Iterable[str]) -> None:
+        """These names are the notebook's now; nothing is shown of the cells that it had before."""
+        kept = set(names)
+        with self.output.lock:  # after this the analysing thread publishes nothing of them
+            self.documents.put(unit, kept)
+            for uri in before:
+                if uri not in kept:
+                    unit.sent.pop(uri, None)
+                    self.output.send(convert.no_diagnostics(uri))
 
     def _trust(self, params: object) -> None:
         trusted = messages.from_json(messages.Trusted, params).trusted
@@ -134,7 +179,12 @@ class Server(LanguageServer):
         with self.output.lock:
             if self.documents.get(snapshot.uri) is not unit:
                 return
-            for body in convert.to_notifications(snapshot, shown, self.pages.uri, unit.fragments):
+            bodies = convert.to_notifications(snapshot, shown, self.pages.uri, unit.fragments)
+            for part, body in zip(snapshot.parts, bodies, strict=True):
+                if snapshot.notebook is not None:  # what changed, in cells that are there
+                    if unit.sent.get(part.uri) == body or self.documents.get(part.uri) is not unit:
+                        continue
+                    unit.sent[part.uri] = body
                 self.output.send(body)
             unit.found, unit.published = Found(snapshot.edition, findings, shown), now
         self.probed.moved(unit, snapshot)

@@ -169,7 +169,8 @@ def _quick_fix(
 
 async def _fix_all(server: Server, snapshot: Snapshot) -> lsp.WorkspaceEdit:
     settings = await server.aside(server.configurations.of, snapshot.uri)
-    edits = await server.aside(actions.fix_all, snapshot.source, settings) if settings is not None else ()
+    document = snapshot.notebook or snapshot.source
+    edits = await server.aside(actions.fix_all, document, settings) if settings is not None else ()
     return convert.to_workspace_edit(snapshot, edits, server.editor.versions_edits)
 
 
@@ -184,6 +185,8 @@ def _reading(server: Server) -> None:
         if known is None:
             return None
         _, snapshot, found = known
+        if convert.is_hidden(snapshot, params.text_document.uri, params.position):
+            return None
         offset = convert.from_position(snapshot, params.text_document.uri, params.position)
         at = hover.finding_at(found.shown, offset)
         if at:
