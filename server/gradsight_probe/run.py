@@ -148,10 +148,21 @@ class Probe:
         except BaseException as error:
             self._keep_error(error)
         self._finish()
-        if os.getpid() != self._pid or self.request["hurry"]:
-            # A forked child of the program has nothing to tell; of a program that may not write nothing is
-            # lost by leaving at once.
-            os._exit(0)
+        if os.getpid() != self._pid:
+            os._exit(0)  # a forked child of the program: it has nothing to tell
+        if self.request["hurry"]:
+            if self._is_alone() or not self.channel.overflowed:
+                self._clean()
+            os._exit(0)  # of a program that may not write nothing is lost
+
+    def _is_alone(self) -> bool:
+        """Whether whoever started this process is gone."""
+        return self._parent is not None and os.getppid() != self._parent
+
+    def _clean(self) -> None:
+        """Removes the folder, as the starter does if it lives."""
+        self.guard.active = False
+        shutil.rmtree(self.request["folder"], ignore_errors=True)
 
     # -- before ---------------------------------------------------------------------------------------
 
@@ -348,14 +359,12 @@ class Probe:
 
     def _watch_time(self) -> None:
         """Ends the run at its time limit, or when whoever started it is gone."""
-        parent = self._parent
         end = time.monotonic() + self.request["timeout"]
         pause = threading.Event()
         while time.monotonic() < end:
             pause.wait(min(0.5, max(0.01, end - time.monotonic())))
-            if parent is not None and os.getppid() != parent:
-                self.guard.active = False
-                shutil.rmtree(self.request["folder"], ignore_errors=True)  # nobody else will
+            if self._is_alone():
+                self._clean()
                 self._leave(1)
         frame = sys._current_frames().get(self._main_thread)
         rows = self.recorder.user_rows(frame)
