@@ -7,7 +7,6 @@ gradient says so in its title, and is never preferred.
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -108,6 +107,8 @@ def cell_difference(cell: int, before: Source, after: Source) -> Iterator[CellEd
 
 def difference(before: Source, after: Source) -> tuple[Edit, ...]:
     """Edits by whole lines that make one text of the other."""
+    import difflib
+
     old, new = before.physical, after.physical
     offsets = before.line_offsets()
     matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)

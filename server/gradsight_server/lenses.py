@@ -5,12 +5,16 @@ Pure: a snapshot and a view in, the protocol's own types out.
 
 from __future__ import annotations
 
-from gradsight.probing import Probeable, probeable
+from typing import TYPE_CHECKING
+
 from gradsight.text import Span
 from lsprotocol import types as lsp
 
 from gradsight_server import convert, messages
 from gradsight_server.documents import Snapshot
+
+if TYPE_CHECKING:
+    from gradsight.probing import Probeable
 
 TITLE = "Run probe"
 STALE = "(stale) "
@@ -18,6 +22,8 @@ STALE = "(stale) "
 
 def to_lenses(snapshot: Snapshot, uri: str) -> list[lsp.CodeLens]:
     """A lens over everything in a document that can be probed."""
+    from gradsight.probing import probeable
+
     return [
         _lens(snapshot, uri, each)
         for each in probeable(snapshot.source)
