@@ -236,8 +236,4 @@ def collapse(graph: Graph, marked: set[int], roots: set[int]) -> None:
 
 
 def _passes_all(edges: tuple[Edge, ...]) -> bool:
-    live, none = Edge.LIVE, Edge.NONE
-    for edge in edges:
-        if edge is not live and edge is not none:
-            return False
-    return True
+    return edges.count(Edge.LIVE) + edges.count(Edge.NONE) == len(edges)
