@@ -335,7 +335,7 @@ _COMMAND = r"(?:pip|conda|mamba|uv|cd|ls|ll|cat|mkdir|rmdir|rm|cp|mv|pwd)\b"
 _AUTOMAGIC = re.compile(rf"{_COMMAND}(?:[ \t]+[^\s=(\[,:].*)?")
 _INDENTED = re.compile(r"\s*?[ \t\ufeff]+\S")
 _SUSPECT = re.compile(
-    rf"(?:\A|(?<=[\r\n]))[ \t\f]*(?:[%!?,;/]|{_COMMAND})|\?[ \t;]*(?:\Z|(?=[\r\n]))|=[ \t]*[%!](?!=)"
+    rf"(?:\A|(?<=[\r\n]))[ \t\f]*(?:[%!?,;/]|{_COMMAND})|\?[ \t]*(?:\Z|(?=[\r\n]))|=[ \t]*[%!](?!=)"
 )
 _UNKNOWN = "get_ipython()"
 _ROW_IN_WORDS = re.compile(r"\b(?P<what>row|line) (?P<row>\d+)\b")
@@ -344,7 +344,7 @@ _LINE_MAGIC = re.compile(
     r"%%?(?P<name>[A-Za-z_][\w.]*)(?P<rest>.*)|!.*|\?\??[ \t]*[\w%*].*|[,;/][ \t]*[A-Za-z_].*",
     re.DOTALL,
 )
-_HELP = re.compile(r"%{0,2}[^\W\d][\w.*\[\]()]*\?{1,2}[ \t]*;?[ \t]*")
+_HELP = re.compile(r"%{0,2}(?!\d)[\w*]+(?:\.(?!\d)[\w*]+|\[-?\d+\])*\?{1,2}[ \t]*\Z")
 _ASSIGNED = re.compile(r"(?<![=<>!:+\-*/%&|^@])=[ \t]*(?P<magic>!.+|%[ \t]*\w.*)", re.DOTALL)
 _TIME = re.compile(r"%time(?=[ \t]+[^\s\-])")
 _STORED = re.compile(r"-r\b(?P<names>[^\r\n]*)")
@@ -450,7 +450,7 @@ def _hidden_from(code: str) -> tuple[int, str]:
         elif name:
             names = [each["name"] for each in _QUERIED.finditer(rest)]
         return 0, _binding(names)
-    if "?" in code and _HELP.fullmatch(code):
+    if "?" in code and _HELP.search(masked(code)):
         return 0, "pass"
     if "=" in code and (assigned := _ASSIGNED.search(masked(code))):
         return assigned.start("magic"), _UNKNOWN
