@@ -104,8 +104,8 @@ export async function command(page, title) {
   const input = page.locator(INPUT);
   await input.waitFor();
   await input.fill(`>${title}`);
-  await page.locator('.quick-input-list .monaco-list-row').filter({ hasText: title }).first().waitFor();
-  await page.keyboard.press('Enter');
+  // The row itself, not Enter: the list may still be that of an earlier filter.
+  await page.locator(`.quick-input-list .monaco-list-row[aria-label^="${title}"]`).first().click();
 }
 
 /** Open a file of the workspace by its name, with Ctrl+P. */
@@ -114,8 +114,7 @@ export async function openFile(page, name) {
   const input = page.locator(INPUT);
   await input.waitFor();
   await input.fill(name);
-  await page.locator('.quick-input-list .monaco-list-row').filter({ hasText: path.basename(name) }).first().waitFor();
-  await page.keyboard.press('Enter');
+  await page.locator(`.quick-input-list .monaco-list-row[aria-label^="${path.basename(name)}"]`).first().click();
   await page.locator(`.tabs-container .tab.active[data-resource-name="${path.basename(name)}"]`).waitFor();
   await page.locator(`${EDITOR} .view-lines .view-line`).first().waitFor();
 }
