@@ -20,7 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 from gradsight.text import Source, Span
 
@@ -97,16 +97,31 @@ class View:
         return view_at(self, self.source).rows
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """A view beside a text: `stale` if its code is another than the one that ran."""
-
-    stale: bool
-    rows: tuple[Row, ...]
-
-
 def _number(beside: int, row: int) -> str:
     return str(row + 1)
+
+
+class Placed:
+    """A view beside a text: `stale` if its code is another than the one that ran. `rows` are made when they
+    are asked for: whether it is stale costs next to nothing."""
+
+    def __init__(self, view: View, source: Source, named: Callable[[int, int], str]) -> None:
+        self._view, self._source, self._named = view, source, named
+        self.stale, self._place = moves(view.source, source)
+
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """Those whose line is still there."""
+        rows = []
+        for words in self._view.words:
+            row = self._place(words.row)
+            if row is not None:
+                label, tooltip = (
+                    _said(each, self._place, partial(self._named, row))
+                    for each in (words.label, words.tooltip)
+                )
+                rows.append(Row(line_span(self._source, row), label, words.state, tooltip))
+        return tuple(rows)
 
 
 def to_view(result: ProbeResult, source: Source, file: str) -> View:
@@ -136,20 +151,11 @@ def to_view(result: ProbeResult, source: Source, file: str) -> View:
 
 
 def view_at(view: View, source: Source, named: Callable[[int, int], str] = _number) -> Placed:
-    """The view beside another version of its text. Rows whose line is gone are left out.
+    """The view beside another version of its text.
 
     `named` says what a line is called (0-based row) beside another one's row.
     """
-    stale, place = moves(view.source, source)
-    rows = []
-    for words in view.words:
-        row = place(words.row)
-        if row is not None:
-            label, tooltip = (
-                _said(each, place, partial(named, row)) for each in (words.label, words.tooltip)
-            )
-            rows.append(Row(line_span(source, row), label, words.state, tooltip))
-    return Placed(stale, tuple(rows))
+    return Placed(view, source, named)
 
 
 def in_editor(text: str) -> str:
