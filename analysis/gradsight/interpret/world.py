@@ -91,7 +91,7 @@ class World:
         """What holds still, where the skeleton is what it was."""
         self.since = previous.number
         self.changed = {fid for fid, region in self.regions.items() if region != previous.regions[fid]}
-        self._infos = {fid: info for fid, info in previous._infos.items() if fid not in self.changed}
+        self._keep_infos(previous)
         if all(
             links(self.regions[fid]).declared == links(previous.regions[fid]).declared for fid in self.changed
         ):
@@ -115,7 +115,16 @@ class World:
             return False
         self.outline = outline
         self.regions = dict(zip(self.fids, outline.functions, strict=True))
+        self._keep_infos(self)
         return True
+
+    def _keep_infos(self, previous: World) -> None:
+        """What was read of functions of which no line is another, although it may mean the same."""
+        self._infos = {
+            fid: info
+            for fid, info in previous._infos.items()
+            if fid not in self.changed and info is not None and info.region.lines is self.regions[fid].lines
+        }
 
     @property
     def declared(self) -> frozenset[str]:
@@ -197,7 +206,7 @@ class World:
         region = self.regions.get(fid)
         if region is None or signature is None:
             return None
-        definition = parsed(region)
+        definition = parsed(region.lines)
         if definition is None:
             return None
         return FunctionInfo(
