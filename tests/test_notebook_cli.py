@@ -323,7 +323,7 @@ def test_a_probe_of_a_cell_takes_what_it_needs(tmp_path: Path) -> None:
     write(tmp_path / "nb.ipynb", content(title, first, other, raw, last))
     result = probe("nb.ipynb:cell 5", tmp_path)
     assert result["error"] is None
-    assert {line["cell"] for line in result["lines"]} == {5}
+    assert {(line["cell"], line["name"]) for line in result["lines"]} == {(5, "prediction"), (5, "loss")}
     assert {each["gradient"] for each in result["parameters"]} == {"nonzero"}
     assert {line["name"] for line in probe("nb.ipynb:cell 5:2-3", tmp_path)["lines"]} == {
         "prediction",

@@ -11,11 +11,12 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from gradsight.finding import Edit, Fix
 from gradsight.magics import UNKNOWN, Part, difference, to_part
+from gradsight.slicing import Program, select
 from gradsight.syntax import UNPARSABLE, parse
 from gradsight.text import Source, Span
 
@@ -255,6 +256,26 @@ class Notebook:
             if other != cell and not _parses("".join(rows[first:stop])):
                 rows[first:stop] = ["\n"] * (stop - first)
         return "".join(rows)
+
+    def selected(
+        self, cell: int | None = None, rows: tuple[int, int] | None = None, call: str | None = None
+    ) -> Program:
+        """What a probe executes: all cells, or some rows of one (of the program, 1-based, both included).
+
+        Who asks for a whole cell is also shown what runs of the cells above.
+
+        Raises:
+            SelectionError: they cannot be run; its text says why, with rows of the program.
+        """
+        text = self.runnable(cell)
+        program = select(text, rows=rows, call=call)
+        if cell is None or rows is None or program.text is text:
+            return program
+        first, stop = self.rows(cell)
+        around = (*range(first, rows[0] - 1), *range(rows[1], stop))
+        if any(self.source.line_text(row).strip() for row in around):
+            return program
+        return replace(program, rows=None)
 
     def to_fixes(self, fixes: Iterable[Fix]) -> tuple[Fix, ...]:
         """Those of the fixes that can be made in the cells."""
