@@ -85,12 +85,10 @@ export async function activate(context: vscode.ExtensionContext): Promise<Gradsi
     views,
     item,
     command("gradsight.probeSelection", async () => {
-      const editor = vscode.window.activeTextEditor;
-      if (editor?.document.languageId !== "python") {
-        void vscode.window.showInformationMessage("Gradsight probes Python: open a file and select lines, or a function.");
-        return null;
-      }
-      return run(probing.selected(editor));
+      const asked = probing.selected();
+      if (asked) return run(asked);
+      void vscode.window.showInformationMessage("Gradsight probes Python: select lines, or put the cursor in a function.");
+      return null;
     }),
     command("gradsight.clearResults", () => clear({ uri: null })),
     command("gradsight.explainFinding", (asked) => explainFinding(context.extensionUri, asked)),
