@@ -208,6 +208,7 @@ def test_the_error_stands_at_its_row(driver: Driver, tmp_path: Path) -> None:
     assert row.label.startswith("✗ RuntimeError: element 0 of tensors")
     assert error.explanation is not None
     assert error.explanation in row.tooltip
+    assert "the graph ends at line 3 (" in error.explanation
     assert shown.row("kept = ").label == "✂ [3] cut here: > gives truth values"
     assert shown.row("w = ").label == "∅ [3] no gradient: cut later, line 3"
     assert shown.view.summary == "RuntimeError in line 5; 1 of 1 parameter gets no gradient"
@@ -397,6 +398,7 @@ def test_people_in_an_editor_read_of_settings() -> None:
     assert len(options) > 6
     for sentence in options:
         assert "--" not in in_editor(sentence), sentence
+        assert not re.search(r"\brows?\b", in_editor(sentence)), sentence
     assert "in the setting gradsight.probe.python" in in_editor(sentences[-6])
 
 

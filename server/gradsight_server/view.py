@@ -159,7 +159,8 @@ def view_at(view: View, source: Source, named: Callable[[int, int], str] = _numb
 
 
 def in_editor(text: str) -> str:
-    """A sentence that names options of the command line, for people who have settings instead."""
+    """A sentence of the probe's own that names options of the command line and rows, for people who have
+    settings and lines instead."""
     for pattern, words in _OPTIONS:
         text = pattern.sub(words, text)
     return text
@@ -175,6 +176,7 @@ _OPTIONS = tuple(
         (r"with --timeout", "with the setting gradsight.probe.timeout"),
         (r"--(python|timeout|device)\b", r"gradsight.probe.\1"),
         (r"--allow-writes\b", "gradsight.probe.allowWrites"),
+        (r"\brow(s?)\b", r"line\1"),
     )
 )
 
@@ -189,7 +191,9 @@ def _problem(result: ProbeResult) -> Problem | None:
     message = f"{error['type']}: {error['message']}" if error["message"] else error["type"]
     explanation = in_editor(error["explanation"]) if error["explanation"] else None
     row = error["row"] - 1 if error["row"] else None
-    return Problem(in_editor(message), row, explanation)
+    if error["type"] == "Stopped":  # the probe's own; all others are the program's
+        message = in_editor(message)
+    return Problem(message, row, explanation)
 
 
 def _error(error: Problem) -> Item:
