@@ -8,6 +8,7 @@ here knows of files, of JSON or of editors.
 
 from __future__ import annotations
 
+import ast
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
@@ -16,7 +17,7 @@ from itertools import accumulate
 
 from gradsight.finding import Edit, Fix
 from gradsight.magics import UNKNOWN, Part, difference, to_part
-from gradsight.slicing import Program, select
+from gradsight.slicing import Program, SelectionError, select
 from gradsight.syntax import UNPARSABLE, parse
 from gradsight.text import Source, Span
 
@@ -269,6 +270,8 @@ class Notebook:
         """
         text = self.runnable(cell)
         program = select(text, rows=rows, call=call)
+        if (row := _awaiting(program.text)) is not None:
+            raise SelectionError(f"line {row} awaits outside of any function, which a probe cannot do")
         if cell is None or rows is None or program.text is text:
             return program
         first, stop = self.rows(cell)
@@ -305,6 +308,23 @@ def _parses(text: str) -> bool:
     except UNPARSABLE:
         return False
     return True
+
+
+def _awaiting(text: str) -> int | None:
+    """The row, 1-based, of an `await` that only a notebook runs."""
+    if "await" not in text and "async" not in text:
+        return None
+    try:
+        left: list[ast.AST] = [*parse(text)]
+    except UNPARSABLE:
+        return None
+    while left:
+        node = left.pop()
+        if isinstance(node, (ast.Await, ast.AsyncFor, ast.AsyncWith)):
+            return node.lineno
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            left += ast.iter_child_nodes(node)
+    return None
 
 
 def _starts(parts: Sequence[Part]) -> list[int]:
