@@ -19,7 +19,9 @@ from gradsight.domain import Edge
 from gradsight.finding import Finding, Fix, Severity, Step
 from gradsight.graph import Place, Within
 from gradsight.interpret.activation import OutOfBudget
+from gradsight.interpret.index import line_binds, line_links, links, parsed
 from gradsight.interpret.memo import MOST_VERSIONS, Memo, Record
+from gradsight.interpret.statements import stores
 from gradsight.interpret.world import World
 from gradsight.outline import Outline, Region, outline
 from gradsight.places import Bugs, Placed, Places, Spot
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 FRAMEWORKS = re.compile(r"\btorch\b|\blightning\b|\baccelerate\b")
 MOST_DOCUMENTS = 64
 MOST_ROOTS = 2048
+FORGOTTEN = 32  # files, after which what is kept of their lines goes, too
+CACHES = (parsed, line_binds, line_links, links, stores)
 
 
 class Files(Protocol):
@@ -122,6 +126,7 @@ class Engine:
         self.report_bug = report_bug
         self._analyses: OrderedDict[str, _Analysis] = OrderedDict()  # of each file the latest
         self._roots: OrderedDict[tuple[str, str], list[_Root]] = OrderedDict()
+        self._forgotten = 0
 
     @property
     def analysed(self) -> list[str]:
@@ -173,6 +178,18 @@ class Engine:
         if len(self._analyses) > MOST_DOCUMENTS:
             self._analyses.popitem(last=False)
         return before
+
+    def forget(self, file: str) -> None:
+        """Keep nothing of a file: its graphs take much memory. It is analysed from scratch the next time."""
+        analysis = self._analyses.pop(file, None)
+        for key in [key for key in self._roots if key[0] == file]:
+            del self._roots[key]
+        if analysis is not None:
+            self.memo.forget(analysis.world.token)
+            self._forgotten += 1
+            if self._forgotten % FORGOTTEN == 0:
+                for cache in CACHES:  # they hold lines, which are as large as what was forgotten
+                    cache.cache_clear()
 
     def fixes(self, source: Source, finding: Finding) -> tuple[Fix, ...]:
         """What mends a finding, best first. Loads libcst. A bug here costs the fix alone."""
