@@ -27,6 +27,7 @@ from gradsight.text import Source, Span
 from gradsight_server.moves import line_span, moves
 from gradsight_server.probe import ProbeResult
 from gradsight_server.wording import (
+    BETWEEN,
     LABEL_LIMIT,
     RANK,
     Item,
@@ -202,7 +203,8 @@ def _error(error: Problem) -> Item:
     fence = "`" * max(3, 1 + max(map(len, re.findall(r"`+", error.message)), default=0))
     tooltip = f"{fence}text\n{error.message}\n{fence}\n\n{error.explanation or ''}"
     assert error.row is not None
-    return Item(error.row, "cut", label, label, (tooltip.strip(),), -1)
+    kind = first.partition(":")[0]  # beside others there is no room for more
+    return Item(error.row, "cut", label, (f"✗ {kind}",), (tooltip.strip(),), -1)
 
 
 def _note(note: str, file: str) -> Item | None:
@@ -235,8 +237,8 @@ def _joined(row: int, items: list[Item], source: Source) -> _Words:
     if len(ordered) > 1:
         label = ordered[0].short
         for number, item in enumerate(ordered[1:], 1):
-            rest: Words = (f"  +{len(ordered) - number} more",)
-            longer = (*label, "  ", *item.short)
+            rest: Words = (f"{BETWEEN}+{len(ordered) - number} more",)
+            longer = (*label, BETWEEN, *item.short)
             if _length(longer) + (len(str(rest[0])) if number + 1 < len(ordered) else 0) > LABEL_LIMIT:
                 label = (*label, *rest)
                 break
