@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from gradsight.lines import CLAUSES, Line
+from gradsight.text import Units
 
 
 class Clause(NamedTuple):
@@ -193,9 +194,13 @@ class _Old:
         old = outline.units
         self._outline, self._units = outline, units
         # units[:first] are as they were, and from old[last:] on they have only moved.
-        self._first = _common(units, old)
-        same_end = min(_common(units[::-1], old[::-1]), len(old) - self._first, len(units) - self._first)
-        self._last, self._delta = len(old) - same_end, len(units) - len(old)
+        self._delta = len(units) - len(old)
+        if isinstance(units, Units) and units.origin is not None and units.origin() is old:
+            self._first, self._last = units.first, units.last
+        else:
+            self._first = _common(units, old)
+            same_end = min(_common(units[::-1], old[::-1]), len(old) - self._first, len(units) - self._first)
+            self._last = len(old) - same_end
         self._next = 0
 
     def inside_one(self) -> Outline | None:

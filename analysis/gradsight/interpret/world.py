@@ -91,7 +91,11 @@ class World:
         """What holds still, where the skeleton is what it was."""
         self.since = previous.number
         self.changed = {fid for fid, region in self.regions.items() if region != previous.regions[fid]}
-        self._keep_infos(previous)
+        self._infos = {
+            fid: info
+            for fid, info in previous._infos.items()
+            if info is not None and info.region.lines is self.regions[fid].lines
+        }
         if all(
             links(self.regions[fid]).declared == links(previous.regions[fid]).declared for fid in self.changed
         ):
@@ -113,18 +117,13 @@ class World:
             and old.skeleton == outline.skeleton
         ):
             return False
+        pairs = zip(self.fids, outline.functions, old.functions, strict=True)
+        other = {fid: region for fid, region, before in pairs if region is not before}
         self.outline = outline
-        self.regions = dict(zip(self.fids, outline.functions, strict=True))
-        self._keep_infos(self)
+        if other:
+            self.regions = self.regions | other
+            self._infos = {fid: info for fid, info in self._infos.items() if fid not in other}
         return True
-
-    def _keep_infos(self, previous: World) -> None:
-        """What was read of functions of which no line is another, although it may mean the same."""
-        self._infos = {
-            fid: info
-            for fid, info in previous._infos.items()
-            if fid not in self.changed and info is not None and info.region.lines is self.regions[fid].lines
-        }
 
     @property
     def declared(self) -> frozenset[str]:
