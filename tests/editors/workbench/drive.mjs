@@ -362,6 +362,44 @@ await scenario('the problems panel lists every program', async () => {
   await page.keyboard.press('Control+j');
 });
 
+const NOTEBOOK = [
+  ['markdown', '# Training'],
+  ['code', '%matplotlib inline\n!pip list\nimport torch\nmodel = torch.nn.Linear(3, 1)'],
+  ['code', '%%time\nprediction = model(torch.ones(4, 3))\nloss = prediction.detach().pow(2).mean()\nloss.backward()'],
+];
+
+await scenario('a notebook', async () => {
+  const file = path.join(window.workspace, 'training.ipynb');
+  const cells = texts => texts.map(([cell_type, source]) => ({ cell_type, metadata: {}, source: source.split(/(?<=\n)/),
+    ...(cell_type === 'code' ? { execution_count: null, outputs: [] } : {}) }));
+  const metadata = { language_info: { name: 'python' } };
+  fs.writeFileSync(file, JSON.stringify({ cells: cells(NOTEBOOK), metadata, nbformat: 4, nbformat_minor: 2 }, null, 1));
+  await it.openFile(page, 'training.ipynb', '.notebookOverlay');
+  // A cell is an editor of its own; the one below the heading comes first.
+  const cell = number => page.locator('.notebookOverlay .code-cell-row').nth(number);
+  const marks = number => cell(number).locator('[class*="squiggly-"]').count();
+  await it.until('a squiggle in the second cell', async () => await marks(1) === 1);
+  assert.equal(await marks(0), 0, 'magics are no mistakes');
+  const cut = await cell(1).locator('.view-line', { hasText: 'prediction.detach' }).boundingBox();
+  await page.mouse.click(cut.x + 100, cut.y + cut.height / 2);
+  await choose('Remove `.detach()`');
+  await it.until('no squiggle', async () => !await marks(1));
+  const said = number => cell(number).evaluate(root => [...root.querySelectorAll('.view-line span')]
+    .flatMap(span => ['::before', '::after'].map(side => getComputedStyle(span, side).content)).join(' '));
+  await it.until('a click on the lens to start a probe', async () => {
+    const lens = await cell(1).locator('.codelens-decoration a').boundingBox();
+    await page.mouse.click(lens.x + lens.width / 2, lens.y + lens.height / 2);
+    return it.until('a result', async () => (await said(1)).includes('●'), 15).catch(() => false);
+  }, 60);
+  assert.match(await said(1), /● 4×1 live/);
+  assert.match(await said(0), /● .*weight/, 'beside the parameters, in the cell that makes them');
+  await page.keyboard.press('Control+s');
+  const mended = NOTEBOOK.map(([kind, text]) => [kind, text.replace('.detach()', '')]);
+  const sources = () => JSON.parse(fs.readFileSync(file, 'utf8')).cells.map(each => [each.cell_type, [each.source].flat().join('')]);
+  await it.until('the saved file', () => JSON.stringify(sources()) === JSON.stringify(mended))
+    .catch(() => assert.deepEqual(sources(), mended));
+});
+
 await window.close();
 results[''] = { problem: null, seconds: 0 };
 tell();

@@ -108,8 +108,8 @@ export async function command(page, title) {
   await page.locator(`.quick-input-list .monaco-list-row[aria-label^="${title}"]`).first().click();
 }
 
-/** Open a file of the workspace by its name, with Ctrl+P. */
-export async function openFile(page, name) {
+/** Open a file of the workspace by its name, with Ctrl+P; `shown` is where its text appears. */
+export async function openFile(page, name, shown = EDITOR) {
   await until(`${name} to be offered`, async () => { // a file that has just been written is not found at once
     await page.keyboard.press('Escape');
     await page.keyboard.press('Control+p');
@@ -120,7 +120,7 @@ export async function openFile(page, name) {
     return true;
   }, 30);
   await page.locator(`.tabs-container .tab.active[data-resource-name="${path.basename(name)}"]`).waitFor();
-  await page.locator(`${EDITOR} .view-lines .view-line`).first().waitFor();
+  await page.locator(`${shown} .view-lines .view-line`).first().waitFor();
 }
 
 /** Write a file of the workspace and open it. */
