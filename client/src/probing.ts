@@ -22,12 +22,15 @@ export class Probing {
 
   /** What is selected: text; a cursor, which means the function around it; a notebook's cell. Null: no Python. */
   selected(): messages.RunProbe | null {
-    const editor = vscode.window.activeTextEditor;
-    if (editor?.document.languageId === "python") return toRunProbe(editor.document, editor.selection);
-    const notebook = vscode.window.activeNotebookEditor;
-    const cell = notebook?.selection.isEmpty === false ? notebook.notebook.cellAt(notebook.selection.start) : null;
-    if (cell?.document.languageId !== "python") return null;
-    return toRunProbe(cell.document, new vscode.Range(0, 0, cell.document.lineCount, 0));
+    const { activeTextEditor: editor, activeNotebookEditor: notebook } = vscode.window;
+    const document =
+      notebook && !notebook.selection.isEmpty
+        ? notebook.notebook.cellAt(notebook.selection.start).document
+        : editor?.document;
+    if (document?.languageId !== "python") return null;
+    // A cell that is selected from outside has no cursor: all of it is meant.
+    const whole = new vscode.Range(0, 0, document.lineCount, 0);
+    return toRunProbe(document, editor?.document === document ? editor.selection : whole);
   }
 
   /** Runs a probe. The rows come by notification; here the user is told what went wrong. */
