@@ -162,7 +162,7 @@ class Analyses:
         self._grown = True
         engine.analysed.clear()
         analysis = Analysis(snapshot, findings, whole)
-        if whole or any(finding.code == "GS001" for finding in findings.findings):
+        if whole:
             self._idle.pop(snapshot.uri, None)
         else:
             self._idle[snapshot.uri] = analysis
@@ -180,7 +180,8 @@ class Analyses:
                 _, analysis = self._idle.popitem()
             except KeyError:  # closed meanwhile
                 break
-            self._analyse(engine, analysis.snapshot, whole=True)
+            if not any(finding.code == "GS001" for finding in analysis.findings.findings):
+                self._analyse(engine, analysis.snapshot, whole=True)
         if self._grown and self._wake.empty():
             began = time.perf_counter()
             self._freezes += 1
