@@ -131,7 +131,7 @@ def test_commands_and_menus_fit() -> None:
         "Gradsight: Run Probe",
         "Gradsight: Show Output",
     ]
-    # The language client registers the server's own; one of ours under such a name would keep it from starting.
+    # The language client registers the server's own; one of ours by such a name would keep it out.
     assert not {messages.RUN_PROBE, messages.CLEAR_PROBE} & set(offered)
     for entries in manifest["menus"].values():
         assert {entry["command"] for entry in entries} <= set(offered)
