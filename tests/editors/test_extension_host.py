@@ -1,7 +1,7 @@
 """The client's own logic, tested where it runs: mocha inside VS Code's extension host.
 
-The tests themselves are client/test/host, and pass or fail together, once in a folder that the user trusts and
-once in one that he does not.
+The tests themselves are client/test/host, and pass or fail together, once in a folder that the user trusts
+and once in one that he does not.
 """
 
 from __future__ import annotations
