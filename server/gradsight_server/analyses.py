@@ -134,13 +134,13 @@ class Analyses:
                 except BaseException as error:
                     future.set_exception(error)
             return True
-        if self._opened:  # one parse of the whole is little beside the first analysis
-            return self._take(engine, self._opened, last=False, whole=True)
-        if self._dropped:
+        if self._dropped:  # before more is opened: a session's thousand documents come without a pause
             uri, file = self._dropped.popleft()
             if not self._keeps(uri):
                 engine.forget(file)
             return True
+        if self._opened:  # one parse of the whole is little beside the first analysis
+            return self._take(engine, self._opened, last=False, whole=True)
         return False
 
     def _take(self, engine: Engine, waiting: OrderedDict[str, Later], last: bool, whole: bool) -> bool:
