@@ -18,7 +18,7 @@ const window = await it.open({
     'workbench.editor.editorActionsLocation': 'hidden', 'editor.fontSize': 14, 'editor.folding': false, 'editor.glyphMargin': false,
     'editor.lineNumbersMinChars': 3, 'editor.scrollbar.vertical': 'hidden', 'editor.overviewRulerBorder': false,
     'editor.lightbulb.enabled': 'off', 'editor.occurrencesHighlight': 'off', 'editor.matchBrackets': 'never',
-    'editor.guides.indentation': false, 'editor.renderLineHighlight': 'none', 'editor.hover.delay': 100,
+    'editor.scrollBeyondLastLine': false, 'editor.guides.indentation': false, 'editor.renderLineHighlight': 'none', 'editor.hover.delay': 100,
   },
 });
 const { page } = window;

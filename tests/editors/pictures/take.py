@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from PIL import Image
+from PIL.ImageOps import posterize
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
@@ -69,8 +70,12 @@ def animate(pictures: Path, to: Path) -> None:
     for each in frames:
         image = Image.open(pictures / each["file"]).convert("RGB")
         images.append(image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS))
-    # One palette for all, or else what did not change would differ by a shade.
-    palette = small(max(images, key=lambda image: len(image.getcolors(1 << 24) or ())), 96)
+    # One palette for all, or else what did not change would differ by a shade. In it each shade counts once,
+    # as the few letters of a colour are what one looks at.
+    shades = sorted({shade for image in images for shade in posterize(image, 5).getdata()})
+    every = Image.new("RGB", (len(shades), 1))
+    every.putdata(shades)
+    palette = small(every, 128)
     images = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     images[0].save(
         to,
