@@ -10,10 +10,10 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 from PIL import Image
-from PIL.ImageOps import posterize
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
@@ -71,10 +71,14 @@ def animate(pictures: Path, to: Path) -> None:
         image = Image.open(pictures / each["file"]).convert("RGB")
         images.append(image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS))
     # One palette for all, or else what did not change would differ by a shade. In it each shade counts once,
-    # as the few letters of a colour are what one looks at.
-    shades = sorted({shade for image in images for shade in posterize(image, 5).getdata()})
-    every = Image.new("RGB", (len(shades), 1))
-    every.putdata(shades)
+    # as the few letters of a colour are what one looks at; but what is everywhere has to be exact.
+    counts: Counter[tuple[int, int, int]] = Counter()
+    for image in images:
+        counts.update({colour: count for count, colour in image.getcolors(1 << 24) or ()})
+    shades = {tuple(value >> 3 << 3 for value in colour): colour for colour in counts}
+    weighed = [*shades.values(), *(colour for colour, _ in counts.most_common(24) for _ in range(200))]
+    every = Image.new("RGB", (len(weighed), 1))
+    every.putdata(weighed)
     palette = small(every, 128)
     images = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     images[0].save(
