@@ -268,7 +268,7 @@ class _Interning:
     """Equal texts are one line as long as that line lives, and the latest live on for a while: what was typed
     a moment ago is typed again."""
 
-    kept = 1_000_000  # characters; each of two generations holds so many
+    kept = 250_000  # characters; each of two generations holds so many, and a tree takes sixty times as much
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

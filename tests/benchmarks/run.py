@@ -53,6 +53,7 @@ GROUPS: dict[str, Callable[[], list[Row]]] = {
     "start": start.rows,
     "edit": edit.rows,
     "editor": editor.rows,
+    "memory": editor.memory_rows,
     "cold": lambda: [cold.row()],
     "probe": probe_rows,
 }

@@ -15,7 +15,7 @@ from gradsight.interpret.codec import Key
 from gradsight.interpret.summary import Summary
 from gradsight.outline import Region
 
-MOST_ENTRIES = 4096  # functions, as they are called, whose summaries are kept
+MOST_ENTRIES = 1000  # functions, as they are called, whose summaries are kept: some 60 kB each
 MOST_VERSIONS = 6  # of one of them
 
 Question = tuple[Any, ...]
