@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 QUIET = 1.0  # seconds without work after which the dear things are done
 ANYWAY = 1.0  # seconds after which even an outdated result is published
+COLLECTED = 32  # documents that were read and forgotten, after which their garbage is collected
 FREEZES = 50  # times that are frozen before the frozen is looked through again
 
 Result = TypeVar("Result")
@@ -62,7 +63,7 @@ class Analyses:
         self._idle: OrderedDict[str, Analysis] = OrderedDict()  # whose whole syntax was not looked at
         self._closed = False
         self._grown = True  # something was analysed since garbage was collected
-        self._freezes = 0
+        self._freezes = self._forgotten = self._settled = 0
 
     def start(self) -> None:
         """Load the engine and begin."""
@@ -137,7 +138,7 @@ class Analyses:
         if self._dropped:  # before more is opened: a session's thousand documents come without a pause
             uri, file = self._dropped.popleft()
             if not self._keeps(uri):
-                engine.forget(file)
+                self._forget(engine, file)
             return True
         if self._opened:  # one parse of the whole is little beside the first analysis
             return self._take(engine, self._opened, last=False, whole=True)
@@ -172,7 +173,14 @@ class Analyses:
             logger.exception("what was found in %s could not be published", snapshot.uri)
         if not self._keeps(snapshot.uri):
             self._idle.pop(snapshot.uri, None)
-            engine.forget(snapshot.source.file)
+            self._forget(engine, snapshot.source.file)
+
+    def _forget(self, engine: Engine, file: str) -> None:
+        engine.forget(file)
+        self._forgotten += 1
+        if self._forgotten % COLLECTED == 0:  # many are being opened, and there may be no quiet for long
+            gc.unfreeze()
+            gc.collect()
 
     def _use_quiet(self, engine: Engine) -> None:
         while self._idle and self._wake.empty():
@@ -185,8 +193,9 @@ class Analyses:
         if self._grown and self._wake.empty():
             began = time.perf_counter()
             self._freezes += 1
-            if self._freezes % FREEZES == 0:
+            if self._freezes % FREEZES == 0 or self._forgotten != self._settled:
                 gc.unfreeze()
+                self._settled = self._forgotten
             gc.collect()
             gc.freeze()
             self._grown = False

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gradsight.engine import Findings
     from gradsight.notebook import Notebook
 
-MOST_PARSED = 16  # documents whose parsed lines are kept: those that were edited or asked for last
+MOST_PARSED = 8  # documents whose parsed lines are kept: those that were edited or asked for last
 
 
 @dataclass(frozen=True, slots=True)
