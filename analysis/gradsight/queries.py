@@ -151,9 +151,12 @@ class Queries:
         """The parameters that optimizers hold."""
         out: set[int] = set()
         for event in self.optimizers:
-            for number in event.nodes:
-                out |= self._parameters(number)
+            out |= self.parameters_of(event)
         return frozenset(out - self.frozen)
+
+    def parameters_of(self, event: Event) -> set[int]:
+        """What an optimizer was given, as sources."""
+        return {source for number in event.nodes for source in self._parameters(number)}
 
     def _parameters(self, number: int) -> set[int]:
         """The sources behind one thing that an optimizer was given."""

@@ -70,6 +70,7 @@ def class_root(world: World, opened: Mapping[str, Value], cid: str) -> Program:
         it.owner = fid
         args, kwargs, _ = unknown_arguments(it, info.node, info.header, skip)
         before = it.state.fork()
+        it.context = (("m", it.number(), 0),)
         it.state.grad = "on"
         value = it.call_function(fid, [reference, *args] if skip else args, kwargs, info.node)
         if name == "training_step":
@@ -77,6 +78,7 @@ def class_root(world: World, opened: Mapping[str, Value], cid: str) -> Program:
         elif name == "forward" and lone:
             for one in returned_values(it, value):
                 it.sink(one, info.node, None, kind="return")
+        it.context = ()
         it.state = it.joiner.states([before, it.state])
     if lone and any(event.kind in ("backward", "grad") for event in it.events):
         lone = ""

@@ -112,6 +112,8 @@ class Assignments(Calls):
                 return  # `module.requires_grad = False` sets a plain attribute
             self.require_grad(receiver, value, target, base)
             return
+        if name == "grad":
+            self.event("zero", nodes=self.nodes_in(receiver), facts={"by": "hand"}, call=self.here(target))
         if name in ("data", "grad"):
             return  # writes of values: the graph stays what it was
         if isinstance(receiver, Ref):
@@ -121,6 +123,15 @@ class Assignments(Calls):
             if obj.kind == "instance" and isinstance(obj.cls, Class) and self.world.is_module(obj.cls.cid):
                 value = self.plain_tensor(receiver, obj.cls, name, value, at)
                 obj = self.state.heap[receiver.oid]
+            old = obj.get(name)
+            if isinstance(old, Ref) and isinstance(value, Ref) and old.oid != value.oid:
+                self.event(
+                    "replaced",
+                    nodes=self.parameters_of(value)[0],
+                    oids=(old.oid, value.oid),
+                    facts={"name": name},
+                    call=self.here(target),
+                )
             if obj.kind in ("instance", "module", "object"):
                 self.state.heap[receiver.oid] = obj.with_field(name, value)
 

@@ -40,9 +40,12 @@ class Event:
 
     kind: "backward" | "grad" | "return" (a returned loss) | "optimizer" | "step" | "zero" | "freeze" |
           "thaw" | "criterion" | "attribute" (a plain tensor kept on a module) |
-          "module" (one of the program was made)
+          "module" (one of the program was made) | "uncalled" and "dropped" (statements without effect) |
+          "escape" (an object is given to code that is not seen) | "replaced" (a part of a module) |
+          "read" (a `.grad`)
     node: the value that it happened to; nodes: further values (an optimizer's parameters); oids: objects
-    context: the loops ("l", number) and branches ("b", number, arm) it stands in, outermost first
+    context: the loops ("l", number), branches ("b", number, arm) and entries ("m", number, 0) that it stands
+        in, outermost first; an entry is a method of which nothing in the file says when it is called
     facts: words of structure; places: where its parts stand (never part of a summary's structure)
     """
 

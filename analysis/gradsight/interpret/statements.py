@@ -22,9 +22,11 @@ from gradsight.values import (
     NONE,
     NOWHERE,
     Array,
+    Bound,
     Closure,
     Const,
     Lib,
+    Method,
     Number,
     Ref,
     Seq,
@@ -33,6 +35,19 @@ from gradsight.values import (
     Value,
     node_of,
 )
+
+# Methods that do something, and do nothing where they are named and not called.
+ACTING = frozenset({
+    "backward", "step", "zero_grad", "train", "eval", "update", "detach_", "requires_grad_", "unscale_",
+    "cuda", "to", "cpu", "manual_backward",
+})  # fmt: skip
+# Methods of tensors that only give a new tensor, and are called for it.
+DROPPED_FOR_NOTHING = frozenset({
+    "detach", "to", "cuda", "float", "double", "half", "long", "int", "bool", "view", "reshape", "squeeze",
+    "unsqueeze", "permute", "transpose", "contiguous", "mean", "sum", "clamp", "clip", "masked_fill", "type",
+    "flatten", "add", "sub", "mul", "div", "relu", "sigmoid", "softmax", "log_softmax", "requires_grad",
+    "scatter", "index_fill", "index_copy", "fill_diagonal", "expand", "repeat",
+})  # fmt: skip
 
 
 class Statements(Assignments):
@@ -99,7 +114,25 @@ class Statements(Assignments):
     # -- simple statements
 
     def expression_statement(self, node: ast.Expr, block: Any, statement: Any) -> None:
-        self.evaluate(node.value)
+        value = self.evaluate(node.value)
+        written = node.value
+        if isinstance(written, ast.Attribute):
+            if written.attr in ACTING and isinstance(value, (Method, Bound, Unknown)):
+                self.event("uncalled", facts={"name": written.attr}, call=self.here(written))
+        elif (
+            isinstance(written, ast.Call)
+            and isinstance(written.func, ast.Attribute)
+            and written.func.attr in DROPPED_FOR_NOTHING
+            and not (self.at_module_level and not self.context)  # the last line of a cell shows its value
+        ):
+            base = written.func.value
+            if isinstance(base, ast.Name) and isinstance(self.look_up(base.id), Tensor):
+                self.event(
+                    "dropped",
+                    node_of(self.look_up(base.id)),
+                    facts={"name": written.func.attr, "of": base.id},
+                    call=self.here(written),
+                )
 
     def returning(self, node: ast.Return, block: Any, statement: Any) -> None:
         value = self.evaluate(node.value)

@@ -8,17 +8,23 @@ from __future__ import annotations
 from gradsight.rule import Rule
 from gradsight.rules import (
     detach_in_loss,
+    missing_zero_grad,
     nll_without_log_softmax,
     no_grad_in_loss,
     non_scalar_backward,
     nondifferentiable_op,
     numpy_in_loss,
     one_hot_target,
+    optimizer_misses_parameters,
     plain_tensor_weight,
     repeated_backward,
     rewrapped_tensor,
     scalar_in_loss,
     softmax_before_cross_entropy,
+    step_before_backward,
+    uncalled_method,
+    wrong_optimizer,
+    zero_grad_before_step,
 )
 
 RULES: tuple[Rule, ...] = (
@@ -30,6 +36,12 @@ RULES: tuple[Rule, ...] = (
     nondifferentiable_op.RULE,
     repeated_backward.RULE,
     non_scalar_backward.RULE,
+    missing_zero_grad.RULE,
+    zero_grad_before_step.RULE,
+    step_before_backward.RULE,
+    uncalled_method.RULE,
+    optimizer_misses_parameters.RULE,
+    wrong_optimizer.RULE,
     one_hot_target.RULE,
     softmax_before_cross_entropy.RULE,
     nll_without_log_softmax.RULE,

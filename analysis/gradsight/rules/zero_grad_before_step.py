@@ -1,0 +1,128 @@
+"""
+Gradients that are cleared before they are used.
+
+## What it does
+Flags a `zero_grad()` between `backward()` and the `step()` that wants its gradients, and one in an inner loop
+whose gradients only the loop around it steps with.
+
+## Why is this bad?
+The optimizer steps with gradients of `None` or zero: nothing moves (with momentum or weight decay: not by
+what the loss says). In an inner loop only the last turn counts. Nothing is raised.
+
+## Use instead
+Clear before `backward()` or behind `step()`.
+
+```python
+optimizer.zero_grad()
+loss.backward()
+optimizer.step()
+```
+
+## When it is right
+A second `backward()` between the clearing and the step, as in sharpness-aware steps or an attack's inner
+loop. Not flagged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradsight import surgery
+from gradsight.finding import Applicability, Finding, Fix
+from gradsight.interpret.state import Event
+from gradsight.policy import SEVERITY
+from gradsight.protocol import Protocol, Step, branches, entry, loops, surely_with
+from gradsight.queries import Queries
+from gradsight.rule import Report, Rule
+from gradsight.text import Source
+
+
+def check(q: Queries) -> Iterator[Report]:
+    protocol = Protocol(q)
+    said: set[int] = set()
+    for step in protocol.steps():
+        passes = [(at, event) for at, event in protocol.passes(step.held) if at < step.at]
+        clears = [
+            (at, event)
+            for at, event in protocol.clears(step)
+            if not event.fact("unknown") and not event.fact("by")
+        ]
+        if not passes:
+            continue
+        at, backward = passes[-1]
+        if entry(backward) != entry(step.event) or kept_by_hand(q, backward):
+            continue
+        for position, clear in clears:
+            if id(clear) in said or not together(clear, backward, step):
+                continue
+            kind = ""
+            if at < position < step.at and surely_with(clear, backward) and loops(clear) == loops(step.event):
+                kind = "between"
+            elif position < at and is_inner(clear, backward, step):
+                kind = "inner"
+            where = clear.place("call")
+            if kind and where is not None:
+                said.add(id(clear))
+                yield report(q, step, backward, clear, kind)
+
+
+def together(clear: Event, backward: Event, step: Step) -> bool:
+    """Whether the three surely happen together, as far as branches go."""
+    return entry(clear) == entry(backward) and branches(clear) <= branches(step.event) | branches(backward)
+
+
+def kept_by_hand(q: Queries, backward: Event) -> bool:
+    """Whether the program reads or writes `.grad` itself where the gradients are computed."""
+    return any(
+        loops(event)[: len(loops(backward))] == loops(backward)
+        for event in q.events
+        if event.kind == "read" or (event.kind == "zero" and event.fact("by"))
+    )
+
+
+def is_inner(clear: Event, backward: Event, step: Step) -> bool:
+    """Whether each turn of a loop clears what the turn before gave, and the step stands behind that loop."""
+    around, inner = loops(step.event), loops(backward)
+    return (
+        len(inner) == len(around) + 1
+        and inner[: len(around)] == around
+        and loops(clear) == inner
+        and not branches(clear, inner[-1])
+        and not branches(backward, inner[-1])
+    )
+
+
+def report(q: Queries, step: Step, backward: Event, clear: Event, kind: str) -> Report:
+    where, given, stepped = clear.place("call"), backward.place("call"), step.event.place("call")
+    assert where is not None
+    text = q.text_of(where)
+    loss = q.sink_text(backward)
+    used = f"`{q.text_of(stepped)}`" if stepped is not None else "the step"
+    if kind == "between":
+        message = f"`{text}` clears the gradients of {loss} before {used} has used them: nothing is learned"
+    else:
+        message = (
+            f"`{text}` clears the gradients in each turn, and {used} stands behind the loop: "
+            f"only the last turn's {loss} counts"
+        )
+    path = [
+        *([("here the gradients are computed", given)] if given is not None else []),
+        ("here they are cleared", where),
+        *([("here they would be used", stepped)] if stepped is not None else []),
+    ]
+    if kind == "inner":
+        path = [path[1], path[0], *path[2:]]
+    places = (("clear", where), *((("step", stepped),) if stepped is not None else ()))
+    return RULE.report(SEVERITY["wrong"], message, where, tuple(path), places, (("kind", kind),))
+
+
+def fix(source: Source, finding: Finding) -> Iterator[Fix]:
+    clear, step = finding.place("clear"), finding.place("step")
+    if clear is None or step is None or finding.fact("kind") != "between":
+        return
+    behind = surgery.insert_behind(source, step, source.slice(clear))
+    if not isinstance(behind, surgery.Refusal):
+        edits = (*surgery.remove_statement(source, clear), *behind)
+        yield Fix("Clear the gradients behind the step", Applicability.UNSAFE, edits)
+
+
+RULE = Rule("GS204", "zero-grad-before-step", check, fix)
