@@ -130,9 +130,9 @@ def loops(event: Event) -> tuple[int, ...]:
     return tuple(number for kind, number, _ in event.context if kind == "l")
 
 
-def entry(event: Event) -> int | None:
-    """The method that an event happens in, where nobody says when that is called."""
-    return next((number for kind, number, _ in event.context if kind == "m"), None)
+def entry(event: Event) -> tuple[int, ...]:
+    """The methods and generators that an event happens in, of which nobody says when they run."""
+    return tuple(number for kind, number, _ in event.context if kind == "m")
 
 
 def branches(event: Event, loop: int | None = None) -> frozenset[tuple[int, int]]:

@@ -14,7 +14,7 @@ from gradsight.interpret.statements import Statements
 from gradsight.interpret.world import World
 from gradsight.outline import Region
 from gradsight.queries import TARGETS, Program
-from gradsight.values import NOWHERE, Class, Const, Number, Obj, Ref, Tensor, Unknown, Value
+from gradsight.values import NONE, NOWHERE, Class, Const, Number, Obj, Ref, Tensor, Unknown, Value
 
 NOT_A_LOSS = re.compile(
     r"metric|accuracy|eval|valid|scor|estimate|plot|log_|print|make|build|get_loss_fn|create|register|init|test",
@@ -73,6 +73,8 @@ def class_root(world: World, opened: Mapping[str, Value], cid: str) -> Program:
         it.context = (("m", it.number(), 0),)
         it.state.grad = "on"
         value = it.call_function(fid, [reference, *args] if skip else args, kwargs, info.node)
+        if name == "training_step" and value == NONE and not any(e.kind == "backward" for e in it.events):
+            it.event("unreturned", call=it.here(info.node))
         if name == "training_step":
             it.sink(it.returned_loss(value), info.node, None, kind="return")
         elif name == "forward" and lone:

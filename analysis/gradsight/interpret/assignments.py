@@ -40,7 +40,18 @@ class Assignments(Calls):
             return  # a manual update: `w -= lr * w.grad` under no_grad
         if isinstance(left, Tensor) and left.origin == "data":
             return
-        self.assign(target, self.operate(op, left, right, node), node.value)
+        value = self.operate(op, left, right, node)
+        if isinstance(value, Tensor) and self.in_loop() and op == "add" and node_of(right) != NOWHERE:
+            name = ast.unparse(target)
+            self.event(
+                "accumulate",
+                value.node,
+                (node_of(left), node_of(right)),
+                facts={"name": name},
+                call=self.here(node),
+                value=self.here(node.value),
+            )
+        self.assign(target, value, node.value)
 
     def assign(self, target: ast.expr, value: Value, at: ast.AST) -> None:
         if target is self.watched:

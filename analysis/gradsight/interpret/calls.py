@@ -210,6 +210,9 @@ class Calls(Functions):
             switches = [event for event in summary.events if event.kind == "off"]
             if summary.grad == "off" and switches:
                 self.block = switches[-1].context[-1][1] + offset
+        context = self.context
+        if info is not None and info.generator:
+            context = (*context, ("m", self.number(), 0))  # it runs when what it yields is asked for
         for number, event in enumerate(summary.events):
             self.events.append(
                 Event(
@@ -217,7 +220,7 @@ class Calls(Functions):
                     nodes.get(event.node, NOWHERE),
                     tuple(nodes.get(n, NOWHERE) for n in event.nodes),
                     tuple(oids[oid] for oid in event.oids if oid in oids),
-                    (*self.context, *((kind, loop + offset, arm) for kind, loop, arm in event.context)),
+                    (*context, *((kind, loop + offset, arm) for kind, loop, arm in event.context)),
                     event.facts,
                     tuple((name, There(here, key, (number, name))) for name, _ in event.places),
                 )

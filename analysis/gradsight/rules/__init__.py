@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from gradsight.rule import Rule
 from gradsight.rules import (
+    clip_out_of_order,
     detach_in_loss,
+    graph_retained,
+    loss_not_returned,
     missing_zero_grad,
     nll_without_log_softmax,
     no_grad_in_loss,
@@ -20,6 +23,7 @@ from gradsight.rules import (
     repeated_backward,
     rewrapped_tensor,
     scalar_in_loss,
+    scaler_protocol,
     softmax_before_cross_entropy,
     step_before_backward,
     uncalled_method,
@@ -40,8 +44,12 @@ RULES: tuple[Rule, ...] = (
     zero_grad_before_step.RULE,
     step_before_backward.RULE,
     uncalled_method.RULE,
+    graph_retained.RULE,
+    loss_not_returned.RULE,
     optimizer_misses_parameters.RULE,
     wrong_optimizer.RULE,
+    clip_out_of_order.RULE,
+    scaler_protocol.RULE,
     one_hot_target.RULE,
     softmax_before_cross_entropy.RULE,
     nll_without_log_softmax.RULE,

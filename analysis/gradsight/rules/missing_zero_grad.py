@@ -98,8 +98,12 @@ def report(q: Queries, step: Step, backward: Event, why: str, clears: list[Event
         f"{message}: `{name}` steps with the sum over all turns so far; clear them in each turn",
         where,
         tuple(path),
-        (("backward", where),),
-        (("optimizer", name), ("why", why)),
+        (("backward", where), ("step", stepped)),
+        (
+            ("optimizer", name),
+            ("why", why),
+            ("accumulated", "yes" if branches(step.event, loops(step.event)[-1]) else ""),
+        ),
     )
 
 
@@ -107,13 +111,23 @@ def optimizer_name(q: Queries, step: Step) -> str:
     """How the program calls an optimizer where it steps."""
     place = step.event.place("call")
     text = q.text_of(place) if place is not None else ""
-    name = text.partition(".step(")[0] if ".step(" in text else ""
+    before, _, given = text.partition(".step(")
+    by_scaler = any(event.kind == "scaler_step" and step.event.oids[0] in event.oids for event in q.events)
+    name = given.rpartition(")")[0] if by_scaler else before if given else ""
     return shortened(name) if name.replace(".", "").replace("_", "").isalnum() else "optimizer"
 
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     where, name = finding.place("backward"), finding.fact("optimizer")
     if where is None or not name or finding.fact("why") == "branch":
+        return
+    step = finding.place("step")
+    if finding.fact("accumulated") and step is not None:
+        edits = surgery.insert_behind(source, step, f"{name}.zero_grad()")
+        if not isinstance(edits, surgery.Refusal):
+            yield Fix(
+                f"Clear the gradients behind the step: `{name}.zero_grad()`", Applicability.UNSAFE, edits
+            )
         return
     edits = surgery.insert_before(source, where, f"{name}.zero_grad()")
     if not isinstance(edits, surgery.Refusal):

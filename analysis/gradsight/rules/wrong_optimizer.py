@@ -41,11 +41,12 @@ def check(q: Queries) -> Iterator[Report]:
     if any(event.fact("unknown") or len(event.oids) != 1 for event in steps):
         return
     stepped = {event.oids[0] for event in steps}
+    moved = {source for event in steps for source in q.parameters_of(event)}
     for oid, optimizer in protocol.optimizers.items():
         where = optimizer.place("call")
         if oid in stepped or where is None or optimizer.fact("unknown") or protocol.escapes(oid):
             continue
-        held = frozenset(q.parameters_of(optimizer))
+        held = frozenset(q.parameters_of(optimizer)) - moved
         passes = [event for _, event in protocol.passes(held)]
         if passes and ((stepped and q.program.kind == "module") or trains(q, oid, passes)):
             yield report(q, optimizer, passes[0], bool(stepped))
