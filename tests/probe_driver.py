@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from gradsight_server import probe
+from gradsight_server import child, probe
 
 # torch.set_num_threads(1) must run before the parent's first operation, or children hang.
 DRIVER = """\
@@ -44,7 +44,7 @@ for line in sys.stdin:
         os.environ['TMPDIR'] = job['folder']
         events = os.open(job['events'], os.O_WRONLY | os.O_CREAT, 0o600)
         try:
-            main([job['request'], 'fd:%d' % events])
+            main([job['folder'], 'fd:%d' % events])
         finally:
             sys.stdout.flush()
             os._exit(0)
@@ -58,7 +58,7 @@ class Driver:
     def __init__(self) -> None:
         environment = {**os.environ, "TORCH_COMPILE_DISABLE": "1", "GRADSIGHT_PROBE_STRICT": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, "-c", DRIVER, str(probe.PROBE)],
+            [sys.executable, "-c", DRIVER, str(child.PROBE)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
@@ -71,21 +71,20 @@ class Driver:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with tempfile.TemporaryDirectory() as folder:
-            job: dict[str, Any] = {
-                name: os.path.join(folder, name) for name in ("request", "events", "output", "tmp")
-            }
+            job: dict[str, Any] = {name: os.path.join(folder, name) for name in ("events", "output", "tmp")}
             os.mkdir(job["tmp"])
             job.update(
                 folder=job["tmp"], directory=request.directory or os.path.dirname(request.filename), limit=120
             )
-            Path(job["request"]).write_text(json.dumps(probe.to_wire(request, folder)), encoding="utf-8")
+            wire = json.dumps(child.to_wire(request, job["tmp"]))
+            Path(job["tmp"], "request.json").write_text(wire, encoding="utf-8")
             self._process.stdin.write(json.dumps(job) + "\n")
             self._process.stdin.flush()
             status = os.waitstatus_to_exitcode(int(self._process.stdout.readline()))
-            told = probe.Told()
+            told = child.Told()
             for line in Path(job["events"]).read_bytes().splitlines():
                 told.take(line)
-            output = probe.Output(request.output_limit, None)
+            output = child.Output(request.output_limit, None)
             with open(job["output"], "rb") as file:
                 output.read(file)
         return probe.to_result(status, request, told, output, None, 0.0)

@@ -20,7 +20,14 @@ from command_line import LOST, codes, findings, run
         ("rot13.py", b"# coding: rot13\nx = 1\n", "encoding"),
         ("liar.py", b"# coding: ascii\nx = '\xe9'\n", "is not ASCII"),
         ("mark.py", b"\xef\xbb\xbf# coding: latin-1\n", "encoding"),
-        ("notebook.ipynb", b"{}", "notebooks come in a later release"),
+        ("empty.ipynb", b"{}", "is no notebook: it has no list of cells"),
+        ("list.ipynb", b"[]", "is no notebook: its JSON is no object"),
+        ("torn.ipynb", b'{\n"cells": [', "is no notebook: no valid JSON in line 2"),
+        ("deep.ipynb", b"[" * 100_000, "is no notebook: its JSON is nested too deeply"),
+        ("latin.ipynb", b'{"cells": ["\xe9"]}', "is no notebook: byte 0xe9 in line 1 is not UTF-8"),
+        ("old.ipynb", b'{"nbformat": 3, "worksheets": []}', "old format: convert it with `jupyter nbconvert"),
+        ("cell.ipynb", b'{"cells": [3]}', "is no notebook: cell 1 is no object"),
+        ("text.ipynb", b'{"cells": [{"cell_type": "code", "source": [1]}]}', "cell 1 has no text"),
         ("image.png", b"\x89PNG\r\n\x1a\n\0\0", "null bytes"),
     ],
 )
@@ -57,16 +64,7 @@ def test_a_folder_without_python_is_said(tmp_path: Path) -> None:
     (tmp_path / "empty" / "notes.txt").write_text("nothing")
     done = run("check", "empty", cwd=tmp_path)
     assert done.returncode == 0
-    assert done.stderr == b"gradsight: no Python files below empty\n"
-
-
-def test_notebooks_in_a_folder_are_counted(tmp_path: Path) -> None:
-    (tmp_path / "a.ipynb").write_text("{}")
-    (tmp_path / "b.ipynb").write_text("{}")
-    (tmp_path / "good.py").write_text(LOST)
-    done = run("check", ".", cwd=tmp_path)
-    assert done.returncode == 1
-    assert b"2 notebooks passed over: notebooks come in a later release" in done.stderr
+    assert done.stderr == b"gradsight: no Python files or notebooks below empty\n"
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"\xef\xbb\xbf", b"# nothing\n", b"\r", b"\x0c\n"])

@@ -70,7 +70,7 @@ def test_people_get_a_table(tmp_path: Path) -> None:
         (["a.py", "--timeout", "0"], "above 0"),
         (["a.py", "--timeout", "soon"], "above 0"),
         (["a.py", "--device", "abacus"], "invalid choice"),
-        (["a.ipynb"], "notebooks come in a later release"),
+        (["a.ipynb"], "is no notebook: it has no list of cells"),
     ],
 )
 def test_misuse_exits_with_2_and_says_what_to_do(tmp_path: Path, arguments: list[str], says: str) -> None:

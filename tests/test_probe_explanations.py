@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gradsight_server import probe
+from gradsight_server import child, probe
 from probe_driver import Driver
 
 CASES = json.loads((Path(__file__).parent / "gradient_errors.json").read_text(encoding="utf-8"))
@@ -49,7 +49,7 @@ def test_wrong_code_is_explained(case: dict[str, Any], driver: Driver, tmp_path:
 
 def test_explanations_are_wholesome() -> None:
     """Each pattern compiles, none hides a later one by being the same, each text is a sentence."""
-    text = (probe.PROBE / "explanations.py").read_text(encoding="utf-8")
+    text = (child.PROBE / "explanations.py").read_text(encoding="utf-8")
     namespace: dict[str, Any] = {}
     exec(compile(text, "explanations.py", "exec"), namespace)
     patterns = [pattern for pattern, _ in namespace["EXPLANATIONS"]]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gradsight_server import probe
+from gradsight_server import child, probe
 
 PROGRAMS = Path(__file__).resolve().parent.parent / "fixtures" / "probe"
 POSIX = pytest.mark.skipif(os.name == "nt", reason="forks and signals are POSIX")
@@ -51,7 +51,7 @@ def _tagged() -> set[int]:
             state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
             continue
-        if probe.TOKEN.encode() in environment and state != "Z":
+        if child.TOKEN.encode() in environment and state != "Z":
             found.add(int(entry.name))
     return found
 

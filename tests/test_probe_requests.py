@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from gradsight import slicing
-from gradsight_server import probe
+from gradsight_server import child, probe
 
-FILES = sorted(probe.PROBE.glob("*.py"))
+FILES = sorted(child.PROBE.glob("*.py"))
 # What Python 3.8 lacks, beside its syntax: names that are easily written by mistake.
 NEWER = {
     "unparse",
@@ -46,7 +46,7 @@ def test_starting_and_reading_load_no_torch_and_no_protocol() -> None:
         "print([name for name in sys.modules if name.split('.')[0] in "
         "('torch', 'pygls', 'lsprotocol', 'libcst', 'gradsight_probe', 'attrs')])"
     )
-    roots = [str(probe.PROBE.parent), str(probe.PROBE.parents[1] / "analysis")]
+    roots = [str(child.PROBE.parent), str(child.PROBE.parents[1] / "analysis")]
     ran = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path[:0] = {roots!r}\n{code}"],
         capture_output=True,
@@ -90,7 +90,7 @@ def test_a_file_with_a_byte_order_mark(tmp_path: Path) -> None:
 
 
 def test_half_a_line_of_events_does_no_harm() -> None:
-    told = probe.Told()
+    told = child.Told()
     for line in (
         b'{"event": "ready", "torch": "2", "device": "cpu"}\n',
         b'{"event": "st',

@@ -21,7 +21,7 @@ from gradsight.graph import Place, Within
 from gradsight.interpret.activation import OutOfBudget
 from gradsight.interpret.memo import MOST_VERSIONS, Memo, Record
 from gradsight.interpret.world import World
-from gradsight.outline import Region, outline
+from gradsight.outline import Outline, Region, outline
 from gradsight.places import Bugs, Places, Spot
 from gradsight.queries import Program, Queries
 from gradsight.roots import class_root, function_root, is_lone_loss, module_root, plain
@@ -80,8 +80,7 @@ class Engine:
     def __init__(self, report_bug: Bugs = ignore_bug) -> None:
         self.memo = Memo()
         self.report_bug = report_bug
-        self._worlds: OrderedDict[str, World] = OrderedDict()  # of each file the latest
-        self._analyses: dict[str, _Analysis] = {}  # of the same files
+        self._analyses: OrderedDict[str, _Analysis] = OrderedDict()  # of each file the latest
         self._roots: OrderedDict[tuple[str, str], list[_Root]] = OrderedDict()
 
     @property
@@ -100,13 +99,7 @@ class Engine:
         if at_once and not found:
             found += unparsable_whole(source)
         if FRAMEWORKS.search(source.text):
-            before = self._worlds.get(source.file)
-            whole = outline(source.units, before.outline if before is not None else None)
-            world = self._worlds[source.file] = World(whole, self.memo, before, self.report_bug)
-            self._worlds.move_to_end(source.file)
-            if len(self._worlds) > MOST_DOCUMENTS:
-                self._analyses.pop(self._worlds.popitem(last=False)[0], None)
-            analysis = self._analyses[source.file] = _Analysis(self, source, world)
+            analysis = self._analysis(source)
             said = list(analysis.findings())
             found += said
             # A sink that a finding speaks about is not silent.
@@ -118,6 +111,17 @@ class Engine:
         return Findings(
             tuple(ordered), tuple(sorted(silences, key=lambda one: (one.where.start, one.reason)))
         )
+
+    def _analysis(self, source: Source) -> _Analysis:
+        before = self._analyses.get(source.file)
+        whole = outline(source.units, before.outline if before is not None else None)
+        if before is None or not before.move(source, whole):
+            world = World(whole, self.memo, before.world if before is not None else None, self.report_bug)
+            before = self._analyses[source.file] = _Analysis(self, source, world)
+        self._analyses.move_to_end(source.file)
+        if len(self._analyses) > MOST_DOCUMENTS:
+            self._analyses.popitem(last=False)
+        return before
 
     def fixes(self, source: Source, finding: Finding) -> tuple[Fix, ...]:
         """What mends a finding, best first. Loads libcst. A bug here costs the fix alone."""
@@ -225,7 +229,7 @@ class _Placed(Generic[Told]):
 
     def __init__(self, spots: Sequence[Spot], make: Callable[[list[Span]], Told]) -> None:
         self._spots = spots
-        self._make = make
+        self._make: Callable[[list[Span]], Told] = make
         self._firsts: list[int] | None = None
         self._made: Told | None = None
 
@@ -269,6 +273,14 @@ class _Analysis:
         self.module: _Root | None = None
         self.roots: list[tuple[str, _Root]] = []
         self._run()
+
+    def move(self, source: Source, outline: Outline) -> bool:
+        """Become the analysis of a text whose lines mean what they meant. False: they do not."""
+        if not self.world.move(outline):
+            return False
+        self.source, self.outline = source, outline
+        self.places = Places(source, self.world, self.engine.report_bug)
+        return True
 
     # -- the roots
 
@@ -333,10 +345,15 @@ class _Analysis:
         return self._opens(root, region) and self.world.holds(root.record)
 
     def _opens(self, root: _Root, region: Region) -> bool:
+        if root.region != region:
+            return False
         opened = self._opened()
-        return root.region == region and (
-            root.opened is None or root.opened is opened or root.opened == opened
-        )
+        if root.opened is None or root.opened is opened:
+            return True
+        if root.opened != opened:
+            return False
+        root.opened = opened  # the next comparison is cheap
+        return True
 
     def _tells_else(self, root: _Root, name: str) -> bool:
         """Whether the text would give the rules other answers now."""

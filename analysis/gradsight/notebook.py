@@ -18,7 +18,7 @@ from itertools import accumulate
 
 from gradsight.finding import Edit, Fix
 from gradsight.lines import next_line
-from gradsight.syntax import UNPARSABLE, masked, parse, physical_lines
+from gradsight.syntax import masked, physical_lines
 from gradsight.text import Source, Span
 
 
@@ -101,6 +101,25 @@ class Notebook:
     def rows(self, cell: int) -> tuple[int, int]:
         """The rows of the program that are a cell's: the first, and the first behind it."""
         return self._starts[cell], self._starts[cell + 1]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the program is the cells' texts and nothing else: places are the same in both."""
+        return not any(part.hidden or part.indent for part in self._parts)
+
+    def written(self, row: int) -> str:
+        """A row of the program as it is written in its cell, with its line end."""
+        cell = max(0, bisect_right(self._starts, row, hi=len(self.cells)) - 1)
+        return self._parts[cell].written[row - self._starts[cell]]
+
+    def in_words(self, text: str) -> str:
+        """A sentence with the rows of cells where it names rows of the program: `line 12`, `row 12`."""
+
+        def said(found: re.Match[str]) -> str:
+            place = self.place(self.source.offset(int(found["row"]) - 1, 0))
+            return f"cell {self.cells[place.cell].number}, {found['what']} {place.row + 1}"
+
+        return _ROW_IN_WORDS.sub(said, text) if self.cells else text
 
     def place(self, offset: int) -> CellPlace:
         """Where an offset of the program stands. The end of a cell is in that cell; a cell must be there.
@@ -199,7 +218,7 @@ class Notebook:
                     return None
         text = edit.text
         if part.indent:
-            text = re.sub(r"(\r\n|\r|\n)", lambda found: found[0] + part.indent, text)
+            text = re.sub(r"(\r\n|\r|\n)", lambda found: found[0] + part.indent.lstrip("\ufeff"), text)
         return CellEdit(start, end, text)
 
     def mendable(self) -> Source:
@@ -216,6 +235,15 @@ class Notebook:
             for number in range(row, row + unit.count):
                 rows[number] = _blotted(rows[number], ("if 1:" if opens else "0") if number == row else "")
         return Source(source.file, ("\ufeff" if source.bom else "") + "".join(rows), source.bounds)
+
+    def runnable(self) -> str:
+        """The program for whoever runs it: what a magic would bind is an object that knows nothing."""
+        rows = list(self.source.physical)
+        for part, start in zip(self._parts, self._starts, strict=False):
+            for row, (column, _) in part.hidden.items():
+                code = rows[start + row]
+                rows[start + row] = code[:column] + code[column:].replace(_UNKNOWN, "object()")
+        return "".join(rows)
 
     def to_fixes(self, fixes: Iterable[Fix]) -> tuple[Fix, ...]:
         """Those of the fixes that can be made in the cells."""
@@ -237,16 +265,6 @@ class Notebook:
                 text = text[:start] + edit.text + text[end:]
             cells[cell] = Cell(cells[cell].number, text)
         return self.with_cells(cells)
-
-    def broken_cells(self) -> frozenset[int]:
-        """The cells that do not parse, by their indices."""
-        out = set()
-        for cell, part in enumerate(self.source.parts):
-            try:
-                parse(self.source.slice(part))
-            except UNPARSABLE:
-                out.add(cell)
-        return frozenset(out)
 
 
 def _starts(parts: Sequence[_Part]) -> list[int]:
@@ -299,21 +317,20 @@ _PYTHON = frozenset(
 )
 # What people type without its `%`.
 _COMMAND = r"(?:pip|conda|mamba|uv|cd|ls|ll|cat|mkdir|rmdir|rm|cp|mv|pwd)\b"
-_AUTOMAGIC = re.compile(rf"{_COMMAND}(?:[ \t]+[^\s=(\[.,:].*)?")
-_INDENTED = re.compile(r"\s*?[ \t]+\S")
+_AUTOMAGIC = re.compile(rf"{_COMMAND}(?:[ \t]+[^\s=(\[,:].*)?")
+_INDENTED = re.compile(r"\s*?[ \t\ufeff]+\S")
 _SUSPECT = re.compile(
     rf"(?:\A|(?<=[\r\n]))[ \t\f]*(?:[%!?,;/]|{_COMMAND})|\?[ \t;]*(?:\Z|(?=[\r\n]))|=[ \t]*[%!](?!=)"
 )
 _UNKNOWN = "get_ipython()"
+_ROW_IN_WORDS = re.compile(r"\b(?P<what>row|line) (?P<row>\d+)\b")
 _CELL_MAGIC = re.compile(r"%%(?P<name>\w[\w.]*)(?P<rest>[^\r\n]*)")
 _LINE_MAGIC = re.compile(
-    r"%%?[ \t]*(?P<name>[A-Za-z_][\w.]*)(?P<rest>.*)|!.*|\?\??[ \t]*[\w%*].*|[,;/][ \t]*[A-Za-z_].*",
+    r"%%?(?P<name>[A-Za-z_][\w.]*)(?P<rest>.*)|!.*|\?\??[ \t]*[\w%*].*|[,;/][ \t]*[A-Za-z_].*",
     re.DOTALL,
 )
 _HELP = re.compile(r"%{0,2}[^\W\d][\w.*\[\]()]*\?{1,2}[ \t]*;?[ \t]*")
-_ASSIGNED = re.compile(
-    r"(?P<target>[^=%!]*[^=%!<>:+\-*/&|^@ \t])[ \t]*=[ \t]*(?P<magic>!.+|%[ \t]*\w.*)", re.DOTALL
-)
+_ASSIGNED = re.compile(r"(?<![=<>!:+\-*/%&|^@])=[ \t]*(?P<magic>!.+|%[ \t]*\w.*)", re.DOTALL)
 _TIME = re.compile(r"%time(?=[ \t]+[^\s\-])")
 _STORED = re.compile(r"-r\b(?P<names>[^\r\n]*)")
 _TOLD = re.compile(r"--(?:out|err|proc)[= \t]+(?P<name>[^\W\d]\w*)")
@@ -328,7 +345,7 @@ def _part(text: str) -> _Part:
         return _Part(written, written)
     first = next((row for row, each in enumerate(written) if each.strip()), len(written))
     lead = written[first] if first < len(written) else ""
-    indent = lead[: len(lead) - len(lead.lstrip(" \t"))]
+    indent = lead[: len(lead) - len(lead.lstrip(" \t\ufeff"))]
     rows = [each[len(indent) :] if indent and each.startswith(indent) else each for each in written]
     hidden: dict[int, tuple[int, int | None]] = {}
     head = _hide_cell_magics(rows, first, hidden)
@@ -389,7 +406,7 @@ def _hide_timed(rows: list[str], row: int, lead: int, hidden: dict[int, tuple[in
     whole = rows[row]
     found = _TIME.match(whole, lead)
     instead = "pass;"
-    if found is None and (assigned := _ASSIGNED.match(masked(whole))):
+    if found is None and (assigned := _ASSIGNED.search(masked(whole))):
         found = _TIME.match(whole, assigned.start("magic"))
         instead = "     "
     if found is None:
@@ -420,7 +437,7 @@ def _hidden_from(code: str) -> tuple[int, str]:
         return 0, _binding(names)
     if "?" in code and _HELP.fullmatch(code):
         return 0, "pass"
-    if "=" in code and (assigned := _ASSIGNED.match(masked(code))):
+    if "=" in code and (assigned := _ASSIGNED.search(masked(code))):
         return assigned.start("magic"), _UNKNOWN
     return -1, ""
 
@@ -434,5 +451,8 @@ def _hide(
     rows: list[str], row: int, column: int, instead: str, hidden: dict[int, tuple[int, int | None]]
 ) -> None:
     bare = rows[row].rstrip("\r\n")
+    end = rows[row][len(bare) :]
+    if end == "\r":  # would join an empty row below
+        end = "\n"
     hidden[row] = (column, None)
-    rows[row] = bare[:column] + instead + rows[row][len(bare) :]
+    rows[row] = bare[:column] + instead + end

@@ -34,7 +34,7 @@ The program cannot run. Findings may be missing, because what the line means is 
 Mend the line.
 
 ## When it is right
-Templates and notebooks' `%magic` are no Python: list them under `exclude` in `[tool.gradsight]`.
+Templates are no Python: list them under `exclude` in `[tool.gradsight]`.
 """
 
 _NEWER_PYTHON = """\

@@ -1,6 +1,7 @@
 """All fixes of a file at once: in rounds until nothing changes.
 
-Pure. The command line writes the result, the language server sends it as one edit; both get the same text.
+Pure. The command line writes the result, the language server sends it as one edit; both get the same text. A
+notebook is fixed like a file: what cannot be made in its cells is not made.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass, replace
 from gradsight import configuration
 from gradsight.engine import Engine
 from gradsight.finding import Applicability, Edit, Finding, Fix, apply
+from gradsight.notebook import Notebook
 from gradsight.syntax import UNPARSABLE, parse
 from gradsight.text import Source, Span
 
@@ -20,16 +22,33 @@ ROUNDS = 20
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """A file's text after the fixes, how many were made, and what is still found in it."""
+    """A file after the fixes, which were made, and what is still found in it."""
 
-    text: str
+    document: Source | Notebook
     made: tuple[str, ...]
     left: tuple[Finding, ...]
+
+    @property
+    def text(self) -> str:
+        """The file's text; a notebook's program."""
+        return program_of(self.document).text
+
+
+def program_of(document: Source | Notebook) -> Source:
+    """What is analysed of a file."""
+    return document if isinstance(document, Source) else document.source
+
+
+def fixes_of(engine: Engine, document: Source | Notebook, finding: Finding) -> tuple[Fix, ...]:
+    """What mends a finding and can be made in the file, best first. Loads libcst."""
+    if isinstance(document, Source):
+        return engine.fixes(document, finding)
+    return document.to_fixes(engine.fixes(document.mendable(), finding))
 
 
 def fix_text(
     engine: Engine,
-    source: Source,
+    document: Source | Notebook,
     wanted: Collection[Applicability],
     settings: configuration.Configuration,
     breaks: Callable[[Finding, Fix], None] = lambda finding, fix: None,
@@ -39,23 +58,24 @@ def fix_text(
     `breaks` is told of a fix after which the file would parse no more; it is not made.
     """
     made: list[str] = []
+    source = program_of(document)
     seen = {source.text}
     findings = configuration.apply(settings, engine.analyze(source).findings)
     for _ in range(ROUNDS):
         chosen = []
         for finding in findings:
-            fixes = (each for each in engine.fixes(source, finding) if each.applicability in wanted)
+            fixes = (each for each in fixes_of(engine, document, finding) if each.applicability in wanted)
             chosen += [
                 (finding, each) for each in fixes if all(edit.file == source.file for edit in each.edits)
             ][:1]
-        text, titles = _apply_together(source.text, chosen, breaks)
-        if text in seen:
+        changed, titles = _apply_together(document, chosen, breaks)
+        if program_of(changed).text in seen:
             break
-        seen.add(text)
+        document, source = changed, program_of(changed)
+        seen.add(source.text)
         made += titles
-        source = Source(source.file, text)
         findings = configuration.apply(settings, engine.analyze(source).findings)
-    return Fixed(source.text, tuple(made), findings)
+    return Fixed(document, tuple(made), findings)
 
 
 def with_line_ends(text: str, edit: Edit) -> Edit:
@@ -66,25 +86,40 @@ def with_line_ends(text: str, edit: Edit) -> Edit:
 
 
 def _apply_together(
-    text: str, chosen: list[tuple[Finding, Fix]], breaks: Callable[[Finding, Fix], None]
-) -> tuple[str, list[str]]:
-    """The text after all fixes that touch no place of an earlier one, and their titles."""
-    parses = _parses(text)
+    document: Source | Notebook, chosen: list[tuple[Finding, Fix]], breaks: Callable[[Finding, Fix], None]
+) -> tuple[Source | Notebook, list[str]]:
+    """The file after all fixes that touch no place of an earlier one, and their titles."""
+    text, broken = program_of(document).text, _broken(document)
     edits: tuple[Edit, ...] = ()
     titles = []
-    result = text
+    result = document
     for finding, each in chosen:
         own = tuple(with_line_ends(text, edit) for edit in each.edits)
         if not own or any(_touch(a.where, b.where) for a in own for b in edits):
             continue
-        changed = apply(text, edits + own)
-        if parses and not _parses(changed):
+        changed = _applied(document, edits + own)
+        if changed is None:
+            continue
+        if _broken(changed) - broken:
             breaks(finding, each)
             continue
         edits += own
         result = changed
         titles.append(f"{finding.code}: {each.title}")
     return result, titles
+
+
+def _applied(document: Source | Notebook, edits: tuple[Edit, ...]) -> Source | Notebook | None:
+    if isinstance(document, Source):
+        return Source(document.file, apply(document.text, edits))
+    in_cells = document.to_cell_edits(edits)
+    return None if in_cells is None else document.applied(in_cells)
+
+
+def _broken(document: Source | Notebook) -> frozenset[int]:
+    """The parts of a file that do not parse, counted from 0: a notebook's cells."""
+    source = program_of(document)
+    return frozenset(number for number, part in enumerate(source.parts) if not _parses(source.slice(part)))
 
 
 def _parses(text: str) -> bool:

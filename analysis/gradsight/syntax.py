@@ -11,12 +11,17 @@ from __future__ import annotations
 import ast
 import functools
 import re
+import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 # What `parse` raises. Null bytes are a ValueError before Python 3.12.
 UNPARSABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
+
+# While CPython makes an `ast`, the collector may call back and so let another thread run; a second `ast` made
+# then breaks the count of the first one's depth (SystemError). The filters of warnings are shared as well.
+_ONE_AT_A_TIME = threading.Lock()
 
 _END = r"(?:\r\n|\r|\n)"
 TOKEN = re.compile(
@@ -75,7 +80,7 @@ def parse(text: str) -> list[ast.stmt]:
     Raises:
         one of UNPARSABLE: it does not parse.
     """
-    with warnings.catch_warnings():
+    with _ONE_AT_A_TIME, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         module = compile(text, "<line>", "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
     assert isinstance(module, ast.Module)

@@ -107,7 +107,11 @@ def _add_fix(parser: argparse.ArgumentParser) -> None:
 def _add_probe(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     parser.epilog = "exit codes: 0 it ran, 1 the program raised, 2 misuse or no torch"
-    add("target", metavar="FILE[:A-B]", help="a file, or its lines A to B")
+    add(
+        "target",
+        metavar="FILE[:A-B]",
+        help="a file, or its lines A to B; a notebook, or one of its cells: NOTEBOOK:'cell 3'",
+    )
     add("--call", metavar="NAME", help="execute the file, then call this function")
     add("--python", metavar="EXE", help="the interpreter that runs it (default: python3)")
     add("--device", choices=("auto", "cuda", "mps", "cpu"), default="auto", help="default: auto")

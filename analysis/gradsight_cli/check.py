@@ -15,7 +15,7 @@ from gradsight_cli.discovery import files
 from gradsight_cli.formats import Texts
 from gradsight_cli.painting import counted, printer, wants_colour
 from gradsight_cli.projects import Projects
-from gradsight_cli.reading import Unreadable, decode, display
+from gradsight_cli.reading import Unreadable, decode, decode_json, display, is_notebook
 
 
 def check(options: argparse.Namespace) -> int:
@@ -38,7 +38,8 @@ def _check_standard_input(options: argparse.Namespace) -> tuple[str, Checked]:
     path = options.stdin_filename or "-"
     name = display(path)
     try:
-        file = decode(sys.stdin.buffer.read())
+        raw = sys.stdin.buffer.read()
+        file = decode_json(raw) if is_notebook(path) else decode(raw)
     except Unreadable as error:
         return path, Checked(name, problem=str(error))
     task = Task(path, with_fixes=options.fixes, with_silences=options.explain_silence)
@@ -52,16 +53,13 @@ def _check_paths(
     for path in options.paths:
         found = 0
         for file in files(path, projects):
-            if file.endswith(".ipynb") and file != path:
-                report.notebooks += 1
-                continue
             found += 1
             key = os.path.abspath(file)
             if key not in tasks:
                 root = None if options.no_cache else projects.of(os.path.dirname(file)).root
                 tasks[key] = Task(file, root, options.fixes, options.explain_silence)
         if not found:
-            report.warn(f"no Python files below {display(path)}")
+            report.warn(f"no Python files or notebooks below {display(path)}")
     jobs = options.jobs or _cores()
     checked = check_all(list(tasks.values()), jobs)
     if len(tasks) > 1 and sys.stderr.isatty():
@@ -91,7 +89,7 @@ class _Report:
     """Prints each file's findings as they come, where the format can, and counts."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.notebooks = 0
+        self._named = {display(path) for path in options.paths}
         self._format: str = options.output_format
         self._with_fixes: bool = options.fixes
         self._limit = Severity(options.fail_on).rank
@@ -108,6 +106,10 @@ class _Report:
 
     def add(self, checked: Checked) -> None:
         """Take in one file."""
+        if checked.passed_over is not None:
+            if checked.file in self._named:
+                self.warn(f"{checked.file}: passed over: {checked.passed_over}")
+            return
         self._files += 1
         if checked.problem is not None:
             self._problems.append(checked)
@@ -147,8 +149,7 @@ class _Report:
             self._objects += sarif.to_results(checked, self._texts)
         if checked.silences and self._format in ("github", "json", "sarif"):
             for silence in checked.silences:
-                place = self._texts.place(silence.file, silence.where)
-                self.warn(f"{silence.file}:{place.row}:{place.column} silent: {silence.reason}")
+                self.warn(f"{self._texts.head(silence.file, silence.where)} silent: {silence.reason}")
 
     def finish(self) -> int:
         """Print what comes at the end; returns the exit code."""
@@ -163,8 +164,6 @@ class _Report:
         elif self._printer is not None:
             if self._files > len(self._problems) or not self._problems:
                 self._printer.print([[(self._summary(), "")]])
-        if self.notebooks:
-            self.warn(f"{counted(self.notebooks, 'notebook')} passed over: notebooks come in a later release")
         if self._problems:
             return 2
         return int(any(count for severity, count in self._counts.items() if severity.rank <= self._limit))

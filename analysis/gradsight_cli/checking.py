@@ -14,17 +14,18 @@ from gradsight.text import Source
 
 from gradsight_cli import __version__
 from gradsight_cli.cache import Cache
-from gradsight_cli.reading import File, Unreadable, display, read
+from gradsight_cli.reading import File, OtherLanguage, Unreadable, display, is_notebook, read
 
 if TYPE_CHECKING:
     from gradsight.engine import Engine, Silence
+    from gradsight.notebook import Notebook
 
 # Below this much text one process is done before others have started.
 _WORTH_A_POOL = 400_000  # bytes
 
 
 class Checked(NamedTuple):
-    """What one file came to. `text` is empty where nothing has to be shown."""
+    """What one file came to. `text` is all of it, empty where nothing has to be shown."""
 
     file: str
     text: str = ""
@@ -32,6 +33,7 @@ class Checked(NamedTuple):
     silences: tuple[Silence, ...] = ()
     fixes: tuple[tuple[Fix, ...], ...] = ()  # one tuple a finding, where fixes were asked for
     problem: str | None = None  # why it could not be checked
+    passed_over: str | None = None  # why there is nothing to check
     bugs: tuple[str, ...] = ()  # what single rules could not do, though the file was checked
 
 
@@ -107,12 +109,19 @@ def check_text(name: str, file: File, task: Task) -> Checked:
     if found is None:
         _BUGS.clear()
         try:
-            source = Source(name, file.text)
+            document = to_document(name, file.text)
             engine = _engine()
+            source = document if isinstance(document, Source) else document.source
             result = engine.analyze(source, at_once=True)
             found = result.findings, result.silences
             if task.with_fixes:
-                fixes = tuple(engine.fixes(source, finding) for finding in result.findings)
+                from gradsight.rounds import fixes_of
+
+                fixes = tuple(fixes_of(engine, document, finding) for finding in result.findings)
+        except Unreadable as error:
+            return Checked(name, problem=str(error))
+        except OtherLanguage as error:
+            return Checked(name, passed_over=str(error))
         except Exception as error:
             return Checked(name, problem=f"could not be checked: {to_report(error)}")
         if cache is not None and not _BUGS:
@@ -123,6 +132,22 @@ def check_text(name: str, file: File, task: Task) -> Checked:
     bugs = tuple(_BUGS)
     _BUGS.clear()
     return Checked(name, file.text if findings or silences else "", findings, silences, fixes, bugs=bugs)
+
+
+def to_document(name: str, text: str) -> Source | Notebook:
+    """The program that a file is.
+
+    Raises:
+        Unreadable: it should be a notebook and is none.
+        OtherLanguage: it is a notebook that is not in Python.
+    """
+    if not is_notebook(name):
+        return Source(name, text)
+    from gradsight.notebook import Notebook  # most runs meet none
+
+    from gradsight_cli.ipynb import to_cells
+
+    return Notebook(name, to_cells(text))
 
 
 _ENGINE: Engine | None = None

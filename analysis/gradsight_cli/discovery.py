@@ -50,8 +50,7 @@ EXCLUDED = frozenset(
 def files(path: str, projects: Projects) -> Iterator[str]:
     """The Python files and notebooks at or below `path`, in the order of their names.
 
-    A file or folder that is named is looked into whoever ignores it. A notebook below a folder is yielded as
-    well: whoever asks says that it is passed over.
+    A file or folder that is named is looked into whoever ignores it.
 
     Raises:
         BadConfiguration: the configuration of a folder cannot be meant.
@@ -91,6 +90,16 @@ def _walk(
             yield from _walk(entry.path, ignores, own, projects)
         elif entry.is_file():
             yield entry.path
+
+
+def is_excluded(path: str, project: Project) -> bool:
+    """Whether the project's `exclude` covers a file.
+
+    Raises:
+        BadConfiguration: its patterns cannot be meant.
+    """
+    excludes = _excludes(project)
+    return excludes is not None and bool(excludes.says(path, False))
 
 
 def _excludes(project: Project) -> _Ignore | None:

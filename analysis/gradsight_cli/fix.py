@@ -1,7 +1,8 @@
 """`gradsight fix`: shows what would change, or changes it.
 
 A file is written whole or not at all, and not if it changed while we looked at it. What no fix touches
-stays the same byte for byte; `--diff` shows exactly the bytes that `--write` writes.
+stays the same byte for byte; `--diff` shows exactly what `--write` writes: of a notebook the text of each
+cell that changes.
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ from collections.abc import Iterable, Iterator
 from gradsight import configuration
 from gradsight.engine import Engine
 from gradsight.finding import Applicability, Finding, Fix, Severity
-from gradsight.rounds import fix_text
+from gradsight.notebook import Cell, Notebook
+from gradsight.rounds import fix_text, program_of
 from gradsight.text import Source
 
-from gradsight_cli.checking import to_report
+from gradsight_cli.checking import to_document, to_report
 from gradsight_cli.discovery import files
 from gradsight_cli.painting import Line, counted, printer, wants_colour
 from gradsight_cli.projects import Projects
-from gradsight_cli.reading import File, Unreadable, display, read
+from gradsight_cli.reading import File, OtherLanguage, Unreadable, display, read
 
 
 def fix(options: argparse.Namespace) -> int:
@@ -40,27 +42,32 @@ def fix(options: argparse.Namespace) -> int:
         name = display(path)
         try:
             file = read(path)
+            document = to_document(name, file.text)
             fixed = fix_text(
                 engine,
-                Source(name, file.text),
+                document,
                 wanted,
                 projects.of(os.path.dirname(path)).configuration,
                 _tell,
             )
-            raw = _encode(file, fixed.text)
+            raw = _encode(file, _to_text(file, document, fixed.document))
             if raw != file.raw:
                 if options.write:
                     write(path, file.raw, raw)
                     for title in fixed.made:
                         print(f"{name}: {title}")
                 else:
-                    _print_diff(name, file.raw, raw, options.color)
+                    for head, old, new in _changes(name, file.raw, raw, document, fixed.document):
+                        _print_diff(head, old, new, options.color)
                 changed += 1
                 made += len(fixed.made)
             left += sum(finding.severity.rank <= Severity.WARNING.rank for finding in fixed.left)
         except Unreadable as error:
             print(f"gradsight: {name}: {error}", file=sys.stderr)
             trouble = True
+        except OtherLanguage as error:
+            if path in options.paths:
+                print(f"gradsight: {name}: passed over: {error}", file=sys.stderr)
         except configuration.BadConfiguration:
             raise
         except Exception as error:
@@ -82,7 +89,7 @@ def _paths(given: Iterable[str], projects: Projects) -> Iterator[str]:
     for path in given:
         for file in files(path, projects):
             key = os.path.realpath(file)
-            if key in seen or (file.endswith(".ipynb") and file != path):
+            if key in seen:
                 continue
             seen.add(key)
             yield file
@@ -94,6 +101,38 @@ def _tell(finding: Finding, broken: Fix) -> None:
         "not made: this is a bug in Gradsight; please report it with the file",
         file=sys.stderr,
     )
+
+
+def _to_text(file: File, before: Source | Notebook, after: Source | Notebook) -> str:
+    """The text of the file after the fixes."""
+    if isinstance(before, Source) or isinstance(after, Source):
+        return program_of(after).text
+    from gradsight_cli.ipynb import with_texts
+
+    texts = {new.number: new.text for _, new in _changed_cells(before, after)}
+    return with_texts(file.text, texts) if texts else file.text
+
+
+def _changes(
+    name: str, raw: bytes, new_raw: bytes, before: Source | Notebook, after: Source | Notebook
+) -> Iterator[tuple[str, bytes, bytes]]:
+    """What a diff shows, by name, before and after: the file, or each cell that changes."""
+    if isinstance(before, Source) or isinstance(after, Source):
+        yield name, raw, new_raw
+        return
+    for old, new in _changed_cells(before, after):
+        # Hardly a cell ends its last line, and saying so each time would help nobody.
+        was, will_be = (
+            (each.text if each.text.endswith("\n") else each.text + "\n").encode("utf-8", "surrogatepass")
+            for each in (old, new)
+        )
+        yield f"{name}:cell {old.number}", was, will_be
+
+
+def _changed_cells(before: Notebook, after: Notebook) -> Iterator[tuple[Cell, Cell]]:
+    for old, new in zip(before.cells, after.cells, strict=True):
+        if old.text != new.text:
+            yield old, new
 
 
 def _encode(file: File, text: str) -> bytes:

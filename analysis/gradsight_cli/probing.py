@@ -12,18 +12,22 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gradsight.slicing import SelectionError
+from gradsight.text import Source
 
+from gradsight_cli.checking import to_document
 from gradsight_cli.formats.full import printable
 from gradsight_cli.painting import Line, counted, printer
-from gradsight_cli.reading import Unreadable, display, read
+from gradsight_cli.reading import OtherLanguage, Unreadable, display, read
 
 if TYPE_CHECKING:
+    from gradsight.notebook import Notebook
     from gradsight_server.probe import ProbeResult
 
-_ROWS = re.compile(r"(?P<file>.+):(?P<first>\d+)(?:-(?P<last>\d+))?")
+_ROWS = re.compile(r"(?P<file>.+?)(?::cell (?P<cell>\d+))?(?::(?P<first>\d+)(?:-(?P<last>\d+))?)?")
 _STYLES = {
     "nonzero": "added",
     "live": "added",
@@ -39,7 +43,7 @@ def probe(options: argparse.Namespace) -> int:
     """Run the probe; returns the exit code: 0 it ran, 1 the program raised, 2 misuse or no torch."""
     from gradsight_server import probe as server
 
-    path, rows = _target(options.target)
+    path, cell, rows = _target(options.target)
     settings: dict[str, Any] = {"device": options.device, "allow_writes": options.allow_writes}
     if options.python is not None:
         settings["python"] = options.python
@@ -48,15 +52,22 @@ def probe(options: argparse.Namespace) -> int:
     try:
         if os.path.isdir(path):
             raise Unreadable("is a folder: name one file")
-        read(path)
-        request = server.request(path, rows=rows, call=options.call, **settings)
-    except Unreadable as error:
+        document = to_document(path, read(path).text)
+        if isinstance(document, Source):
+            if cell is not None:
+                raise SelectionError("only a notebook has cells")
+            request = server.request(path, rows=rows, call=options.call, **settings)
+        else:
+            rows = _rows_of(document, cell, rows)
+            request = server.request_of(document.runnable(), path, rows=rows, call=options.call, **settings)
+    except (Unreadable, OtherLanguage) as error:
         return _misuse(f"{display(path)}: {error}")
     except SelectionError as error:
-        return _misuse(f"{display(path)}: {error}")
+        words = str(error) if isinstance(document, Source) else document.in_words(str(error))
+        return _misuse(f"{display(path)}: {words}")
     except SyntaxError as error:
         return _misuse(f"{display(path)}:{error.lineno}: does not parse: {error.msg}")
-    result = server.run(request, output=_pass_on)
+    result = _in_cells(server.run(request, output=_pass_on), document, request.filename)
     if options.output_format == "json":
         print(json.dumps(server.to_json(result), indent=2, allow_nan=False))
         for note in result.notes:
@@ -73,12 +84,64 @@ def probe(options: argparse.Namespace) -> int:
     return result.exit_code
 
 
-def _target(text: str) -> tuple[str, tuple[int, int] | None]:
+def _target(text: str) -> tuple[str, int | None, tuple[int, int] | None]:
+    """The file, the number of a notebook's cell, and rows, 1-based, of what was written as one word."""
     found = None if os.path.exists(text) else _ROWS.fullmatch(text)
     if found is None:
-        return text, None
+        return text, None, None
+    cell = int(found["cell"]) if found["cell"] else None
+    if not found["first"]:
+        return found["file"], cell, None
     first = int(found["first"])
-    return found["file"], (first, int(found["last"] or first))
+    return found["file"], cell, (first, int(found["last"] or first))
+
+
+def _rows_of(notebook: Notebook, number: int | None, rows: tuple[int, int] | None) -> tuple[int, int] | None:
+    """The rows of the program for some rows of a cell."""
+    if number is None:
+        if rows is not None:
+            raise SelectionError("rows of a notebook are a cell's: write FILE:'cell N':A-B")
+        return None
+    index = next((index for index, each in enumerate(notebook.cells) if each.number == number), None)
+    if index is None:
+        raise SelectionError(f"cell {number} is no code cell: cells are counted from 1, text cells too")
+    first, stop = notebook.rows(index)
+    if rows is None:
+        return first + 1, stop
+    if not 1 <= rows[0] <= rows[1] <= stop - first:
+        raise SelectionError(f"cell {number} has no rows {rows[0]}-{rows[1]}: it has {stop - first}")
+    return first + rows[0], first + rows[1]
+
+
+def _in_cells(result: ProbeResult, document: Source | Notebook, file: str) -> ProbeResult:
+    """The result with the cells of a notebook and their rows in place of the program's rows."""
+    if isinstance(document, Source):
+        return result
+
+    def placed(each: dict[str, Any]) -> dict[str, Any]:
+        changed = {key: placed(value) if isinstance(value, dict) else value for key, value in each.items()}
+        for key in ("reason", "explanation"):
+            if isinstance(each.get(key), str):
+                changed[key] = document.in_words(each[key])
+        if isinstance(each.get("row"), int) and each.get("filename", file) == file:
+            changed["cell"], changed["row"] = _cell_and_row(document, each["row"])
+        return changed
+
+    error = result.error
+    if error is not None and error["type"] in ("SyntaxError", "IndentationError", "TabError"):
+        error = {**error, "message": re.sub(r" \([^()]*, line \d+\)$", "", error["message"])}
+    return replace(
+        result,
+        steps=tuple(map(placed, result.steps)),
+        lines=tuple(map(placed, result.lines)),
+        error=None if error is None else placed(error),
+        notes=tuple(document.in_words(note) for note in result.notes),
+    )
+
+
+def _cell_and_row(notebook: Notebook, row: int) -> tuple[int, int]:
+    place = notebook.place(notebook.source.offset(row - 1, 0))
+    return notebook.cells[place.cell].number, place.row + 1
 
 
 def _misuse(message: str) -> int:
@@ -121,7 +184,7 @@ def to_lines(result: ProbeResult, file: str) -> Iterator[Line]:
             ("line", "name", "state", "norm", ""),
             [
                 (
-                    str(each["row"]),
+                    _row(each),
                     each["name"],
                     each["state"],
                     _number(each["norm"]),
@@ -131,7 +194,7 @@ def to_lines(result: ProbeResult, file: str) -> Iterator[Line]:
             ],
         )
     if result.error is not None:
-        row = f" in line {result.error['row']}" if result.error["row"] else ""
+        row = f" in {_row(result.error, 'line ')}" if result.error["row"] else ""
         yield []
         yield [
             (f"{result.error['type']}{row}: ", "error"),
@@ -141,6 +204,10 @@ def to_lines(result: ProbeResult, file: str) -> Iterator[Line]:
             yield [("  help: ", "help"), (printable(result.error["explanation"]), "")]
     for note in result.notes:
         yield [("note: ", "help"), (printable(note), "")]
+
+
+def _row(each: dict[str, Any], line: str = "") -> str:
+    return f"cell {each['cell']}:{each['row']}" if "cell" in each else f"{line}{each['row']}"
 
 
 def _table(head: Sequence[str], rows: Sequence[tuple[str, ...]]) -> Iterator[Line]:

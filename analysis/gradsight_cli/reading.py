@@ -17,6 +17,15 @@ class Unreadable(Exception):
     """A path that holds no text that we can check; the message says what to do."""
 
 
+class OtherLanguage(Exception):
+    """A notebook that is not in Python; the message says in which language it is."""
+
+
+def is_notebook(path: str) -> bool:
+    """Whether a path names a notebook."""
+    return path.endswith(".ipynb")
+
+
 class File(NamedTuple):
     """The content of a file: its bytes, and the text that they mean."""
 
@@ -38,13 +47,8 @@ def read(path: str) -> File:
     """The content of the file at `path`.
 
     Raises:
-        Unreadable: no such file, not allowed, a notebook, or not text.
+        Unreadable: no such file, not allowed, or not text.
     """
-    if path.endswith(".ipynb"):
-        raise Unreadable(
-            "notebooks come in a later release; until then, export it and check the script: "
-            "`jupyter nbconvert --to script`"
-        )
     try:
         with open(path, "rb") as stream:
             raw = stream.read()
@@ -52,7 +56,23 @@ def read(path: str) -> File:
         if error.errno == errno.ENOENT:
             raise Unreadable("no such file or folder") from None
         raise Unreadable(f"cannot be read: {(error.strerror or str(error)).lower()}") from None
-    return decode(raw)
+    return decode_json(raw) if is_notebook(path) else decode(raw)
+
+
+def decode_json(raw: bytes) -> File:
+    """What the bytes of a notebook's file mean. The format knows UTF-8 only.
+
+    Raises:
+        Unreadable: they are no UTF-8.
+    """
+    start = len(codecs.BOM_UTF8) if raw.startswith(codecs.BOM_UTF8) else 0
+    try:
+        return File(raw, raw[start:].decode("utf-8"), "utf-8")
+    except UnicodeDecodeError as error:
+        row = raw.count(b"\n", 0, error.start) + 1
+        raise Unreadable(
+            f"is no notebook: byte 0x{raw[start + error.start]:02x} in line {row} is not UTF-8"
+        ) from None
 
 
 def decode(raw: bytes) -> File:

@@ -10,7 +10,8 @@ __all__ = ["main"]
 
 
 def main(arguments: list[str]) -> None:
-    """Runs the probe that `arguments` (the request's path and the address for events) describe."""
+    """Runs the probe that `arguments` describe: the folder that holds the request, the address for events,
+    and "spare" if the request comes later."""
     from .run import main as run
 
     run(arguments)

@@ -31,6 +31,7 @@ class Channel:
 
     def __init__(self, address: str, overflow: str) -> None:
         self._overflow = overflow
+        self.overflowed = False
         self._lock = threading.Lock()
         self._pid = os.getpid()
         kind, _, rest = address.partition(":")
@@ -66,5 +67,6 @@ class Channel:
                 while line:
                     line = line[os.write(self._fd, line) :]
             except OSError:
+                self.overflowed = True
                 with open(self._overflow, "ab") as rest:
                     rest.write(line)

@@ -354,7 +354,7 @@ class Recorder:
         gradient = fact.gradient
         if gradient is None or (gradient.version != value._version and not gradient.leaf):
             gradient = fact.gradient = Gradient(value._version, node.leaf, node)
-            if node.leaf and value.grad is not None:
+            if node.leaf and value.grad is not None and value.grad.layout == torch.strided:
                 # Seen after its backward: `for name, parameter in model.named_parameters()`.
                 gradient.norm = torch.linalg.vector_norm(value.grad.detach())
             if (

@@ -8,10 +8,13 @@ report with all that was seen until then is sent, unless the process itself is k
 from __future__ import annotations
 
 import builtins
+import contextlib
+import importlib
 import importlib.machinery
 import inspect
 import json
 import os
+import shutil
 import sys
 import threading
 import time
@@ -25,24 +28,61 @@ MESSAGE_LIMIT = 4000
 
 
 def main(arguments: list[str]) -> None:
-    """`arguments`: the request's path and the channel's address."""
-    with open(arguments[0], encoding="utf-8") as file:
-        request = json.load(file)
-    channel = Channel(arguments[1], os.path.join(request["folder"], "events.jsonl"))
+    """`arguments`: the folder with the request, the channel's address, and "spare" if the request will be in
+    the folder only once "go" comes on standard input."""
+    folder = arguments[0]
+    channel = Channel(arguments[1], os.path.join(folder, "events.jsonl"))
+    parent = os.getppid() if hasattr(os, "getppid") else None
+    channel.send("started")
     started = time.time()
+    if not _load_torch(channel):
+        return
+    if "spare" in arguments[2:] and not _become_spare(channel):
+        shutil.rmtree(folder, ignore_errors=True)  # the starter is gone
+        return
+    with open(os.path.join(folder, "request.json"), encoding="utf-8") as file:
+        request = json.load(file)
+    if request["directory"] is not None:
+        try:
+            os.chdir(request["directory"])  # a spare's may have been made anew
+        except OSError as error:
+            channel.send("problem", kind="misuse", message=f"the working directory is gone: {error}")
+            return
+    Probe(request, channel, started, parent).run()
+
+
+def _become_spare(channel: Channel) -> bool:
+    """Waits, warmed, for a request; False if nobody will send one any more."""
+    from . import warm
+
+    installed = warm.installed()
+    if not warm.is_wanted():
+        try:
+            warm.warm()
+        except Exception as error:  # of this torch: it is loaded, which is most of what takes time
+            channel.send("fault", message=f"{type(error).__name__}: {error}")
+    channel.send("warm", installed=installed)
+    if not warm.wait():
+        return False
+    importlib.invalidate_caches()
+    channel.send("taken")
+    return True
+
+
+def _load_torch(channel: Channel) -> bool:
     try:
         import torch
     except ImportError as error:
         channel.send("problem", kind="no-torch", message=_no_torch(error))
-        return
+        return False
     except Exception as error:
         channel.send("problem", kind="no-torch", message=f"import torch fails: {error}")
-        return
+        return False
     if not hasattr(torch, "Tensor"):
         message = "`torch` is {}, not PyTorch: rename it".format(getattr(torch, "__path__", torch))
         channel.send("problem", kind="no-torch", message=message)
-        return
-    Probe(request, channel, started).run()
+        return False
+    return True
 
 
 def _no_torch(error: ImportError) -> str:
@@ -62,7 +102,7 @@ class Misuse(Exception):
 class Probe:
     """The state of one run. `request`: see `gradsight_server.probe`, which writes it."""
 
-    def __init__(self, request: dict[str, Any], channel: Channel, started: float) -> None:
+    def __init__(self, request: dict[str, Any], channel: Channel, started: float, parent: Any) -> None:
         from .guard import Guard
         from .record import Recorder
         from .rewrite import Site
@@ -71,6 +111,7 @@ class Probe:
         self.request = request
         self.channel = channel
         self.started = started
+        self._parent = parent
         self.file: str = request["filename"]
         self.sites: list[Site] = []
         self.recorder = Recorder(self.sites)
@@ -109,6 +150,19 @@ class Probe:
         self._finish()
         if os.getpid() != self._pid:
             os._exit(0)  # a forked child of the program: it has nothing to tell
+        if self.request["hurry"]:
+            if self._is_alone() or not self.channel.overflowed:
+                self._clean()
+            os._exit(0)  # of a program that may not write nothing is lost
+
+    def _is_alone(self) -> bool:
+        """Whether whoever started this process is gone."""
+        return self._parent is not None and os.getppid() != self._parent
+
+    def _clean(self) -> None:
+        """Removes the folder, as the starter does if it lives."""
+        self.guard.active = False
+        shutil.rmtree(self.request["folder"], ignore_errors=True)
 
     # -- before ---------------------------------------------------------------------------------------
 
@@ -305,12 +359,12 @@ class Probe:
 
     def _watch_time(self) -> None:
         """Ends the run at its time limit, or when whoever started it is gone."""
-        parent = os.getppid() if hasattr(os, "getppid") else None
         end = time.monotonic() + self.request["timeout"]
         pause = threading.Event()
         while time.monotonic() < end:
             pause.wait(min(0.5, max(0.01, end - time.monotonic())))
-            if parent is not None and os.getppid() != parent:
+            if self._is_alone():
+                self._clean()
                 self._leave(1)
         frame = sys._current_frames().get(self._main_thread)
         rows = self.recorder.user_rows(frame)
@@ -333,6 +387,7 @@ class Probe:
             return
         self.guard.active = False
         self.recorder.paused += 1
+        self.channel.send("reporting")
         import torch
 
         with torch._C.DisableTorchFunction():
@@ -342,12 +397,19 @@ class Probe:
                 if os.environ.get("GRADSIGHT_PROBE_STRICT"):
                     raise
                 data = {"error": self.error, "faults": [f"{type(error).__name__}: {error}"]}
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):  # the program may have closed it
+                stream.flush()
+        if self.request["hurry"]:
+            self._close_output()
         self.channel.send("report", problem=self.problem, **data)
-        try:
-            sys.stdout.flush()
-            sys.stderr.flush()
-        except Exception:
-            pass  # the program may have closed them
+
+    def _close_output(self) -> None:
+        """Nothing more will be said: whoever reads need not wait until this process is gone."""
+        with contextlib.suppress(OSError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 1)
+            os.dup2(nowhere, 2)
 
     def _report(self) -> dict[str, Any]:
         from . import report

@@ -318,22 +318,25 @@ class Patches:
     """Replaces functions of torch while the program runs, and puts them back."""
 
     def __init__(self) -> None:
-        self._undo: list[tuple[Any, str, Any]] = []
+        self._undo: list[Callable[[], Any]] = []
 
     def set(self, owner: Any, name: str, value: Any) -> None:
-        self._undo.append((owner, name, owner.__dict__[name]))
+        before = owner.__dict__[name]
+        self._undo.append(lambda: setattr(owner, name, before))
         setattr(owner, name, value)
+
+    def on_undo(self, undo: Callable[[], Any]) -> None:
+        self._undo.append(undo)
 
     def undo(self) -> None:
         while self._undo:
-            owner, name, value = self._undo.pop()
-            setattr(owner, name, value)
+            self._undo.pop()()
 
 
 def install(recorder: Recorder, steps: Any, patches: Patches) -> None:
     """Puts everything but the mode in place."""
     _watch_backward(recorder, steps, patches)
-    _watch_steps(recorder, steps)
+    _watch_steps(recorder, steps, patches)
     _leave_optimizers_alone(patches)
     _ignore_custom_functions(recorder, patches)
     _watch_grad_mode(recorder, patches)
@@ -390,7 +393,7 @@ def _watch_backward(recorder: Recorder, steps: Any, patches: Patches) -> None:
     patches.set(torch.autograd, "grad", asked(original_grad, False))
 
 
-def _watch_steps(recorder: Recorder, steps: Any) -> None:
+def _watch_steps(recorder: Recorder, steps: Any, patches: Patches) -> None:
     try:
         from torch.optim.optimizer import (
             register_optimizer_step_post_hook,
@@ -411,8 +414,8 @@ def _watch_steps(recorder: Recorder, steps: Any) -> None:
         if args[1:] if args and args[0] is optimizer else args or kwargs.get("closure") is not None:
             before(optimizer, args, kwargs)
 
-    register_optimizer_step_pre_hook(before)
-    register_optimizer_step_post_hook(after)
+    patches.on_undo(register_optimizer_step_pre_hook(before).remove)
+    patches.on_undo(register_optimizer_step_post_hook(after).remove)
 
 
 def _leave_optimizers_alone(patches: Patches) -> None:

@@ -6,21 +6,28 @@ A handler takes a snapshot, asks, and converts. Nothing is computed here.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from lsprotocol import types as lsp
 from pygls.lsp.server import LanguageServer
 
-from gradsight_server import convert, stdio
+from gradsight_server import convert, messages, notebooks, stdio
 from gradsight_server.analyses import ANYWAY, Analyses, Analysis
-from gradsight_server.convert import Encoding
-from gradsight_server.documents import Documents, Found
+from gradsight_server.documents import Documents, Found, Snapshot, Unit
+from gradsight_server.editor import Editor
+from gradsight_server.notebooks import NotebookUnit
 from gradsight_server.pages import Pages
+from gradsight_server.probed import Probed
 from gradsight_server.protocol import Protocol
+from gradsight_server.settings import SECTION, Configurations, Settings, to_settings
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +36,9 @@ usage: gradsight server [--stdio]
 
 The language server, for editors. It speaks over standard input and output."""
 PARENT_LOOKS = 3.0  # seconds between two looks at whether the editor still lives
+SETTINGS_WAIT = 2.0  # seconds that an editor may take to say its settings before we go on without
+
+Answer = TypeVar("Answer")
 
 
 class Server(LanguageServer):
@@ -39,16 +49,30 @@ class Server(LanguageServer):
     def __init__(self) -> None:
         from gradsight_cli import __version__
 
-        super().__init__("gradsight", __version__, protocol_cls=Protocol)
+        super().__init__(
+            "gradsight", __version__, notebook_document_sync=notebooks.SYNC, protocol_cls=Protocol
+        )
         self.documents = Documents()
         self.pages = Pages()
+        self.editor = Editor()
+        self.given_settings: object = None  # those of `initialize`
+        self.settings = Settings()
+        self.configurations = Configurations(self.settings, self.warn)
         self.analyses = Analyses(self._publish, self._ready)
+        self.probed = Probed(self._show, self._probe_state, self.aside)
         self.protocol.raw = {
             lsp.TEXT_DOCUMENT_DID_OPEN: self._open,
             lsp.TEXT_DOCUMENT_DID_CHANGE: self._change,
             lsp.TEXT_DOCUMENT_DID_CLOSE: self._close,
+            lsp.NOTEBOOK_DOCUMENT_DID_OPEN: self._open_notebook,
+            lsp.NOTEBOOK_DOCUMENT_DID_CHANGE: self._change_notebook,
+            lsp.NOTEBOOK_DOCUMENT_DID_CLOSE: self._close_notebook,
+            messages.TRUSTED: self._trust,
         }
+        self._aside = ThreadPoolExecutor(2, "gradsight-aside")
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._warned: set[str] = set()
+        self._tasks: set[asyncio.Future[None]] = set()  # a loop alone would forget them
 
     # -- documents, on the loop
 
@@ -64,17 +88,86 @@ class Server(LanguageServer):
 
     def _close(self, params: Mapping[str, Any]) -> None:
         uri = params["textDocument"]["uri"]
+        with self.output.lock:  # after this the analysing thread publishes nothing of it
+            unit = self.documents.close(uri)
+        if unit is None:
+            logger.warning("a document is closed that is not open: %s", uri)
+            return
         self.analyses.forget(uri)
-        output = self.protocol.output
-        assert output is not None
-        with output.lock:
-            if self.documents.close(uri) is not None:
-                output.send(convert.no_diagnostics(uri))
+        self.probed.clear(unit)
+        self._wake(unit)
+        self.output.send(convert.no_diagnostics(uri))
+
+    def _open_notebook(self, params: Mapping[str, Any]) -> None:
+        unit = NotebookUnit(params, self.documents.encoding)
+        self.documents.put(unit, (unit.uri, *unit.cells))
+        self.analyses.want(unit.snapshot(), edited=False)
+
+    def _change_notebook(self, params: Mapping[str, Any]) -> None:
+        unit = self.documents.get(params["notebookDocument"]["uri"])
+        if not isinstance(unit, NotebookUnit):
+            logger.warning("a change of a notebook that is not open: %s", params["notebookDocument"]["uri"])
+            return
+        before = unit.cells
+        if not unit.change(params):
+            return
+        if unit.cells != before:
+            self._put_cells(unit, before, (unit.uri, *unit.cells))
+        self.documents.touch(unit)
+        self.analyses.want(unit.snapshot(), edited=True)
+
+    def _close_notebook(self, params: Mapping[str, Any]) -> None:
+        uri = params["notebookDocument"]["uri"]
+        unit = self.documents.get(uri)
+        if not isinstance(unit, NotebookUnit):
+            logger.warning("a notebook is closed that is not open: %s", uri)
+            return
+        self._put_cells(unit, unit.cells, ())
+        self.analyses.forget(uri)
+        self.probed.clear(unit)
+        self._wake(unit)
+
+    def _put_cells(self, unit: NotebookUnit, before: Iterable[str], names: Iterable[str]) -> None:
+        """These names are the notebook's now; nothing is shown of the cells that it had before."""
+        kept = set(names)
+        with self.output.lock:  # after this the analysing thread publishes nothing of them
+            self.documents.put(unit, kept)
+            for uri in before:
+                if uri not in kept:
+                    unit.sent.pop(uri, None)
+                    self.output.send(convert.no_diagnostics(uri))
+
+    def _trust(self, params: object) -> None:
+        trusted = messages.from_json(messages.Trusted, params).trusted
+        self._tasks.add(task := asyncio.ensure_future(self.probed.trust(trusted)))
+        task.add_done_callback(self._tasks.discard)
+
+    def republish(self) -> None:
+        """The settings are others: look at every document again."""
+        self.configurations = Configurations(self.settings, self.warn)
+        for unit in self.documents:
+            self.analyses.want(unit.snapshot(), edited=False)
+
+    async def found(self, uri: str) -> tuple[Unit, Snapshot, Found] | None:
+        """A document and what was found in its latest version, as soon as that is known; None where no such
+        document is open, or it is closed meanwhile."""
+        unit = self.documents.get(uri)
+        while unit is not None and self.documents.get(uri) is unit:
+            if (found := unit.current) is not None:
+                self.documents.touch(unit)
+                return unit, unit.snapshot(), found
+            assert self._loop is not None
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            unit.waiters.append(waiter)
+            if unit.current is None:  # it may have come between the two looks
+                await waiter
+        return None
 
     # -- findings, on the analysing thread
 
     def _ready(self) -> None:
         self.pages.write()
+        self.editor.configured.wait(SETTINGS_WAIT)
 
     def _publish(self, analysis: Analysis, outdated: bool) -> None:
         snapshot, findings = analysis.snapshot, analysis.findings
@@ -82,15 +175,97 @@ class Server(LanguageServer):
         now = time.monotonic()
         if unit is None or (outdated and now - unit.published < ANYWAY):
             return
-        shown = findings.findings
-        output = self.protocol.output
-        assert output is not None
-        with output.lock:  # a document that is closed must not be published after that
+        shown = self.configurations.apply(snapshot.uri, findings.findings)
+        with self.output.lock:
             if self.documents.get(snapshot.uri) is not unit:
                 return
-            for body in convert.to_notifications(snapshot, shown, self.pages.uri, unit.fragments):
-                output.send(body)
+            bodies = convert.to_notifications(snapshot, shown, self.pages.uri, unit.fragments)
+            for part, body in zip(snapshot.parts, bodies, strict=True):
+                if snapshot.notebook is not None:  # what changed, in cells that are there
+                    if unit.sent.get(part.uri) == body or self.documents.get(part.uri) is not unit:
+                        continue
+                    unit.sent[part.uri] = body
+                self.output.send(body)
             unit.found, unit.published = Found(snapshot.edition, findings, shown), now
+        self.probed.moved(unit, snapshot)
+        if unit.waiters or not self.documents.is_recent(unit):
+            self.soon(self._settle, unit)
+        if not self.editor.is_served:
+            self.editor.is_served = True
+            self.soon(self.tell_status)
+
+    # -- back on the loop
+
+    def soon(self, call: Callable[..., object], *arguments: Any) -> None:
+        """Call something on the loop; from any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(call, *arguments)
+
+    def _settle(self, unit: Unit) -> None:
+        self._wake(unit)
+        if not self.documents.is_recent(unit):
+            unit.release()
+
+    def _wake(self, unit: Unit) -> None:
+        waiters, unit.waiters = unit.waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def aside(self, call: Callable[..., Answer], *arguments: Any) -> Answer:
+        """Call something that takes long, beside the loop and the analysing thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._aside, call, *arguments)
+
+    # -- to the client
+
+    @property
+    def output(self) -> stdio.Output:
+        """Where messages go."""
+        assert self.protocol.output is not None
+        return self.protocol.output
+
+    def warn(self, message: str) -> None:
+        """Tell the user, once; from any thread."""
+        if message not in self._warned:
+            self._warned.add(message)
+            self._notify("window/showMessage", {"type": 2, "message": f"Gradsight: {message}"})
+
+    def _show(self, view: messages.ProbeView) -> None:
+        if self.editor.decorations:
+            self._notify(messages.PROBE, messages.to_json(view))
+        elif self.editor.refreshes_hints:
+            self.soon(self.protocol.send_request, lsp.WORKSPACE_INLAY_HINT_REFRESH)
+
+    def _probe_state(self, state: str, device: str | None) -> None:
+        self.editor.probe, self.editor.device = state, device
+        self.tell_status()
+
+    def tell_status(self) -> None:
+        """What the status bar shows, to clients that asked for it."""
+        if self.editor.wants_status:
+            self._notify(messages.STATUS, messages.to_json(self.editor.status()))
+
+    def _notify(self, method: str, params: Mapping[str, Any]) -> None:
+        body = json.dumps({"jsonrpc": "2.0", "method": method, "params": params}, separators=(",", ":"))
+        self.protocol.send(body.encode("ascii"))
+
+    # -- settings
+
+    async def configure(self, given: object = None) -> None:
+        """Take the client's settings, `given` or as it answers when asked."""
+        section: object = given
+        if self.editor.can_be_asked:
+            item = lsp.ConfigurationItem(section=SECTION)
+            try:
+                answer = await self.workspace_configuration_async(lsp.ConfigurationParams([item]))
+                section = answer[0] if answer else None
+            except Exception as error:
+                logger.warning("the client does not say its settings: %s", error)
+                return
+        self.settings, problems = to_settings(section, _codes)
+        for problem in problems:
+            self.warn(problem)
+        self.republish()
 
     # -- the process
 
@@ -104,35 +279,69 @@ class Server(LanguageServer):
                 done.set_result(code)
 
         def lost() -> None:
-            loop.call_soon_threadsafe(finish, 1)
+            self.soon(finish, 1)
 
         reader, writer = stdio.private_streams()
         self.protocol.output = stdio.Output(writer, lost)
         self.protocol.exited = finish
         await stdio.read(reader, self.protocol.receive, lambda: finish(1))
+        watch = asyncio.ensure_future(self._watch_parent(finish))
         try:
             return await done
         finally:
+            watch.cancel()
             self.analyses.close()
+            await self.probed.close()
+
+    async def _watch_parent(self, finish: Callable[[int], None]) -> None:
+        """End when the editor's process is gone, even if something still holds its end of the pipes."""
+        while self.process_id is None or not is_alive(self.process_id):
+            await asyncio.sleep(PARENT_LOOKS)  # one that is not seen at first (another container) never is
+            if self.process_id is not None and not is_alive(self.process_id):
+                return
+        while is_alive(self.process_id):
+            await asyncio.sleep(PARENT_LOOKS)
+        logger.warning("the editor's process %d is gone", self.process_id)
+        finish(1)
 
     def report_server_error(self, error: Exception, source: object) -> None:
         """Errors are for the log: a popup helps nobody."""
         logger.error("%s: %s", getattr(source, "__name__", source), error)
 
 
+def is_alive(process: int) -> bool:
+    """Whether a process is there, as far as we may know."""
+    if os.name == "nt":
+        import ctypes
+
+        kernel = ctypes.windll.kernel32  # type: ignore[attr-defined,unused-ignore]
+        handle = kernel.OpenProcess(0x00100000, False, process)  # SYNCHRONIZE
+        if not handle:
+            return False
+        waits = kernel.WaitForSingleObject(handle, 0) == 0x102  # WAIT_TIMEOUT
+        kernel.CloseHandle(handle)
+        return bool(waits)
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+def _codes() -> list[str]:
+    from gradsight.pages import PAGES
+
+    return [page.code for page in PAGES]
+
+
 def create() -> Server:
     """The server with its handlers."""
+    from gradsight_server.handlers import register
+
     server = Server()
-
-    @server.feature(lsp.INITIALIZE)
-    def initialize(params: lsp.InitializeParams) -> None:
-        encoding = server.protocol.workspace.position_encoding
-        server.documents.encoding = Encoding(str(getattr(encoding, "value", encoding)))
-
-    @server.feature(lsp.INITIALIZED)
-    def initialized(params: lsp.InitializedParams) -> None:
-        server.analyses.start()
-
+    register(server)
     return server
 
 
@@ -146,4 +355,5 @@ def main(arguments: Sequence[str]) -> int:
         print(f"gradsight server: `{unknown[0]}` is no option of it\n{USAGE}", file=sys.stderr)
         return 2
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    warnings.simplefilter("ignore")  # of the programs that are read: nobody sees them here
     return asyncio.run(create().serve())

@@ -8,19 +8,22 @@ as JSON text, because most of them are the same after an edit as before it.
 from __future__ import annotations
 
 import enum
+import itertools
 import json
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from gradsight.finding import Finding, Severity
+from gradsight.finding import Edit, Finding, Severity
+from gradsight.notebook import CellEdit, CellPlace
 from gradsight.text import Source, Span
 from lsprotocol import types as lsp
 
 from gradsight_server import messages
 
 if TYPE_CHECKING:
-    from gradsight_server.documents import Snapshot
+    from gradsight_server.documents import Part, Snapshot
 
 MARK = "\ufeff"
 SEVERITIES = {Severity.ERROR: 1, Severity.WARNING: 2, Severity.INFORMATION: 3, Severity.HINT: 4}
@@ -70,10 +73,22 @@ def from_units(source: Source, row: int, units: int, encoding: Encoding) -> int:
 def to_range(snapshot: Snapshot, span: Span) -> messages.Range:
     """Where a span stands, in the rows of the document that holds its beginning (see `to_uri`)."""
     start, end = (_place(snapshot, offset) for offset in (span.start, span.end))
-    first = snapshot.part_at(start[0]).row
+    first, stop = snapshot.rows_of(snapshot.part_at(start[0]))
+    if snapshot.notebook is not None and end[0] >= stop:  # a cell has no row behind its last one
+        end = _row_end(snapshot, stop - 1)
     return messages.Range(
         messages.Position(start[0] - first, start[1]), messages.Position(end[0] - first, end[1])
     )
+
+
+def to_row_range(snapshot: Snapshot, uri: str, first: int, last: int) -> messages.Range:
+    """Whole rows of the source, 1-based and both included, as far as they are in one document."""
+    begin, stop = snapshot.rows_of(snapshot.part_of(uri) or snapshot.parts[0])
+    end, units = min(last, stop) - begin, 0
+    if end == stop - begin and end > 0:  # no line may follow
+        row, units = _row_end(snapshot, stop - 1)
+        end = row - begin
+    return messages.Range(messages.Position(max(0, first - 1 - begin), 0), messages.Position(end, units))
 
 
 def to_uri(snapshot: Snapshot, span: Span) -> str:
@@ -91,24 +106,129 @@ def to_lsp_range(where: messages.Range) -> lsp.Range:
     )
 
 
-def from_position(snapshot: Snapshot, uri: str, line: int, character: int) -> int:
+def from_position(snapshot: Snapshot, uri: str, where: lsp.Position | messages.Position) -> int:
     """The offset that a position in one of the snapshot's documents means; outside the text its end."""
     part = snapshot.part_of(uri) or snapshot.parts[0]
-    row = part.row + line
-    column = from_units(snapshot.source, row, character, snapshot.encoding)
+    row = part.row + where.line
+    if snapshot.notebook is not None:
+        return snapshot.notebook.offset(_in_cell(snapshot, part, where))
+    column = from_units(snapshot.source, row, where.character, snapshot.encoding)
     return snapshot.source.offset(row, column)
+
+
+def is_hidden(snapshot: Snapshot, uri: str, where: lsp.Position) -> bool:
+    """Whether what stands at a position of a notebook is no Python."""
+    part, notebook = snapshot.part_of(uri), snapshot.notebook
+    return part is not None and notebook is not None and notebook.is_hidden(_in_cell(snapshot, part, where))
+
+
+def _in_cell(snapshot: Snapshot, part: Part, where: lsp.Position | messages.Position) -> CellPlace:
+    assert snapshot.notebook is not None
+    first, stop = snapshot.rows_of(part)
+    if where.line >= stop - first:
+        return CellPlace(snapshot.parts.index(part), stop - first, 0)
+    written = Source("", snapshot.notebook.written(first + where.line))
+    column = from_units(written, 0, where.character, snapshot.encoding)
+    return CellPlace(snapshot.parts.index(part), where.line, column)
 
 
 def from_range(snapshot: Snapshot, uri: str, where: lsp.Range | messages.Range) -> Span:
     """The span that a range means."""
-    start = from_position(snapshot, uri, where.start.line, where.start.character)
-    end = from_position(snapshot, uri, where.end.line, where.end.character)
+    start = from_position(snapshot, uri, where.start)
+    end = from_position(snapshot, uri, where.end)
     return Span(min(start, end), max(start, end))
 
 
 def _place(snapshot: Snapshot, offset: int) -> tuple[int, int]:
     row, column = snapshot.source.row_column(offset)
-    return row, to_units(snapshot.source, row, column, snapshot.encoding)
+    notebook = snapshot.notebook
+    if notebook is None or notebook.is_plain:
+        return row, to_units(snapshot.source, row, column, snapshot.encoding)
+    place = notebook.place(offset)
+    row = notebook.rows(place.cell)[0] + place.row
+    return row, to_units(Source("", notebook.written(row)), 0, place.column, snapshot.encoding)
+
+
+def _row_end(snapshot: Snapshot, row: int) -> tuple[int, int]:
+    """Where a row of the source ends for the editor."""
+    source, at = snapshot.source, row
+    if snapshot.notebook is not None:
+        source, at = Source("", snapshot.notebook.written(row)), 0
+    return row, to_units(source, at, len(source.line_text(at)), snapshot.encoding)
+
+
+def to_hover(snapshot: Snapshot, where: Span, texts: list[str], markdown: bool) -> lsp.Hover:
+    """A hover over a span, one text below the other."""
+    text = "\n\n---\n\n".join(texts)
+    if markdown:
+        content = lsp.MarkupContent(lsp.MarkupKind.Markdown, text)
+    else:
+        content = lsp.MarkupContent(lsp.MarkupKind.PlainText, text.replace("**", "").replace("  \n", "\n"))
+    return lsp.Hover(content, to_lsp_range(to_range(snapshot, where)))
+
+
+def to_highlights(snapshot: Snapshot, uri: str, spans: Iterable[Span]) -> list[lsp.DocumentHighlight]:
+    """Spans that light up in one document; the first is the name that was asked about."""
+    kinds = itertools.chain(
+        (lsp.DocumentHighlightKind.Write,), itertools.repeat(lsp.DocumentHighlightKind.Read)
+    )
+    return [
+        lsp.DocumentHighlight(to_lsp_range(to_range(snapshot, span)), kind)
+        for span, kind in zip(spans, kinds, strict=False)
+        if to_uri(snapshot, span) == uri
+    ]
+
+
+def with_token(diagnostics: Iterable[lsp.Diagnostic], token: str) -> list[lsp.Diagnostic]:
+    """The diagnostics, as an editor gives them back, that speak of this finding."""
+    return [each for each in diagnostics if isinstance(each.data, dict) and each.data.get("token") == token]
+
+
+def to_workspace_edit(
+    snapshot: Snapshot, edits: Iterable[Edit | CellEdit], versioned: bool
+) -> lsp.WorkspaceEdit:
+    """Edits of the snapshot's documents; `versioned` if the editor knows which version they are for.
+
+    Those of a notebook are edits of its cells, or can be made in them.
+    """
+    by_part: dict[str, list[lsp.TextEdit]] = {}
+    for edit in _in_cells(snapshot, edits):
+        if isinstance(edit, CellEdit):
+            part = snapshot.parts[edit.start.cell]
+            places = (_cell_position(snapshot, part, place) for place in (edit.start, edit.end))
+            by_part.setdefault(part.uri, []).append(lsp.TextEdit(lsp.Range(*places), edit.text))
+        elif edit.file == snapshot.source.file:  # no fix reaches another file
+            where = to_lsp_range(to_range(snapshot, edit.where))
+            by_part.setdefault(to_uri(snapshot, edit.where), []).append(lsp.TextEdit(where, edit.text))
+    if not versioned:
+        return lsp.WorkspaceEdit(changes=by_part)
+    return lsp.WorkspaceEdit(
+        document_changes=[
+            lsp.TextDocumentEdit(
+                lsp.OptionalVersionedTextDocumentIdentifier(part.uri, part.version), by_part[part.uri]
+            )
+            for part in snapshot.parts
+            if part.uri in by_part
+        ]
+    )
+
+
+def _in_cells(snapshot: Snapshot, edits: Iterable[Edit | CellEdit]) -> list[Edit] | list[CellEdit]:
+    """The edits in the order of the text, a notebook's in its cells."""
+    given = list(edits)
+    in_cells = [each for each in given if isinstance(each, CellEdit)]
+    if in_cells:
+        return sorted(in_cells, key=lambda each: (each.start, each.end))
+    plain = [each for each in given if isinstance(each, Edit)]
+    if snapshot.notebook is not None:
+        return list(snapshot.notebook.to_cell_edits(plain) or ())
+    return sorted(plain, key=lambda each: (each.where.start, each.where.end))
+
+
+def _cell_position(snapshot: Snapshot, part: Part, place: CellPlace) -> lsp.Position:
+    assert snapshot.notebook is not None
+    written = Source("", snapshot.notebook.written(part.row + place.row))
+    return lsp.Position(place.row, to_units(written, 0, place.column, snapshot.encoding))
 
 
 # -- diagnostics
@@ -130,17 +250,18 @@ def to_notifications(
     for finding in findings:
         start, end = place(finding.where.start), place(finding.where.end)
         way = tuple(
-            (step.message, place(step.where.start), place(step.where.end))
-            for step in finding.path
-            if step.file == finding.file
+            [
+                (step.message, place(step.where.start), place(step.where.end))
+                for step in finding.path
+                if step.file == finding.file
+            ]
         )
         key: tuple[object, ...] = (finding.code, finding.message, finding.severity, start, end, way)
-        if len(snapshot.parts) > 1:
+        if snapshot.notebook is not None:
             key = (*key, snapshot.parts)
         text = fragments.get(key)
         if text is None:
-            diagnostic = _to_diagnostic(snapshot, finding, start, end, way, href)
-            text = json.dumps(diagnostic, separators=(",", ":"))
+            text = _to_diagnostic(snapshot, finding, start, end, way, href)
         kept[key] = text
         said[snapshot.part_at(start[0]).uri].append(text)
     fragments.clear()
@@ -155,28 +276,30 @@ def _to_diagnostic(
     end: tuple[int, int],
     way: tuple[tuple[str, tuple[int, int], tuple[int, int]], ...],
     href: Callable[[str], str | None],
-) -> dict[str, object]:
+) -> str:
+    # Put together by hand: an edit above them moves all findings, and `json.dumps` of each takes longer than
+    # the analysis.
     first = snapshot.part_at(start[0]).row
-    out: dict[str, object] = {
-        "range": _json_range(start, end, first),
-        "severity": SEVERITIES[finding.severity],
-        "code": finding.code,
-        "source": "gradsight",
-        "message": finding.message,
-        "data": {"token": _token(finding.code, start, end, first)},
-    }
     page = href(finding.code)
-    if page is not None:
-        out["codeDescription"] = {"href": page}
-    if finding.code in UNNECESSARY:
-        out["tags"] = [int(lsp.DiagnosticTag.Unnecessary)]
-    if way:
-        out["relatedInformation"] = [
-            {"location": {"uri": part.uri, "range": _json_range(at, until, part.row)}, "message": message}
+    about = "" if page is None else f',"codeDescription":{{"href":{_quoted(page)}}}'
+    tags = f',"tags":[{int(lsp.DiagnosticTag.Unnecessary)}]' if finding.code in UNNECESSARY else ""
+    steps = ",".join(
+        [
+            f'{{"location":{{"uri":{_quoted(part.uri)},"range":{_json_range(at, until, part.row)}}},'
+            f'"message":{_quoted(message)}}}'
             for message, at, until in way
             for part in (snapshot.part_at(at[0]),)
         ]
-    return out
+    )
+    return (
+        f'{{"range":{_json_range(start, end, first)},"severity":{SEVERITIES[finding.severity]},'
+        f'"code":"{finding.code}","source":"gradsight","message":{_quoted(finding.message)},'
+        f'"data":{{"token":"{_token(finding.code, start, end, first)}"}}{about}{tags}'
+        + (f',"relatedInformation":[{steps}]}}' if steps else "}")
+    )
+
+
+_quoted = lru_cache(8192)(json.dumps)
 
 
 def no_diagnostics(uri: str) -> bytes:
@@ -198,22 +321,22 @@ def _published(uri: str, version: int | None, diagnostics: str) -> bytes:
     number = "" if version is None else f',"version":{version}'
     return (
         '{"jsonrpc":"2.0","method":"textDocument/publishDiagnostics","params":{"uri":'
-        f'{json.dumps(uri)}{number},"diagnostics":[{diagnostics}]}}}}'
+        f'{_quoted(uri)}{number},"diagnostics":[{diagnostics}]}}}}'
     ).encode("ascii")
 
 
-def _json_range(start: tuple[int, int], end: tuple[int, int], first: int) -> dict[str, dict[str, int]]:
-    return {
-        "start": {"line": start[0] - first, "character": start[1]},
-        "end": {"line": end[0] - first, "character": end[1]},
-    }
+def _json_range(start: tuple[int, int], end: tuple[int, int], first: int) -> str:
+    return (
+        f'{{"start":{{"line":{start[0] - first},"character":{start[1]}}},'
+        f'"end":{{"line":{end[0] - first},"character":{end[1]}}}}}'
+    )
 
 
 def _placing(snapshot: Snapshot) -> Callable[[int], tuple[int, int]]:
     """`_place` for many offsets of one text."""
     source = snapshot.source
     lines, offsets = source.physical, source.line_offsets()
-    if source.bom:
+    if source.bom or not (snapshot.notebook is None or snapshot.notebook.is_plain):
         return lambda offset: _place(snapshot, offset)
 
     def place(offset: int) -> tuple[int, int]:

@@ -8,9 +8,10 @@ keep their parsed lines: the others are text alone until somebody asks.
 
 from __future__ import annotations
 
+from asyncio import Future
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from gradsight_server.convert import Encoding
 
 if TYPE_CHECKING:
     from gradsight.engine import Findings
+    from gradsight.notebook import Notebook
 
 MOST_PARSED = 16  # documents whose parsed lines are kept: those that were edited or asked for last
 
@@ -45,12 +47,19 @@ class Snapshot:
     encoding: Encoding
     parts: tuple[Part, ...]
     edition: int = 0  # counts changes: versions are the editor's, and may stand still or jump
+    notebook: Notebook | None = None  # whose cells the parts are
 
     def part_at(self, row: int) -> Part:
         """The part that holds a row of the source."""
         if len(self.parts) == 1:
             return self.parts[0]
         return self.parts[max(0, bisect_right([part.row for part in self.parts], row) - 1)]
+
+    def rows_of(self, part: Part) -> tuple[int, int]:
+        """The rows of the source that are a part's: the first, and the first behind it."""
+        at = self.parts.index(part)
+        last = at + 1 == len(self.parts)
+        return part.row, len(self.source.physical) if last else self.parts[at + 1].row
 
     def part_of(self, uri: str) -> Part | None:
         """The part that the editor knows by this name."""
@@ -74,9 +83,10 @@ class Unit:
         self.encoding = encoding
         self.edition = 0
         self.found: Found | None = None
-        self.waiters: list[Callable[[], None]] = []  # called on the loop when the latest edition was analysed
+        self.waiters: list[Future[None]] = []  # of the loop, for the latest edition to be analysed
         self.fragments: dict[tuple[object, ...], str] = {}  # see `convert.to_notifications`
         self.published = 0.0  # when diagnostics were sent, by `time.monotonic`
+        self.sent: dict[str, bytes] = {}  # of each cell of a notebook, what was sent last
 
     def snapshot(self) -> Snapshot:
         """What it is now, frozen. The same one until it changes."""
@@ -111,6 +121,11 @@ class Document(Unit):
             self._text = None
         return self._source
 
+    @property
+    def text(self) -> str:
+        """All of its text as the editor has it."""
+        return self._text if self._source is None and self._text is not None else whole_text(self.source)
+
     def snapshot(self) -> Snapshot:
         if self._snapshot is None:
             part = Part(self.uri, self.version)
@@ -127,7 +142,7 @@ class Document(Unit):
         """
         source = self.source
         for each in changes:
-            source = _changed(source, each, self.encoding)
+            source = changed(source, each, self.encoding)
         self._source, self._snapshot = source, None
         self.edition += 1
         self.version = version if version is not None else self.version
@@ -143,7 +158,12 @@ def whole_text(source: Source) -> str:
     return "\ufeff" + source.text if source.bom else source.text
 
 
-def _changed(source: Source, change: Mapping[str, Any], encoding: Encoding) -> Source:
+def changed(source: Source, change: Mapping[str, Any], encoding: Encoding) -> Source:
+    """A text after one change of `didChange`.
+
+    Raises:
+        KeyError, TypeError: the change is malformed.
+    """
     new = change["text"]
     if not isinstance(new, str):
         raise TypeError(f"a change's text must be a string, not {new!r:.40}")
@@ -161,10 +181,10 @@ def _changed(source: Source, change: Mapping[str, Any], encoding: Encoding) -> S
         return Source(source.file, new + text)
     column0 = convert.from_units(source, row0, units0, encoding)
     column1 = convert.from_units(source, row1, units1, encoding)
-    changed = source.edited(row0, column0, row1, column1, new)
-    if changed.physical and changed.physical[0].startswith("\ufeff"):
-        return Source(source.file, whole_text(changed))
-    return changed
+    edited = source.edited(row0, column0, row1, column1, new)
+    if edited.physical and edited.physical[0].startswith("\ufeff"):
+        return Source(source.file, whole_text(edited))
+    return edited
 
 
 def _position(where: Mapping[str, Any]) -> tuple[int, int]:
@@ -224,6 +244,15 @@ class Documents:
         """`textDocument/didClose`. None where no such document is open."""
         self._recent.pop(uri, None)
         return self._units.pop(uri, None)
+
+    def put(self, unit: Unit, uris: Iterable[str]) -> None:
+        """These names are one unit's, and no others are: a notebook's own, and its cells'."""
+        wanted = set(uris)
+        for uri in [uri for uri, each in self._units.items() if each is unit and uri not in wanted]:
+            del self._units[uri]
+        self._units.update(dict.fromkeys(wanted, unit))
+        if not wanted:
+            self._recent.pop(unit.uri, None)
 
     def touch(self, unit: Unit) -> None:
         """Keep this one's lines, and let go those of the one that was not used for longest."""

@@ -7,11 +7,9 @@ written, there are none, and nothing else is lost.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 from gradsight_server import uris
@@ -31,6 +29,8 @@ class Pages:
 
     def write(self) -> None:
         """Write those that are missing. Loads the rules."""
+        import hashlib
+
         from gradsight.pages import PAGES
 
         texts = {page.code: f"# {page.code} {page.name}\n\n{page.doc}" for page in PAGES}
@@ -58,6 +58,8 @@ def _cache() -> Path:
 
 
 def _write(path: Path, text: str) -> None:
+    import tempfile
+
     descriptor, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
     try:
         with open(descriptor, "w", encoding="utf-8", newline="\n") as stream:

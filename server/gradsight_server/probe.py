@@ -1,49 +1,27 @@
-"""Runs a program under autograd's eyes, in a process of its own: spawn, feed, read, kill.
+"""Runs a program under autograd's eyes, in a process of its own: what is asked, and what came of it.
 
-Invariants: torch is never imported here, nor is the language server's protocol; the user's code runs only in
-the child, started with `-c` so that no folder of ours is on its path; whatever the child does (loops, exits,
-closes its descriptors, forks), `run` returns, and kills every process that came of it. Nothing is raised for
-what the user's program does: the result says it.
+Invariants: torch is never imported here, nor is the language server's protocol; whatever the program does,
+`run` returns, and no process is left. Nothing is raised for what the user's program does: the result says it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import secrets
 import shutil
 import signal
-import socket
-import subprocess
-import sys
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from gradsight import slicing
 
-PROBE = Path(__file__).resolve().parent.parent / "gradsight_probe"
-PARAMETER = ("name", "gradient", "at_last_step", "norm", "shape", "optimizer")  # as published
-DEVICES = ("auto", "cuda", "mps", "cpu")
-START_LIMIT = 180.0  # seconds until torch is imported: minutes on a cold, busy disk
-GRACE = 10.0  # seconds between the child's own time limit and the kill
-TOKEN = "GRADSIGHT_PROBE_TOKEN"
+from gradsight_server.child import PHASES, START_LIMIT, Alarm, Child, Output, Stopped, Told
 
-# Loads the package by its path under its own name; the working directory, which `-c` puts first on the path,
-# goes.
-BOOT = """\
-import sys
-if sys.path and sys.path[0] == '': del sys.path[0]
-import importlib.util as u
-d = sys.argv[1]
-s = u.spec_from_file_location('gradsight_probe', d + '/__init__.py', submodule_search_locations=[d])
-m = u.module_from_spec(s); sys.modules['gradsight_probe'] = m; s.loader.exec_module(m); m.main(sys.argv[2:])
-"""
+__all__ = ["PHASES", "ProbeRequest", "ProbeResult", "Stopped", "request", "request_of", "run", "to_json"]
+
+DEVICES = ("auto", "cuda", "mps", "cpu")
+PARAMETER = ("name", "gradient", "at_last_step", "norm", "shape", "optimizer")  # as published
 
 
 @dataclass(frozen=True)
@@ -62,6 +40,7 @@ class ProbeRequest:
     argv: tuple[str, ...] = ()
     directory: str | None = None  # the program's working directory; None: this process's
     environment: Mapping[str, str] | None = None  # None: this process's
+    hurry: bool = False  # end once all is told; exit handlers run only if the program may write
 
 
 @dataclass(frozen=True)
@@ -85,27 +64,52 @@ class ProbeResult:
     seconds: float = field(default=0.0, compare=False)
 
 
-def run(request: ProbeRequest, output: Callable[[str], None] | None = None) -> ProbeResult:
-    """Runs the probe and waits for it. `output` receives the program's own output as it comes.
+def run(
+    request: ProbeRequest,
+    output: Callable[[str], None] | None = None,
+    *,
+    phase: Callable[[str], None] | None = None,
+    alarm: Alarm | None = None,
+    spare: Child | None = None,
+    later: Callable[[Child], None] | None = None,
+) -> ProbeResult:
+    """Runs the probe and waits for it. `output` receives the program's own output as it comes, `phase` each
+    of `PHASES` as it begins; both may be called from other threads. A `spare` was started for a like request
+    and is used up, if only by being found unfit. `later` gets the process of a program that has told all and
+    must end it: whoever needs the result at once has it before.
 
-    Never raises for what the request or the program does; KeyboardInterrupt passes through after the child
-    and all that came of it have been killed.
+    Never raises for what the request or the program does. `Stopped`, if `alarm` says so, and
+    KeyboardInterrupt pass through after the child and all that came of it have been killed.
     """
     began = time.monotonic()
+    alarm = alarm or Alarm()
+    phase = phase or (lambda name: None)
     problem = _misuse(request)
-    if problem is not None:
-        return ProbeResult(2, problem)
-    folder = tempfile.mkdtemp(prefix="gradsight-probe-")
-    token = secrets.token_hex(16)
+    child = spare
     try:
-        with _events() as events:
+        if problem is not None:
+            return ProbeResult(2, problem)
+        if child is not None and not child.take(request, alarm, output, phase):
+            child.end()
+            child = None
+        if child is None:
+            phase("starting")
             try:
-                child = _start(request, folder, token, events)
+                child = Child(request, alarm, output, phase)
             except OSError as error:
                 return ProbeResult(2, _cannot_start(request.python, error))
-            return _attend(child, request, folder, token, events, output, began)
+        killed = child.attend(request)
+        told, said = child.told, child.output
+        if later is None or told.report is None:
+            child.end()
+        result = to_result(child.status, request, told, said, killed, time.monotonic() - began)
+        if later is not None and told.report is not None:
+            ended, child = child, None
+            later(ended)
+        return result
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if child is not None:
+            child.end()
 
 
 def request(
@@ -174,6 +178,8 @@ def _misuse(request: ProbeRequest) -> str | None:
         return f"the time limit must be above 0 seconds, not {request.timeout:g}"
     if shutil.which(request.python) is None:
         return _cannot_start(request.python, FileNotFoundError())
+    if request.directory is not None and not os.path.isdir(request.directory):
+        return f"the working directory is gone: {request.directory}"
     return None
 
 
@@ -181,299 +187,6 @@ def _cannot_start(python: str, error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
         return f"no interpreter `{python}`: name one that has torch with --python"
     return f"`{python}` cannot be started ({error.strerror or error}): name an interpreter with --python"
-
-
-class _Pipe:
-    """Events over an inherited descriptor."""
-
-    def __init__(self) -> None:
-        self.reader, self._writer = os.pipe()
-        self.address = f"fd:{self._writer}"
-        self.inherited = (self._writer,)
-
-    def started(self) -> None:
-        os.close(self._writer)
-        self._writer = -1
-
-    def lines(self) -> Iterator[bytes]:
-        with os.fdopen(self.reader, "rb", closefd=False) as stream:
-            yield from stream
-
-    def close(self) -> None:
-        for descriptor in (self.reader, self._writer):
-            if descriptor >= 0:
-                with contextlib.suppress(OSError):
-                    os.close(descriptor)
-
-
-class _Port:
-    """Events over a local socket, where descriptors are not inherited (Windows)."""
-
-    def __init__(self) -> None:
-        self._token = secrets.token_hex(16)
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self._server.settimeout(1.0)
-        self._closed = False
-        self.address = f"port:{self._server.getsockname()[1]}:{self._token}"
-        self.inherited: tuple[int, ...] = ()
-
-    def started(self) -> None:
-        pass
-
-    def lines(self) -> Iterator[bytes]:
-        while not self._closed:
-            try:
-                connection, _ = self._server.accept()
-            except (TimeoutError, OSError):
-                continue
-            with connection, connection.makefile("rb") as stream:
-                if stream.readline().strip() != self._token.encode():
-                    continue  # somebody else
-                with contextlib.suppress(OSError):
-                    yield from stream
-                return
-
-    def close(self) -> None:
-        self._closed = True
-        self._server.close()
-
-
-@contextlib.contextmanager
-def _events() -> Iterator[_Pipe | _Port]:
-    channel: _Pipe | _Port = _Port() if os.name == "nt" else _Pipe()
-    try:
-        yield channel
-    finally:
-        channel.close()
-
-
-def _environment(request: ProbeRequest, folder: str, token: str) -> dict[str, str]:
-    scratch = os.path.join(folder, "tmp")
-    os.mkdir(scratch)
-    environment = dict(os.environ if request.environment is None else request.environment)
-    environment[TOKEN] = token
-    environment["TORCH_COMPILE_DISABLE"] = "1"  # eager: hooks and modes see every operation
-    for name in ("TMPDIR", "TEMP", "TMP", "MPLCONFIGDIR", "NUMBA_CACHE_DIR", "TRITON_CACHE_DIR"):
-        environment[name] = scratch
-    environment["TORCHINDUCTOR_CACHE_DIR"] = scratch
-    environment["WANDB_MODE"] = "disabled"
-    environment.setdefault("MPLBACKEND", "Agg")  # a window would wait for a click
-    environment["PYTHONIOENCODING"] = "utf-8:replace"
-    environment.pop("PYTHONSTARTUP", None)
-    if request.device == "cpu":
-        environment["CUDA_VISIBLE_DEVICES"] = ""
-        environment["HIP_VISIBLE_DEVICES"] = ""
-    return environment
-
-
-def to_wire(request: ProbeRequest, folder: str) -> dict[str, Any]:
-    """What the child reads; `folder` is the one that it may write to."""
-    return {
-        "filename": request.filename,
-        "text": request.text,
-        "rows": request.rows,
-        "call": request.call,
-        "device": request.device,
-        "timeout": request.timeout,
-        "allow_writes": request.allow_writes,
-        "argv": request.argv,
-        "folder": folder,
-    }
-
-
-def _start(request: ProbeRequest, folder: str, token: str, events: _Pipe | _Port) -> subprocess.Popen[bytes]:
-    described = os.path.join(folder, "request.json")
-    with open(described, "w", encoding="utf-8", errors="surrogatepass") as file:
-        json.dump(to_wire(request, folder), file)
-    python = shutil.which(request.python) or request.python
-    command = [python, "-c", BOOT, str(PROBE), described, events.address]
-    options: dict[str, Any] = {}
-    if os.name == "nt":
-        options["creationflags"] = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
-    else:
-        options["start_new_session"] = True
-        options["pass_fds"] = events.inherited
-    child = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        cwd=request.directory,
-        env=_environment(request, folder, token),
-        **options,
-    )
-    events.started()
-    return child
-
-
-# -- while it runs --------------------------------------------------------------------------------------
-
-
-class Output:
-    """The program's own output, up to the limit; the rest is read and dropped, so that it never waits."""
-
-    def __init__(self, limit: int, show: Callable[[str], None] | None) -> None:
-        self._limit = limit
-        self._show = show
-        self._pieces: list[str] = []
-        self._taken = 0
-        self.dropped = 0
-
-    def read(self, stream: IO[bytes]) -> None:
-        import codecs
-
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        while chunk := os.read(stream.fileno(), 65536):
-            room = self._limit - self._taken
-            kept = chunk[: max(room, 0)]
-            self.dropped += len(chunk) - len(kept)
-            self._taken += len(kept)
-            if kept:
-                text = decoder.decode(kept)
-                self._pieces.append(text)
-                if self._show is not None:
-                    self._show(text)
-
-    @property
-    def text(self) -> str:
-        return "".join(self._pieces)
-
-
-class Told:
-    """What the child has told so far."""
-
-    def __init__(self) -> None:
-        self.ready = threading.Event()
-        self.done = threading.Event()
-        self.torch: str | None = None
-        self.device: str | None = None
-        self.problem: str | None = None
-        self.report: dict[str, Any] | None = None
-        self.steps: list[dict[str, Any]] = []
-
-    def read(self, lines: Iterator[bytes]) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            for line in lines:
-                self.take(line)
-        self.ready.set()
-        self.done.set()
-
-    def take(self, line: bytes) -> None:
-        try:
-            event = json.loads(line)
-            kind = event.pop("event")
-        except (ValueError, KeyError, AttributeError, TypeError):
-            return  # half a line: the child was killed while it wrote
-        if kind == "ready":
-            self.torch, self.device = event["torch"], event["device"]
-            self.ready.set()
-        elif kind == "step":
-            self.steps.append(event)
-        elif kind == "problem":
-            self.problem = event["message"]
-        elif kind == "report":
-            self.report = event
-            self.done.set()
-
-
-def _attend(
-    child: subprocess.Popen[bytes],
-    request: ProbeRequest,
-    folder: str,
-    token: str,
-    events: _Pipe | _Port,
-    show: Callable[[str], None] | None,
-    began: float,
-) -> ProbeResult:
-    told = Told()
-    output = Output(request.output_limit, show)
-    assert child.stdout is not None
-    threads = [
-        threading.Thread(target=told.read, args=(events.lines(),), daemon=True),
-        threading.Thread(target=_quietly, args=(output.read, child.stdout), daemon=True),
-    ]
-    for thread in threads:
-        thread.start()
-    killed: str | None = None
-    try:
-        killed = _wait(child, told, request)
-    finally:
-        kill_all(child, token)
-    for thread in threads:
-        thread.join(timeout=5.0)
-    overflow = os.path.join(folder, "events.jsonl")
-    if os.path.exists(overflow):
-        with open(overflow, "rb") as rest:
-            for line in rest:
-                told.take(line)
-    return to_result(child.returncode, request, told, output, killed, time.monotonic() - began)
-
-
-def _quietly(read: Callable[[IO[bytes]], None], stream: IO[bytes]) -> None:
-    with contextlib.suppress(OSError, ValueError):
-        read(stream)
-
-
-def _wait(child: subprocess.Popen[bytes], told: Told, request: ProbeRequest) -> str | None:
-    """Waits for the end of the child; says at which of its limits it must be killed, or None."""
-    start_end = time.monotonic() + START_LIMIT
-    while child.poll() is None and not told.ready.wait(0.05):
-        if time.monotonic() > start_end:
-            return "start"
-    end = time.monotonic() + request.timeout + GRACE
-    while child.poll() is None:
-        if time.monotonic() > end:
-            return "time"
-        if told.report is not None:
-            # It has told everything; what is left are its exit handlers and threads.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(timeout=GRACE)
-            return None
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(timeout=0.05)
-    return None
-
-
-def kill_all(child: subprocess.Popen[bytes], token: str) -> None:
-    """Kills the child, its group, and (where the system lets us see them) all that carry its token."""
-    if os.name == "nt":
-        if child.poll() is None:
-            subprocess.run(["taskkill", "/T", "/F", "/PID", str(child.pid)], capture_output=True, check=False)
-    else:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, signal.SIGKILL)
-    if child.poll() is None:
-        with contextlib.suppress(OSError):
-            child.kill()
-    child.wait()
-    for _ in range(50):  # what forks while it is hunted is caught on the next round
-        left = _marked(token)
-        if not left:
-            return
-        for pid in left:
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGTERM if os.name == "nt" else signal.SIGKILL)
-        time.sleep(0.01)
-
-
-def _marked(token: str) -> list[int]:
-    """Processes whose environment carries the token: those that left the group by a session of their own."""
-    if not sys.platform.startswith("linux"):
-        return []
-    found = []
-    wanted = f"{TOKEN}={token}".encode()
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and int(entry) != os.getpid():
-            try:
-                with open(f"/proc/{entry}/environ", "rb") as file:
-                    marked = wanted in file.read().split(b"\0")
-                with open(f"/proc/{entry}/stat", "rb") as file:
-                    state = file.read().rpartition(b")")[2].split()[0]
-            except OSError:
-                continue
-            if marked and state != b"Z":
-                found.append(int(entry))
-    return found
 
 
 # -- after ----------------------------------------------------------------------------------------------

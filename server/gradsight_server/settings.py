@@ -10,9 +10,10 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
-from gradsight.configuration import BadConfiguration, Configuration, to_configuration
-from gradsight.finding import Severity
+from gradsight.configuration import BadConfiguration, Configuration, apply, to_configuration
+from gradsight.finding import Finding, Severity
 from gradsight_cli.discovery import is_excluded
 from gradsight_cli.projects import DEFAULT, Projects
 
@@ -49,7 +50,7 @@ def to_settings(section: object, codes: Callable[[], list[str]]) -> tuple[Settin
         return Settings(), []
     if not isinstance(section, Mapping):
         return Settings(), [f"`{SECTION}` must be an object with settings, not {section!r:.60}"]
-    given = {key: value for key, value in _flat(section) if value is not None}
+    given: dict[str, Any] = {key: value for key, value in _flat(section) if value is not None}
     settings, problems = Settings(), []
     for key in ("select", "ignore", "severity"):
         if key not in given or (key == "severity" and given[key] == {}):
@@ -59,7 +60,8 @@ def to_settings(section: object, codes: Callable[[], list[str]]) -> tuple[Settin
         except BadConfiguration as error:
             problems.append(f"{SECTION}.{key}: {error}")
             continue
-        settings = replace(settings, **{key: getattr(made, key)})
+        value: Any = getattr(made, key)
+        settings = replace(settings, **{key: value})
     for key, (name, fits, what) in _OTHERS.items():
         value = given.get(key)
         if value is None or value == "":
@@ -116,6 +118,13 @@ class Configurations:
         if uri not in self._known:
             self._known[uri] = self._look(uri)
         return self._known[uri]
+
+    def apply(self, uri: str, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+        """The findings as they are wanted for a document."""
+        configuration = self.of(uri)
+        if configuration is None:
+            return ()
+        return findings if configuration == DEFAULT or not findings else apply(configuration, findings)
 
     def _look(self, uri: str) -> Configuration | None:
         folder, found = uris.folder_of(uri), DEFAULT

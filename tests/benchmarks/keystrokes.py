@@ -22,7 +22,7 @@ class Edit(NamedTuple):
     text: str
 
 
-# For each place: the line below which is typed, what is typed there, and the last of it once more in the words
+# For each place: the line below which is typed, what is typed there, and the last of it once more in words
 # that a `.detach()` is put behind.
 PLACES = (
     (

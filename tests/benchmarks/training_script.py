@@ -329,8 +329,10 @@ class TrainingScript:
 
 
 def training_script(lines: int = 1500, findings: int = 0, readers: int = 0) -> TrainingScript:
-    """At least `lines` lines. With `findings`, so many losses that reach nothing; with `readers`, a function in
-    which so many lines read one value."""
+    """At least `lines` lines.
+
+    With `findings`, so many losses that reach nothing; with `readers`, a function in which so many lines read
+    one value."""
     streams: list[str] = []
     text = HEAD
     tail = ""

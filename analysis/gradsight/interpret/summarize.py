@@ -176,14 +176,14 @@ def summarize(it: Statements, key: Key, value: Value) -> Summary:
 
 def reachable(graph: Graph, roots: Iterable[int]) -> set[int]:
     """The nodes that some roots depend on, themselves included."""
-    marked: set[int] = set()
-    stack = [n for n in roots if n >= 0]
+    nodes = graph.nodes
+    marked = {n for n in roots if n >= 0}
+    stack = list(marked)
     while stack:
-        number = stack.pop()
-        if number in marked:
-            continue
-        marked.add(number)
-        stack.extend(i for i in graph[number].inputs if i >= 0)
+        for i in nodes[stack.pop()].inputs:
+            if i >= 0 and i not in marked:
+                marked.add(i)
+                stack.append(i)
     return marked
 
 
@@ -192,44 +192,50 @@ def collapse(graph: Graph, marked: set[int], roots: set[int]) -> None:
 
     What lies between passes every gradient. Otherwise a deep network would be copied node by node for each of
     its calls."""
-    plain = {
-        number
-        for number in marked
-        if number not in roots
-        and graph[number].kind == "op"
-        and not graph[number].off
-        and not graph[number].target
-        and all(edge in (Edge.LIVE, Edge.NONE) for edge in graph[number].edges)
-    }
+    # For each node that passes every gradient what stands for it: its live operands, and whether it saves.
     behind: dict[int, tuple[tuple[int, ...], bool]] = {}
     for number in sorted(marked):
-        node = graph[number]
-        if node.kind == "loop" or not any(i in plain for i in node.inputs):
-            if number in plain:
-                operands = (
-                    i
-                    for i, edge in zip(node.inputs, node.edges, strict=False)
-                    if i >= 0 and edge is Edge.LIVE
+        node = graph.nodes[number]
+        exact = node.kind == "op" and _passes_all(node.edges)
+        plain = exact and number not in roots and not node.off and not node.target
+        if behind.keys().isdisjoint(node.inputs) or node.kind == "loop":
+            if plain:
+                behind[number] = (
+                    tuple(
+                        [
+                            i
+                            for i, edge in zip(node.inputs, node.edges, strict=False)
+                            if i >= 0 and edge is Edge.LIVE
+                        ]
+                    ),
+                    node.saves,
                 )
-                behind[number] = (tuple(operands), node.saves)
             continue
-        inputs: dict[int, Edge] = {}
-        saves = node.saves
-        exact = node.kind == "op" and all(edge in (Edge.LIVE, Edge.NONE) for edge in node.edges)
         if not exact:
             continue  # a join or a cut keeps its own operands
+        inputs: dict[int, Edge] = {}
+        saves = node.saves
         for i, edge in zip(node.inputs, node.edges, strict=False):
             if edge is Edge.NONE:
                 inputs.setdefault(i, edge)
             elif i in behind:
                 more, saved = behind[i]
                 saves = saves or saved
-                inputs.update((j, Edge.LIVE) for j in more)
+                for j in more:
+                    inputs[j] = Edge.LIVE
             elif i >= 0:
                 inputs[i] = Edge.LIVE
-        if number in plain:
-            behind[number] = (tuple(i for i, edge in inputs.items() if edge is Edge.LIVE), saves)
+        if plain:
+            behind[number] = (tuple([i for i, edge in inputs.items() if edge is Edge.LIVE]), saves)
         else:
             node.inputs, node.edges, node.saves = tuple(inputs), tuple(inputs.values()), saves
             # Sums and products are one now: it must not be read as a sum of terms.
             node.op = "collapsed"
+
+
+def _passes_all(edges: tuple[Edge, ...]) -> bool:
+    live, none = Edge.LIVE, Edge.NONE
+    for edge in edges:
+        if edge is not live and edge is not none:
+            return False
+    return True

@@ -103,6 +103,20 @@ class World:
             self.token, self._module_names = previous.token, previous._module_names
             self._stores, self._cycles, self._behind = previous._stores, previous._cycles, previous._behind
 
+    def move(self, outline: Outline) -> bool:
+        """Become the world of a text whose lines mean what they meant, wherever they stand. False: they do
+        not, and nothing was done."""
+        old = self.outline
+        if not (
+            old.names == outline.names
+            and old.functions == outline.functions
+            and old.skeleton == outline.skeleton
+        ):
+            return False
+        self.outline = outline
+        self.regions = dict(zip(self.fids, outline.functions, strict=True))
+        return True
+
     @property
     def declared(self) -> frozenset[str]:
         """The names that some function declares global."""

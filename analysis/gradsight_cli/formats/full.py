@@ -36,13 +36,12 @@ def to_lines(checked: Checked, texts: Texts) -> Iterator[Line]:
         yield _head(
             silence.file, silence.where, texts, [("silent", "hint"), (f": {printable(silence.reason)}", "")]
         )
-        yield from _excerpt(texts.source(silence.file), silence.where, "hint", "", 1)
+        yield from _excerpt(*texts.shown(silence.file, silence.where), "hint", "", 1)
         yield []
 
 
 def _head(file: str, where: Span, texts: Texts, rest: Line) -> Line:
-    place = texts.place(file, where)
-    return [(f"{printable(file)}:{place.row}:{place.column}", "file"), (" ", ""), *rest]
+    return [(printable(texts.head(file, where)), "file"), (" ", ""), *rest]
 
 
 def _finding(finding: Finding, fixes: tuple[Fix, ...], texts: Texts) -> Iterator[Line]:
@@ -51,7 +50,7 @@ def _finding(finding: Finding, fixes: tuple[Fix, ...], texts: Texts) -> Iterator
     yield _head(finding.file, finding.where, texts, rest)
     places = ((finding.file, finding.where), *((step.file, step.where) for step in finding.path))
     gutter = max(len(str(texts.place(*place).end_row)) for place in places)
-    yield from _excerpt(texts.source(finding.file), finding.where, loud, "", gutter)
+    yield from _excerpt(*texts.shown(finding.file, finding.where), loud, "", gutter)
     if finding.path:
         yield [("  the way of the gradient:", "help")]
     digits = len(str(len(finding.path)))
@@ -61,7 +60,7 @@ def _finding(finding: Finding, fixes: tuple[Fix, ...], texts: Texts) -> Iterator
             *_head(step.file, step.where, texts, [(printable(step.message), "")]),
         ]
         mark = loud if step.where == finding.where and step.file == finding.file else "way"
-        yield from _excerpt(texts.source(step.file), step.where, mark, " " * (digits + 4), gutter)
+        yield from _excerpt(*texts.shown(step.file, step.where), mark, " " * (digits + 4), gutter)
     for fix in fixes:
         yield [(f"  {_APPLICABILITY[fix.applicability]}: ", "help"), (printable(fix.title), "")]
     yield [("  help: ", "help"), (f"gradsight explain {finding.code}", "")]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from gradsight.finding import Severity
 
 from gradsight_cli.checking import Checked
-from gradsight_cli.formats import Texts, head
+from gradsight_cli.formats import Texts
 
 _COMMANDS = {
     Severity.ERROR: "error",
@@ -21,16 +21,19 @@ def to_lines(checked: Checked, texts: Texts) -> Iterator[str]:
     """The lines of one file."""
     for finding in checked.findings:
         place = texts.place(finding.file, finding.where)
+        row, end_row = texts.file_rows(finding.file, place)
         properties = {
             "title": f"Gradsight ({finding.code})",
             "file": finding.file,
-            "line": str(place.row),
+            "line": str(row),
             "col": str(place.column),
-            "endLine": str(place.end_row),
+            "endLine": str(end_row),
             "endColumn": str(place.end_column),
         }
+        if place.cell is not None:  # columns of the cell's text are none of the JSON around it
+            del properties["col"], properties["endColumn"]
         listed = ",".join(f"{key}={_escape_property(value)}" for key, value in properties.items())
-        message = f"{head(finding, place)} {finding.message}"
+        message = f"{texts.head(finding.file, finding.where)} {finding.code} {finding.message}"
         yield f"::{_COMMANDS[finding.severity]} {listed}::{_escape(message)}"
 
 

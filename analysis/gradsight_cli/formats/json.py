@@ -35,7 +35,7 @@ def _to_object(finding: Finding, texts: Texts) -> dict[str, Any]:
         "message": finding.message,
         "filename": finding.file,
         "cell": None,
-        **_to_locations(finding.file, finding.where, texts),
+        **_to_locations(finding.file, finding.where, texts),  # a notebook's with its cell
         "url": None,
         "path": [
             {"message": step.message, "filename": step.file, **_to_locations(step.file, step.where, texts)}
@@ -47,6 +47,7 @@ def _to_object(finding: Finding, texts: Texts) -> dict[str, Any]:
 def _to_locations(file: str, where: Span, texts: Texts) -> dict[str, Any]:
     place = texts.place(file, where)
     return {
+        **({} if place.cell is None else {"cell": place.cell}),
         "location": {"row": place.row, "column": place.column},
         "end_location": {"row": place.end_row, "column": place.end_column},
     }

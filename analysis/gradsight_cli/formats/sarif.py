@@ -15,6 +15,7 @@ from gradsight.text import Span
 from gradsight_cli import __version__
 from gradsight_cli.checking import Checked
 from gradsight_cli.formats import Texts
+from gradsight_cli.reading import is_notebook
 
 _LEVELS = {
     Severity.ERROR: "error",
@@ -33,7 +34,13 @@ def to_results(checked: Checked, texts: Texts) -> Iterator[dict[str, Any]]:
             result["ruleIndex"] = numbers[finding.code]
         fixes = checked.fixes[number] if checked.fixes else ()
         # A fix that a person has to complete is no fix in SARIF's sense: it may be applied as it stands.
-        complete = [_to_fix(fix, texts) for fix in fixes if fix.applicability is not Applicability.DISPLAY]
+        # Nor is one of a notebook: its edits are none of the file's own text.
+        complete = [
+            _to_fix(fix, texts)
+            for fix in fixes
+            if fix.applicability is not Applicability.DISPLAY
+            and not any(is_notebook(edit.file) for edit in fix.edits)
+        ]
         if complete:
             result["fixes"] = complete
         yield result
@@ -82,16 +89,26 @@ def _to_result(finding: Finding, texts: Texts) -> dict[str, Any]:
     result: dict[str, Any] = {
         "ruleId": finding.code,
         "level": _LEVELS[finding.severity],
-        "message": {"text": finding.message},
+        "message": {"text": _in_cell(finding.file, finding.where, texts) + finding.message},
         "locations": [_to_location(finding.file, finding.where, texts)],
     }
     if finding.path:
         stages = [
-            {"location": {**_to_location(step.file, step.where, texts), "message": {"text": step.message}}}
+            {
+                "location": {
+                    **_to_location(step.file, step.where, texts),
+                    "message": {"text": _in_cell(step.file, step.where, texts) + step.message},
+                }
+            }
             for step in finding.path
         ]
         result["codeFlows"] = [{"threadFlows": [{"locations": stages}]}]
     return result
+
+
+def _in_cell(file: str, where: Span, texts: Texts) -> str:
+    place = texts.place(file, where)
+    return "" if place.cell is None else f"cell {place.cell}, line {place.row}: "
 
 
 def _to_location(file: str, where: Span, texts: Texts) -> dict[str, Any]:
@@ -101,6 +118,9 @@ def _to_location(file: str, where: Span, texts: Texts) -> dict[str, Any]:
 
 def _to_region(file: str, where: Span, texts: Texts) -> dict[str, int]:
     place = texts.place(file, where)
+    if place.cell is not None:  # columns of the cell's text are none of the JSON around it
+        row, end_row = texts.file_rows(file, place)
+        return {"startLine": row, "endLine": end_row}
     return {
         "startLine": place.row,
         "startColumn": place.column,

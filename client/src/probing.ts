@@ -1,0 +1,135 @@
+// "Run Probe": from the editor or a lens to the server, with progress and cancel.
+//
+// Invariants: nothing is asked of the server, and no interpreter is looked for, in a workspace that is not trusted;
+// nothing is saved, the server has the text as it stands in the editor.
+
+import * as vscode from "vscode";
+import { ExecuteCommandRequest, WorkDoneProgress } from "vscode-languageserver-protocol";
+import type { LanguageClient } from "vscode-languageclient/node";
+import * as messages from "./messages";
+import { probePython, THIS_MACHINE } from "./python";
+import { text } from "./settings";
+
+// A warm probe answers sooner than this: it needs no notification that comes and goes.
+const PATIENCE = 500;
+const PYTHON_EXTENSION = "ms-python.python";
+
+export class Probing {
+  /** The interpreter that went with the last request; undefined before the first. */
+  python: string | null | undefined;
+
+  private runs = 0;
+
+  /** What the editor's selection asks for; an empty one means the function around the cursor. */
+  selected(editor: vscode.TextEditor): messages.RunProbe {
+    const { start, end } = editor.selection;
+    const range = {
+      start: { line: start.line, character: start.character },
+      end: { line: end.line, character: end.character },
+    };
+    return { uri: editor.document.uri.toString(), range, call: null, python: null };
+  }
+
+  /** Runs a probe. The rows come by notification; here the user is told what went wrong. */
+  async run(client: LanguageClient, asked: messages.RunProbe): Promise<messages.ProbeView | null> {
+    if (!vscode.workspace.isTrusted) {
+      void refuse();
+      return null;
+    }
+    const uri = vscode.Uri.parse(asked.uri);
+    this.python = asked.python ?? (await this.interpreter(uri));
+    const cancel = new vscode.CancellationTokenSource();
+    try {
+      const view = await this.request(client, { ...asked, python: this.python }, cancel);
+      if (view.error) {
+        const line = view.error.row === null ? "" : ` (line ${view.error.row + 1})`;
+        void vscode.window.showWarningMessage(`Gradsight: ${view.error.message}${line}`);
+      }
+      return view;
+    } catch (error) {
+      if (!cancel.token.isCancellationRequested) {
+        void vscode.window.showErrorMessage(`Gradsight: ${error instanceof Error ? error.message : String(error)}`);
+      }
+      return null;
+    } finally {
+      cancel.dispose();
+    }
+  }
+
+  private async request(
+    client: LanguageClient,
+    argument: messages.RunProbe,
+    cancel: vscode.CancellationTokenSource,
+  ): Promise<messages.ProbeView> {
+    const workDoneToken = `gradsight/probe/${++this.runs}`;
+    let said = "";
+    let report: (message: string) => void = () => undefined;
+    const progress = client.onProgress(WorkDoneProgress.type, workDoneToken, (value) => {
+      said = value.message ?? said;
+      report(said);
+    });
+    const answer = client.sendRequest(
+      ExecuteCommandRequest.type,
+      { command: messages.RUN_PROBE, arguments: [argument], workDoneToken },
+      cancel.token,
+    );
+    const patience = setTimeout(() => {
+      void vscode.window.withProgress(
+        { location: vscode.ProgressLocation.Notification, title: "Gradsight probe", cancellable: true },
+        async (notification, token) => {
+          token.onCancellationRequested(() => cancel.cancel());
+          report = (message) => notification.report({ message });
+          report(said);
+          await answer.catch(() => undefined);
+        },
+      );
+    }, PATIENCE);
+    try {
+      return (await answer) as messages.ProbeView;
+    } finally {
+      clearTimeout(patience);
+      progress.dispose();
+    }
+  }
+
+  private interpreter(uri: vscode.Uri): Promise<string | null> {
+    const section = vscode.workspace.getConfiguration("gradsight", uri);
+    const folder = vscode.workspace.getWorkspaceFolder(uri) ?? vscode.workspace.workspaceFolders?.[0];
+    const folders = folder ? [folder.uri.fsPath] : [];
+    return probePython(text(section, "probe.python"), folders, THIS_MACHINE, () => chosenInterpreter(uri));
+  }
+}
+
+/** What the user sees instead of a probe where the workspace is not trusted. */
+async function refuse(): Promise<void> {
+  const why = "Gradsight runs no code of a workspace that is not trusted.";
+  const manage = "Manage Workspace Trust";
+  if ((await vscode.window.showWarningMessage(why, manage)) === manage) {
+    await vscode.commands.executeCommand("workbench.trust.manage");
+  }
+}
+
+/** The part of the Python extension's interface that is used here. */
+interface PythonExtension {
+  readonly environments?: {
+    getActiveEnvironmentPath(resource?: vscode.Uri): { readonly id: string; readonly path: string };
+    resolveEnvironment(environment: {
+      readonly id: string;
+      readonly path: string;
+    }): Promise<{ readonly executable?: { readonly uri?: vscode.Uri } } | undefined>;
+  };
+}
+
+/** The interpreter chosen in the Python extension, or null: it is not installed, or has none, or takes too long. */
+async function chosenInterpreter(uri: vscode.Uri): Promise<string | null> {
+  const extension = vscode.extensions.getExtension<PythonExtension>(PYTHON_EXTENSION);
+  if (!extension) return null;
+  const asked = (async (): Promise<string | null> => {
+    const { environments } = await extension.activate();
+    if (!environments) return null;
+    const resolved = await environments.resolveEnvironment(environments.getActiveEnvironmentPath(uri));
+    return resolved?.executable?.uri?.fsPath ?? null;
+  })();
+  const late = new Promise<null>((resolve) => setTimeout(resolve, 5_000, null));
+  return Promise.race([asked.catch(() => null), late]);
+}
