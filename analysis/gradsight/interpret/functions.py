@@ -53,9 +53,7 @@ class Functions(Methods):
         if handler is not None:
             return handler(self, name, args, kwargs, node)
         last = name.rpartition(".")[2]
-        if name.startswith("torch.nn.utils.clip_grad_") or name.startswith(
-            "torch.nn.utils.clip_grad.clip_grad_"
-        ):
+        if name.startswith(("torch.nn.utils.clip_grad_", "torch.nn.utils.clip_grad.clip_grad_")):
             given = args[0] if args else kwargs.get("parameters", NONE)
             params = self.parameter_groups(given)
             self.event(

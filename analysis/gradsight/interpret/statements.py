@@ -226,6 +226,8 @@ class Statements(Assignments):
                 has_else = True
             self.state = before.fork()
             self.context = (*outer, ("b", number, arm))
+            if test is not None and any(isinstance(part, ast.Mod) for part in ast.walk(test)):
+                self.event("every")
             self.narrow(test)
             self.run_body(lines, nodes)
             self.at = at

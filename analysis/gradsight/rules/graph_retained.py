@@ -2,8 +2,8 @@
 Losses that are kept with their graphs.
 
 ## What it does
-Flags `running += loss` and `losses.append(loss)` in a loop that also calls `backward()` on that loss, where the
-sum or the list is never differentiated itself.
+Flags `running += loss` and `losses.append(loss)` in a loop that also calls `backward()` on that loss, where
+the sum or the list is never differentiated itself.
 
 ## Why is this bad?
 Each turn's graph stays in memory as long as the sum or the list does: memory grows from turn to turn, until

@@ -82,6 +82,7 @@ def report(q: Queries, step: Step, backward: Event, why: str, clears: list[Event
         return
     name = optimizer_name(q, step)
     loss = q.sink_text(backward)
+    accumulated = bool(branches(step.event, loops(step.event)[-1]))
     path = [("each turn adds its gradients here", where), ("and steps with their sum here", stepped)]
     if why == "branch":
         message = f"the gradients of {loss} are cleared in a branch that not every turn takes"
@@ -99,11 +100,7 @@ def report(q: Queries, step: Step, backward: Event, why: str, clears: list[Event
         where,
         tuple(path),
         (("backward", where), ("step", stepped)),
-        (
-            ("optimizer", name),
-            ("why", why),
-            ("accumulated", "yes" if branches(step.event, loops(step.event)[-1]) else ""),
-        ),
+        (("optimizer", name), ("why", why), ("accumulated", "yes" if accumulated else "")),
     )
 
 
@@ -125,9 +122,7 @@ def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     if finding.fact("accumulated") and step is not None:
         edits = surgery.insert_behind(source, step, f"{name}.zero_grad()")
         if not isinstance(edits, surgery.Refusal):
-            yield Fix(
-                f"Clear the gradients behind the step: `{name}.zero_grad()`", Applicability.UNSAFE, edits
-            )
+            yield Fix(f"Clear them behind the step: `{name}.zero_grad()`", Applicability.UNSAFE, edits)
         return
     edits = surgery.insert_before(source, where, f"{name}.zero_grad()")
     if not isinstance(edits, surgery.Refusal):

@@ -2,8 +2,8 @@
 A GradScaler that is used by half.
 
 ## What it does
-Flags `scaler.step(optimizer)` without any `scaler.update()`, and `optimizer.step()` on the gradients of a loss
-that the scaler has scaled.
+Flags `scaler.step(optimizer)` without any `scaler.update()`, and `optimizer.step()` on the gradients of a
+loss that the scaler has scaled.
 
 ## Why is this bad?
 Without `update()` the second step raises "step() has already been called since the last update()". A plain

@@ -2,8 +2,8 @@
 Gradients that are cleared before they are used.
 
 ## What it does
-Flags a `zero_grad()` between `backward()` and the `step()` that wants its gradients, and one in an inner loop
-whose gradients only the loop around it steps with.
+Flags a `zero_grad()` between `backward()` and the `step()` that wants its gradients, one in an inner loop whose
+gradients only the loop around it steps with, and one in each turn where only every fourth turn, say, steps.
 
 ## Why is this bad?
 The optimizer steps with gradients of `None` or zero: nothing moves (with momentum or weight decay: not by
@@ -59,6 +59,8 @@ def check(q: Queries) -> Iterator[Report]:
                 kind = "between"
             elif position < at and is_inner(clear, backward, step):
                 kind = "inner"
+            elif position < at and is_rarer(q, clear, backward, step):
+                kind = "rarer"
             where = clear.place("call")
             if kind and where is not None:
                 said.add(id(clear))
@@ -91,6 +93,19 @@ def is_inner(clear: Event, backward: Event, step: Step) -> bool:
     )
 
 
+def is_rarer(q: Queries, clear: Event, backward: Event, step: Step) -> bool:
+    """Whether each turn clears and computes gradients, and only every so many turns take a step."""
+    around = loops(clear)
+    if not around or loops(backward) != around or loops(step.event) != around:
+        return False
+    if branches(clear, around[-1]) or branches(backward, around[-1]):
+        return False
+    own = branches(step.event, around[-1])
+    return any(
+        own & {(n, arm) for kind, n, arm in event.context[-1:] if kind == "b"} for event in q.all("every")
+    )
+
+
 def report(q: Queries, step: Step, backward: Event, clear: Event, kind: str) -> Report:
     where, given, stepped = clear.place("call"), backward.place("call"), step.event.place("call")
     assert where is not None
@@ -99,6 +114,11 @@ def report(q: Queries, step: Step, backward: Event, clear: Event, kind: str) -> 
     used = f"`{q.text_of(stepped)}`" if stepped is not None else "the step"
     if kind == "between":
         message = f"`{text}` clears the gradients of {loss} before {used} has used them: nothing is learned"
+    elif kind == "rarer":
+        message = (
+            f"`{text}` clears the gradients in each turn, and {used} is not taken in each: "
+            f"what the other turns' {loss} gave is lost"
+        )
     else:
         message = (
             f"`{text}` clears the gradients in each turn, and {used} stands behind the loop: "
@@ -109,7 +129,7 @@ def report(q: Queries, step: Step, backward: Event, clear: Event, kind: str) -> 
         ("here they are cleared", where),
         *([("here they would be used", stepped)] if stepped is not None else []),
     ]
-    if kind == "inner":
+    if kind != "between":
         path = [path[1], path[0], *path[2:]]
     places = (("clear", where), *((("step", stepped),) if stepped is not None else ()))
     return RULE.report(SEVERITY["wrong"], message, where, tuple(path), places, (("kind", kind),))
