@@ -2,8 +2,8 @@
 Gradients that are cleared before they are used.
 
 ## What it does
-Flags a `zero_grad()` between `backward()` and the `step()` that wants its gradients, one in an inner loop whose
-gradients only the loop around it steps with, and one in each turn where only every fourth turn, say, steps.
+Flags a `zero_grad()` between `backward()` and the `step()` that wants its gradients, one in an inner loop
+whose gradients only the loop around it steps with, and one in each turn where only every fourth, say, steps.
 
 ## Why is this bad?
 The optimizer steps with gradients of `None` or zero: nothing moves (with momentum or weight decay: not by
@@ -101,9 +101,8 @@ def is_rarer(q: Queries, clear: Event, backward: Event, step: Step) -> bool:
     if branches(clear, around[-1]) or branches(backward, around[-1]):
         return False
     own = branches(step.event, around[-1])
-    return any(
-        own & {(n, arm) for kind, n, arm in event.context[-1:] if kind == "b"} for event in q.all("every")
-    )
+    rare = {(number, arm) for event in q.all("every") for _, number, arm in event.context[-1:]}
+    return bool(own & rare)
 
 
 def report(q: Queries, step: Step, backward: Event, clear: Event, kind: str) -> Report:
