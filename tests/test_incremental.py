@@ -142,6 +142,24 @@ def test_functions_that_call_each_other(seed: int) -> None:
         agree(engine, typist.edit(), f"{typist.last} (ring {seed}, edit {number})")
 
 
+@pytest.mark.parametrize("path", PROGRAMS[7::60], ids=lambda path: path.stem)
+def test_what_has_the_same_anchor_says_the_same_in_the_same_rows(path: Path) -> None:
+    typist = Typist(Source("program.py", path.read_text("utf-8")), random.Random(path.stem))
+    engine = Engine(loud)
+    said: dict[object, object] = {}
+    for _ in range(20):
+        source = typist.source
+        found = engine.analyze(source)
+        if found.anchors is not None:
+            for anchor, finding in zip(found.anchors, found.findings, strict=True):
+                spans = [finding.where, *(step.where for step in finding.path)]
+                places = [source.row_column(place) for each in spans for place in (each.start, each.end)]
+                words = (finding.code, finding.message, *(step.message for step in finding.path), *places)
+                assert said.setdefault(anchor, words) == words
+        typist.edit()
+    assert said
+
+
 class Editing:
     """A program in an engine, changed by replacing text."""
 

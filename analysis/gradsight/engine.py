@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gradsight import suppression
 from gradsight.domain import Edge
@@ -22,7 +22,7 @@ from gradsight.interpret.activation import OutOfBudget
 from gradsight.interpret.memo import MOST_VERSIONS, Memo, Record
 from gradsight.interpret.world import World
 from gradsight.outline import Outline, Region, outline
-from gradsight.places import Bugs, Places, Spot
+from gradsight.places import Bugs, Placed, Places, Spot
 from gradsight.queries import Program, Queries
 from gradsight.roots import class_root, function_root, is_lone_loss, module_root, plain
 from gradsight.rule import Report
@@ -54,16 +54,56 @@ class Silence:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """What the analysis says about one file, in the order of the text."""
+Told = Callable[[], tuple[tuple[Finding, ...], tuple[Silence, ...]]]
 
-    findings: tuple[Finding, ...]
-    silences: tuple[Silence, ...] = ()
+
+class Findings:
+    """What the analysis says about one file, in the order of the text. Frozen; made when first asked for.
+
+    `anchors` holds for each finding something hashable that another version of the file has as well if the
+    finding says the same there, in the same rows: what is made of a finding can be kept by it. None where
+    that is not known.
+    """
+
+    __slots__ = ("_later", "_told", "anchors")
+
+    def __init__(
+        self,
+        findings: tuple[Finding, ...] = (),
+        silences: tuple[Silence, ...] = (),
+        *,
+        later: Told | None = None,
+        anchors: tuple[Hashable, ...] | None = None,
+    ) -> None:
+        self.anchors = anchors
+        self._told = findings, silences
+        self._later = later
+
+    def _all(self) -> tuple[tuple[Finding, ...], tuple[Silence, ...]]:
+        later = self._later
+        if later is not None:
+            self._told = later()
+            self._later = None
+        return self._told
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        return self._all()[0]
+
+    @property
+    def silences(self) -> tuple[Silence, ...]:
+        return self._all()[1]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Findings) and self._all() == other._all()
+
+    def __repr__(self) -> str:
+        return f"Findings({self.findings!r}, {self.silences!r})"
 
 
 Telling = Callable[[Places, Place, str], object]
-Told = TypeVar("Told", Finding, Silence)
+# Where a finding stands, by its unit and the offsets within it, and its code.
+Standing = tuple[int, int, int, str]
 
 
 def ignore_bug(where: str, error: BaseException) -> None:
@@ -93,24 +133,35 @@ class Engine:
         Lines are parsed one by one. `at_once` parses the file at once as well, which takes longer and sees
         what no line shows alone: an `else` without its `if`, an indentation that fits nothing.
         """
-        found: list[Finding] = []
-        silences: list[Silence] = []
-        found += unparsable(source)
-        if at_once and not found:
-            found += unparsable_whole(source)
+        broken = list(unparsable(source))
+        said = [finding for _, finding, _ in broken]
+        if at_once and not said:
+            said = list(unparsable_whole(source))
+        told: list[Placed[Finding]] = []
+        silent: list[Placed[Silence]] = []
+        first = None
         if FRAMEWORKS.search(source.text):
             analysis = self._analysis(source)
-            said = list(analysis.findings())
-            found += said
+            told, silent, first = analysis.findings(), analysis.silences(), analysis.firsts()
+
+        def later() -> tuple[tuple[Finding, ...], tuple[Silence, ...]]:
+            found = [*said, *(placed.made(first) for placed in told if first is not None)]
             # A sink that a finding speaks about is not silent.
-            spoken = {step.where for one in said for step in one.path}
-            silences += (one for one in analysis.silences() if one.where not in spoken)
-        found = deduplicated(found)
-        kept = suppression.suppress(source, tuple(found))
-        ordered = sorted(kept, key=lambda one: (one.where.start, one.where.end, one.code))
-        return Findings(
-            tuple(ordered), tuple(sorted(silences, key=lambda one: (one.where.start, one.reason)))
-        )
+            spoken = {step.where for one in found for step in one.path}
+            silences = (placed.made(first) for placed in silent if first is not None)
+            return (
+                in_order(suppression.suppress(source, deduplicated(found))),
+                tuple(
+                    sorted(
+                        (one for one in silences if one.where not in spoken),
+                        key=lambda one: (one.where.start, one.reason),
+                    )
+                ),
+            )
+
+        if len(said) > len(broken) or suppression.suppressions(source):
+            return Findings(later=later)
+        return Findings(later=later, anchors=analysis.anchors(broken) if first is not None else None)
 
     def _analysis(self, source: Source) -> _Analysis:
         before = self._analyses.get(source.file)
@@ -176,34 +227,40 @@ def analyze(source: Source, files: Files | None = None) -> Findings:
     return Engine().analyze(source, files)
 
 
-def deduplicated(findings: list[Finding]) -> list[Finding]:
+def deduplicated(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """One root cause is one finding: the loudest of those with the same code and place."""
     best: dict[tuple[str, Span], Finding] = {}
     for one in findings:
-        key = (one.code, one.where)
-        old = best.get(key)
-        if old is None or one.severity.rank < old.severity.rank:
-            best[key] = one
-    return list(best.values())
+        old = best.setdefault((one.code, one.where), one)
+        if one.severity.rank < old.severity.rank:
+            best[one.code, one.where] = one
+    return tuple(best.values())
 
 
-def unparsable(source: Source) -> Iterator[Finding]:
-    """Lines that do not parse: findings of their own, beside the others."""
-    for at, line in enumerate(source.units):
-        if line.error is None:
-            continue
+def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """By place."""
+    return tuple(sorted(findings, key=lambda one: (one.where.start, one.where.end, one.code)))
+
+
+def unparsable(source: Source) -> Iterator[tuple[Standing, Finding, Hashable]]:
+    """Lines that do not parse: findings of their own, beside the others, with what anchors them."""
+    starts = source.starts
+    for at in [at for at, line in enumerate(source.units) if line.error is not None]:
+        line = source.units[at]
         row, column = line.error_at
-        start = source.offset(source.starts[at] + row, column)
-        end = source.offset(source.starts[at] + row, 1 << 30)
-        where = Span(start, max(start, end))
+        first = source.offset(starts[at], 0)
+        start = source.offset(starts[at] + row, column)
+        end = max(start, source.offset(starts[at] + row, 1 << 30))
+        where = Span(start, end)
         if line.needs is not None:
             message = (
                 f"this line needs Python {line.needs} or newer to be read; what it binds is unknown here"
             )
-            yield Finding("GS002", "newer-python", Severity.INFORMATION, message, source.file, where)
+            finding = Finding("GS002", "newer-python", Severity.INFORMATION, message, source.file, where)
         else:
             message = f"this line does not parse: {line.error}"
-            yield Finding("GS001", "syntax-error", Severity.ERROR, message, source.file, where)
+            finding = Finding("GS001", "syntax-error", Severity.ERROR, message, source.file, where)
+        yield (at, start - first, end - first, finding.code), finding, (line, starts[at])
 
 
 def unparsable_whole(source: Source) -> Iterator[Finding]:
@@ -222,27 +279,6 @@ def unparsable_whole(source: Source) -> Iterator[Finding]:
             continue  # too deep for one parse, though each line is not
 
 
-class _Placed(Generic[Told]):
-    """What is said, for each version of the text made of the same spots; where nothing moved, the same."""
-
-    __slots__ = ("_firsts", "_made", "_make", "_spots")
-
-    def __init__(self, spots: Sequence[Spot], make: Callable[[list[Span]], Told]) -> None:
-        self._spots = spots
-        self._make: Callable[[list[Span]], Told] = make
-        self._firsts: list[int] | None = None
-        self._made: Told | None = None
-
-    def made(self, first: Callable[[Spot], int]) -> Told:
-        """It, where `first` says how far from the text's beginning a spot's line begins."""
-        firsts = list(map(first, self._spots))
-        if self._made is None or firsts != self._firsts:
-            spots = zip(firsts, self._spots, strict=True)
-            self._made = self._make([Span(line + start, line + end) for line, (_, _, start, end) in spots])
-            self._firsts = firsts
-        return self._made
-
-
 @dataclass(eq=False)
 class _Root:
     """One analysed root and what it was made from. `program` is None where it grew too large."""
@@ -253,8 +289,8 @@ class _Root:
     opened: dict[str, Value] | None  # the module's names as it found them
     reports: tuple[Report, ...] = ()
     told: tuple[tuple[Telling, Place, object], ...] = ()  # what the rules asked of the text, and the answers
-    findings: list[_Placed[Finding]] | None = None  # None: where they stand has to be found out anew
-    silences: list[_Placed[Silence]] | None = None
+    findings: list[Placed[Finding]] | None = None  # None: where they stand has to be found out anew
+    silences: list[Placed[Silence]] | None = None
 
     @cached_property
     def names(self) -> dict[str, Value]:
@@ -411,15 +447,15 @@ class _Analysis:
                 self.engine.report_bug(f"check of {rule.code}", error)
         return tuple(out), tuple(told)
 
-    def findings(self) -> Iterator[Finding]:
-        first = self._firsts()
+    def findings(self) -> list[Placed[Finding]]:
+        out: list[Placed[Finding]] = []
         for name, root in self.roots:
             if root.findings is None:
                 root.findings = list(self._placed(root.reports, name))
-            for placed in root.findings:
-                yield placed.made(first)
+            out += root.findings
+        return out
 
-    def _placed(self, reports: Iterable[Report], name: str) -> Iterator[_Placed[Finding]]:
+    def _placed(self, reports: Iterable[Report], name: str) -> Iterator[Placed[Finding]]:
         for report in reports:
             places = [report.where]
             places += [place for _, place in report.path]
@@ -429,26 +465,44 @@ class _Analysis:
             except (AttributeError, KeyError, IndexError) as error:
                 self.engine.report_bug(f"place of {report.rule.code}", error)
                 continue
-            yield _Placed(spots, partial(finding, report, self.source.file))
+            yield Placed(spots, partial(finding, report, self.source.file), report)
 
-    def silences(self) -> Iterator[Silence]:
-        first = self._firsts()
+    def silences(self) -> list[Placed[Silence]]:
+        out: list[Placed[Silence]] = []
         for name, root in self.roots:
             if root.silences is None:
                 root.silences = list(self._silent(root, name))
-            for placed in root.silences:
-                yield placed.made(first)
+            out += root.silences
+        return out
 
-    def _silent(self, root: _Root, name: str) -> Iterator[_Placed[Silence]]:
+    def _silent(self, root: _Root, name: str) -> Iterator[Placed[Silence]]:
         for reason, place in root.program.silences if root.program is not None else ():
             try:
                 spot = self.places.spot(place, name)
             except (AttributeError, KeyError, IndexError) as error:
                 self.engine.report_bug("place of a silence", error)
                 continue
-            yield _Placed([spot], partial(silence, reason, self.source.file))
+            yield Placed([spot], partial(silence, reason, self.source.file))
 
-    def _firsts(self) -> Callable[[Spot], int]:
+    def anchors(self, broken: Iterable[tuple[Standing, Finding, Hashable]]) -> tuple[Hashable, ...]:
+        """Of each finding its anchor, in their order: as `deduplicated` and `in_order` would have them."""
+        starts = self.source.starts
+        regions, skeleton = self.world.regions, self.outline.skeleton
+        best: dict[Standing, tuple[Severity, Hashable]] = {}
+        for standing, one, anchor in broken:
+            best[standing] = one.severity, anchor
+        for placed in self.findings():
+            report = placed.report
+            assert report is not None
+            where, severity = placed.spots[0], report.severity
+            units = [regions.get(owner, skeleton).at[at] for owner, at in placed.lines]
+            standing = units[0], where.start, where.end, report.rule.code
+            old = best.get(standing)
+            if old is None or severity.rank < old[0].rank:
+                best[standing] = severity, (placed.identity, tuple([starts[unit] for unit in units]))
+        return tuple([best[standing][1] for standing in sorted(best)])
+
+    def firsts(self) -> Callable[[Spot], int]:
         """How far from the text's beginning the line of a spot begins."""
         offsets, starts = self.source.line_offsets(), self.source.starts
         regions, skeleton = self.world.regions, self.outline.skeleton

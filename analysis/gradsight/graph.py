@@ -113,6 +113,10 @@ class Node:
         return f"<{self.kind} {self.op} [{edges}] {self.cause} {self.note}>"
 
 
+class _Passing(dict[int, Reach]):
+    """What is known about sources all of which pass on the whole gradient: most are so, and it is quick."""
+
+
 class Graph:
     """Nodes of one activation, with the queries that the rules share."""
 
@@ -183,11 +187,16 @@ class Graph:
         node = self.nodes[number]
         own: dict[int, Reach] = {}
         if node.kind in ("source", "input"):
-            own = {number: PASSING}
+            own = _Passing({number: PASSING})
             if not node.inputs:
                 return own
         if node.kind == "join":
             maps = [memo.get(i, {}) if i >= 0 else {} for i in node.inputs]
+            if maps and all(
+                one is maps[0] or (type(one) is _Passing is type(maps[0]) and one.keys() == maps[0].keys())
+                for one in maps
+            ):
+                return maps[0]
             out: dict[int, Reach] = {}
             for source in {key: None for one in maps for key in one}:
                 reach: Reach | None = maps[0].get(source)
@@ -205,10 +214,32 @@ class Graph:
                         out[source] = either(Reach(live=kept.live, unknown=kept.unknown), None)
             return out
         out = own
+        shared = False  # whether it is another node's
         for i, edge in zip(node.inputs, node.edges, strict=False):
-            if i < 0:
+            if i < 0 or edge is Edge.NONE:
                 continue
-            for source, seen in memo.get(i, {}).items():
+            reaches = memo.get(i)
+            if not reaches or reaches is out:
+                continue
+            if edge is Edge.LIVE:
+                if not out:
+                    out, shared = reaches, True  # most operations have one operand that learns
+                    continue
+                if type(out) is _Passing is type(reaches):
+                    if not out.keys() >= reaches.keys():
+                        out, shared = _Passing(out) if shared else out, False
+                        out.update(reaches)
+                    continue
+                if shared or type(out) is _Passing:
+                    out, shared = dict(out), False
+                for source, seen in reaches.items():
+                    other = out.setdefault(source, seen)
+                    if other is not seen:
+                        out[source] = both(other, seen)
+                continue
+            if shared or type(out) is _Passing:
+                out, shared = dict(out), False
+            for source, seen in reaches.items():
                 behind = seen.along(edge, number)
                 if behind is not None:
                     old = out.get(source)
@@ -217,7 +248,8 @@ class Graph:
 
     def feeding(self, number: int, edges: Iterable[Edge]) -> Iterator[int]:
         """Every node that the value depends on along the given kinds of edge, itself first."""
-        allowed = set(edges)
+        allowed = tuple(edges)  # hashing an Enum takes longer than comparing it with all others
+        nodes = self.nodes
         seen: set[int] = set()
         stack = [number] if number >= 0 else []
         while stack:
@@ -226,10 +258,10 @@ class Graph:
                 continue
             seen.add(current)
             yield current
-            node = self.nodes[current]
-            stack.extend(
-                i for i, edge in zip(node.inputs, node.edges, strict=False) if i >= 0 and edge in allowed
-            )
+            node = nodes[current]
+            for i, edge in zip(node.inputs, node.edges, strict=False):
+                if i >= 0 and i not in seen and edge in allowed:
+                    stack.append(i)
 
     def way(self, source: int, sink: int) -> tuple[int, ...]:
         """A shortest way from the source to the sink along any dependency, both included; () for none."""

@@ -18,7 +18,7 @@ from itertools import accumulate
 
 from gradsight.finding import Edit, Fix
 from gradsight.lines import next_line
-from gradsight.syntax import masked, physical_lines
+from gradsight.syntax import UNPARSABLE, masked, parse, physical_lines
 from gradsight.text import Source, Span
 
 
@@ -236,13 +236,20 @@ class Notebook:
                 rows[number] = _blotted(rows[number], ("if 1:" if opens else "0") if number == row else "")
         return Source(source.file, ("\ufeff" if source.bom else "") + "".join(rows), source.bounds)
 
-    def runnable(self) -> str:
-        """The program for whoever runs it: what a magic would bind is an object that knows nothing."""
+    def runnable(self, cell: int | None = None) -> str:
+        """The program for whoever runs it: what a magic would bind is an object that knows nothing.
+
+        Whoever runs one cell runs none that does not parse, as in a notebook, unless it is that one.
+        """
         rows = list(self.source.physical)
         for part, start in zip(self._parts, self._starts, strict=False):
             for row, (column, _) in part.hidden.items():
                 code = rows[start + row]
                 rows[start + row] = code[:column] + code[column:].replace(_UNKNOWN, "object()")
+        for other in range(len(self.cells)) if cell is not None else ():
+            first, stop = self.rows(other)
+            if other != cell and not _parses("".join(rows[first:stop])):
+                rows[first:stop] = ["\n"] * (stop - first)
         return "".join(rows)
 
     def to_fixes(self, fixes: Iterable[Fix]) -> tuple[Fix, ...]:
@@ -265,6 +272,14 @@ class Notebook:
                 text = text[:start] + edit.text + text[end:]
             cells[cell] = Cell(cells[cell].number, text)
         return self.with_cells(cells)
+
+
+def _parses(text: str) -> bool:
+    try:
+        parse(text)
+    except UNPARSABLE:
+        return False
+    return True
 
 
 def _starts(parts: Sequence[_Part]) -> list[int]:
@@ -320,7 +335,7 @@ _COMMAND = r"(?:pip|conda|mamba|uv|cd|ls|ll|cat|mkdir|rmdir|rm|cp|mv|pwd)\b"
 _AUTOMAGIC = re.compile(rf"{_COMMAND}(?:[ \t]+[^\s=(\[,:].*)?")
 _INDENTED = re.compile(r"\s*?[ \t\ufeff]+\S")
 _SUSPECT = re.compile(
-    rf"(?:\A|(?<=[\r\n]))[ \t\f]*(?:[%!?,;/]|{_COMMAND})|\?[ \t;]*(?:\Z|(?=[\r\n]))|=[ \t]*[%!](?!=)"
+    rf"(?:\A|(?<=[\r\n]))[ \t\f]*(?:[%!?,;/]|{_COMMAND})|\?[ \t]*(?:\Z|(?=[\r\n]))|=[ \t]*[%!](?!=)"
 )
 _UNKNOWN = "get_ipython()"
 _ROW_IN_WORDS = re.compile(r"\b(?P<what>row|line) (?P<row>\d+)\b")
@@ -329,7 +344,7 @@ _LINE_MAGIC = re.compile(
     r"%%?(?P<name>[A-Za-z_][\w.]*)(?P<rest>.*)|!.*|\?\??[ \t]*[\w%*].*|[,;/][ \t]*[A-Za-z_].*",
     re.DOTALL,
 )
-_HELP = re.compile(r"%{0,2}[^\W\d][\w.*\[\]()]*\?{1,2}[ \t]*;?[ \t]*")
+_HELP = re.compile(r"%{0,2}(?!\d)[\w*]+(?:\.(?!\d)[\w*]+|\[-?\d+\])*\?{1,2}[ \t]*\Z")
 _ASSIGNED = re.compile(r"(?<![=<>!:+\-*/%&|^@])=[ \t]*(?P<magic>!.+|%[ \t]*\w.*)", re.DOTALL)
 _TIME = re.compile(r"%time(?=[ \t]+[^\s\-])")
 _STORED = re.compile(r"-r\b(?P<names>[^\r\n]*)")
@@ -435,7 +450,7 @@ def _hidden_from(code: str) -> tuple[int, str]:
         elif name:
             names = [each["name"] for each in _QUERIED.finditer(rest)]
         return 0, _binding(names)
-    if "?" in code and _HELP.fullmatch(code):
+    if "?" in code and _HELP.search(masked(code)):
         return 0, "pass"
     if "=" in code and (assigned := _ASSIGNED.search(masked(code))):
         return assigned.start("magic"), _UNKNOWN

@@ -5,15 +5,17 @@ A place inside a call is looked up in the callee's summary, so that it is exact 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Generic, NamedTuple, TypeVar
 
 from gradsight.graph import Here, Place, There, Within
 from gradsight.interpret.codec import Key
 from gradsight.interpret.world import World
+from gradsight.rule import Report
 from gradsight.text import Source, Span
 
 Bugs = Callable[[str, BaseException], None]
+Said = TypeVar("Said")
 
 
 class Spot(NamedTuple):
@@ -96,3 +98,29 @@ class Places:
             if there.callee.grad == "off" and info is not None and info.grad != "off":
                 return Within(owner, there.call) if isinstance(there.call, Here) else there.call
         return None
+
+
+class Placed(Generic[Said]):
+    """What is said, for each version of the text made of the same spots; where nothing moved, the same."""
+
+    __slots__ = ("_last", "_make", "identity", "lines", "report", "spots")
+
+    def __init__(
+        self, spots: Sequence[Spot], make: Callable[[list[Span]], Said], report: Report | None = None
+    ) -> None:
+        self.spots, self.report = spots, report
+        self.lines = tuple(dict.fromkeys((spot.owner, spot.at) for spot in spots))
+        self.identity = object()  # what is kept by it does not keep what it was made from
+        self._make: Callable[[list[Span]], Said] = make
+        self._last: tuple[list[int], Said] | None = None
+
+    def made(self, first: Callable[[Spot], int]) -> Said:
+        """It, where `first` says how far from the text's beginning a spot's line begins."""
+        firsts = list(map(first, self.spots))
+        last = self._last
+        if last is not None and last[0] == firsts:
+            return last[1]
+        spots = zip(firsts, self.spots, strict=True)
+        said = self._make([Span(line + start, line + end) for line, (_, _, start, end) in spots])
+        self._last = firsts, said  # at once: whoever asks from another thread gets a pair that fits
+        return said

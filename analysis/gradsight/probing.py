@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import functools
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -37,7 +38,7 @@ class Probeable:
 
 def probeable(source: Source) -> tuple[Probeable, ...]:
     """Each function and each stretch of the script that asks for gradients, and each `forward` beside one, in
-    the order of the text. Nothing in a file that asks for none."""
+    the order of the text. Nothing in a file that asks for none. Of a notebook each cell is a stretch."""
     whole = outline(source.units)
     regions = dict(zip(whole.names, whole.functions, strict=True))
     asking = {name for name, region in regions.items() if any(_asks(line) for line in region.lines)}
@@ -49,23 +50,32 @@ def probeable(source: Source) -> tuple[Probeable, ...]:
         for name, region in regions.items()
         if name in asking or name.rpartition(".")[2] == "forward"
     ]
-    if script:
-        found.append(_script(source, whole, script[0]))
+    parts: set[int] = set()
+    for at in script:
+        rows = _part(source, at)
+        if rows[0] not in parts:
+            parts.add(rows[0])
+            found.append(_script(source, at))
     return tuple(sorted(found, key=lambda each: each.where.start))
 
 
 def probeable_at(source: Source, row: int) -> Probeable | None:
-    """What a probe without a selection runs at a 0-based row: the function there, else the whole script.
+    """What a probe without a selection runs at a 0-based row: the function there, else the whole script, or
+    of a notebook the cell.
 
-    None where the file holds no code.
+    None where there is no code.
     """
     whole = outline(source.units)
     for name, region in zip(whole.names, whole.functions, strict=True):
         first, last = _rows(source, region)
         if first - 1 <= row <= last - 1:
             return _function(source, whole, name, region)
-    at = next((at for at, line in enumerate(source.units) if line.code), None)
-    return _script(source, whole, at) if at is not None else None
+    bounds = (0, *source.bounds, len(source.physical))
+    part = max(bisect_right(bounds, row, hi=len(bounds) - 1) - 1, 0)
+    first = bisect_left(source.starts, bounds[part])
+    last = bisect_left(source.starts, bounds[part + 1])
+    at = next((at for at in range(first, last) if source.units[at].code), None)
+    return _script(source, at) if at is not None else None
 
 
 def _function(source: Source, whole: Outline, name: str, region: Region) -> Probeable:
@@ -77,9 +87,17 @@ def _function(source: Source, whole: Outline, name: str, region: Region) -> Prob
     )
 
 
-def _script(source: Source, whole: Outline, at: int) -> Probeable:
-    """All of the file: what its own statements run is what shows."""
-    return Probeable(_unit_span(source, at), (1, max(1, len(source.physical))), None, "the script")
+def _script(source: Source, at: int) -> Probeable:
+    """All of the file, or of the cell around a line: what its own statements run is what shows."""
+    title = "this cell" if source.bounds else "the script"
+    return Probeable(_unit_span(source, at), _part(source, at), None, title)
+
+
+def _part(source: Source, at: int) -> tuple[int, int]:
+    """The rows of the file, or of the cell around a line, 1-based, both included."""
+    bounds = (0, *source.bounds, len(source.physical))
+    number = bisect_right(bounds, source.starts[at], hi=len(bounds) - 1) - 1
+    return bounds[number] + 1, max(bounds[number] + 1, bounds[number + 1])
 
 
 def _call(whole: Outline, name: str, region: Region) -> str | None:

@@ -99,6 +99,7 @@ class Queries:
         self.call_off = call_off  # the outermost call that stands in a no_grad block, for a place inside it
         self.syntax_of = syntax_of  # the ast node of a place
         self._frozen: dict[int, frozenset[int]] = {}
+        self._requiring: dict[int, bool] = {}
         self._chains: dict[tuple[int, int], tuple[int, ...]] = {}
         self._lost: tuple[Lost, ...] | None = None
 
@@ -230,7 +231,14 @@ class Queries:
 
     def live_sources(self, root: int, sink: Event) -> set[int]:
         """Sources that the root may have a live way to; a target is data unless something learns in it."""
-        found: set[int] = set()
+        return set(self._live_sources(root, sink))
+
+    def is_live(self, root: int, sink: Event) -> bool:
+        """Whether there are such sources."""
+        return next(self._live_sources(root, sink), None) is not None
+
+    def _live_sources(self, root: int, sink: Event) -> Iterator[int]:
+        nodes = self.graph.nodes
         seen: set[int] = set()
         stack = [root]
         while stack:
@@ -238,18 +246,17 @@ class Queries:
             if current in seen or current < 0:
                 continue
             seen.add(current)
-            node = self.graph[current]
+            node = nodes[current]
             if node.kind == "source" and node.op in (*POSSIBLE, "laundered"):
                 if self.is_data(current, sink):
                     continue
-                found.add(current)
+                yield current
             for position, (i, edge) in enumerate(zip(node.inputs, node.edges, strict=False)):
-                if edge not in (Edge.LIVE, Edge.UNKNOWN) or i < 0:
+                if i < 0 or i in seen or (edge is not Edge.LIVE and edge is not Edge.UNKNOWN):
                     continue
                 if position in node.target and not self._learns_behind(i):
                     continue
                 stack.append(i)
-        return found
 
     def _learns_behind(self, number: int) -> bool:
         return any(
@@ -264,14 +271,19 @@ class Queries:
 
     def requires_gradient(self, number: int) -> bool:
         """Whether a value surely requires a gradient."""
-        return any(
-            reach.live is Tri.MUST
-            and not reach.unknown
-            and self.graph[s].op in LEARNING
-            and s not in self.frozen
-            for s, reach in self.graph.reach(number).items()
-            if self.graph[s].kind == "source"
-        )
+        known = self._requiring.get(number)
+        if known is None:
+            known = self._requiring[number] = self._requires(number)
+        return known
+
+    def _requires(self, number: int) -> bool:
+        nodes, frozen = self.graph.nodes, self.frozen
+        for source, reach in self.graph.reach(number).items():
+            if reach.live is Tri.MUST and not reach.unknown:
+                node = nodes[source]
+                if node.kind == "source" and node.op in LEARNING and source not in frozen:
+                    return True
+        return False
 
     # -- lost ways
 
@@ -433,7 +445,7 @@ class Queries:
         sink's own turn: a weight detached beside a live factor and a constant from before are rightly cut."""
         hopeless: set[int] = set()
         for term in self.terms(root):
-            if not self.live_sources(term, sink):
+            if not self.is_live(term, sink):
                 hopeless |= {cause for reach in self.graph.reach(term).values() for cause in reach.causes}
         causes = [cause for cause in causes if cause in hopeless] or causes
         loops = [number for kind, number, _ in sink.context if kind == "l"]
@@ -633,7 +645,7 @@ class Queries:
         if len(terms) < 2:
             return
         stepped = self._stepped_after(sink)
-        live_terms = [term for term in terms if self.live_sources(term, sink)]
+        live_terms = [term for term in terms if self.is_live(term, sink)]
         for term in terms:
             if term in live_terms:
                 continue

@@ -32,6 +32,7 @@ def module_root(world: World) -> Program:
     it.state.module = it.state.env
     it.budget += STEPS_PER_LINE * len(world.outline.skeleton.lines)
     it.run_block(world.skeleton)
+    del it.joiner  # it knows the activation: without it nothing is left for the collector to find
     return Program("module", "<module>", it.graph, tuple(it.events), it.state.env, it.state.heap)
 
 
@@ -48,6 +49,7 @@ def function_root(world: World, opened: Mapping[str, Value], fid: str) -> Progra
         it.sink(it.returned_loss(value), info.node, None, kind="return")
     else:
         lone = ""
+    del it.joiner  # as above
     return Program("function", fid, it.graph, tuple(it.events), env, it.state.heap, lone=lone)
 
 
@@ -84,6 +86,7 @@ def class_root(world: World, opened: Mapping[str, Value], cid: str) -> Program:
         it.state = it.joiner.states([before, it.state])
     if lone and any(event.kind in ("backward", "grad") for event in it.events):
         lone = ""
+    del it.joiner  # as above
     return Program("class", cid, it.graph, tuple(it.events), {}, it.state.heap, reference.oid, lone)
 
 

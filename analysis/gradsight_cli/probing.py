@@ -58,8 +58,10 @@ def probe(options: argparse.Namespace) -> int:
                 raise SelectionError("only a notebook has cells")
             request = server.request(path, rows=rows, call=options.call, **settings)
         else:
-            rows = _rows_of(document, cell, rows)
-            request = server.request_of(document.runnable(), path, rows=rows, call=options.call, **settings)
+            index = _index_of(document, cell)
+            rows = _rows_of(document, index, rows)
+            text = document.runnable(index)
+            request = server.request_of(text, path, rows=rows, call=options.call, **settings)
     except (Unreadable, OtherLanguage) as error:
         return _misuse(f"{display(path)}: {error}")
     except SelectionError as error:
@@ -96,19 +98,27 @@ def _target(text: str) -> tuple[str, int | None, tuple[int, int] | None]:
     return found["file"], cell, (first, int(found["last"] or first))
 
 
-def _rows_of(notebook: Notebook, number: int | None, rows: tuple[int, int] | None) -> tuple[int, int] | None:
-    """The rows of the program for some rows of a cell."""
+def _index_of(notebook: Notebook, number: int | None) -> int | None:
+    """The index of the cell of a number."""
     if number is None:
+        return None
+    for index, each in enumerate(notebook.cells):
+        if each.number == number:
+            return index
+    raise SelectionError(f"cell {number} is no code cell: cells are counted from 1, text cells too")
+
+
+def _rows_of(notebook: Notebook, index: int | None, rows: tuple[int, int] | None) -> tuple[int, int] | None:
+    """The rows of the program for some rows of a cell, or all of them."""
+    if index is None:
         if rows is not None:
             raise SelectionError("rows of a notebook are a cell's: write FILE:'cell N':A-B")
         return None
-    index = next((index for index, each in enumerate(notebook.cells) if each.number == number), None)
-    if index is None:
-        raise SelectionError(f"cell {number} is no code cell: cells are counted from 1, text cells too")
     first, stop = notebook.rows(index)
     if rows is None:
         return first + 1, stop
     if not 1 <= rows[0] <= rows[1] <= stop - first:
+        number = notebook.cells[index].number
         raise SelectionError(f"cell {number} has no rows {rows[0]}-{rows[1]}: it has {stop - first}")
     return first + rows[0], first + rows[1]
 

@@ -180,11 +180,19 @@ class Recorder:
             self._name_object(site, site.name, value)
             return
         else:
+            if site.kind == "bind" and kind.__module__ == "__main__":
+                self._name_parts(site, value)
             node = self._start(site, site.name, value, events)
             if not node.parents and not node.seen_events:
                 return
         if site.key is not None:
             self.names[site.key] = node
+
+    def _name_parts(self, site: Site, value: Any) -> None:
+        """What an object of the program holds is reached by the object's name: `gan.generator`."""
+        for name, part in list(getattr(value, "__dict__", {}).items()):
+            if isinstance(part, (torch.nn.Module, torch.optim.Optimizer)):
+                self._name_object(site, f"{site.name}.{name}", part)
 
     def _name_object(self, site: Site, name: str, value: Any) -> None:
         """Keeps a module, an optimizer or a leaf by its name; an argument as long as the program does."""

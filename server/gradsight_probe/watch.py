@@ -121,6 +121,23 @@ UNINTERESTING = frozenset(
         "manual_seed",
     ]
 )
+OPERATORS = {
+    **dict.fromkeys(("gt", "__gt__"), ">"),
+    **dict.fromkeys(("lt", "__lt__"), "<"),
+    **dict.fromkeys(("ge", "__ge__"), ">="),
+    **dict.fromkeys(("le", "__le__"), "<="),
+    **dict.fromkeys(("eq", "__eq__"), "=="),
+    **dict.fromkeys(("ne", "__ne__"), "!="),
+    "__and__": "&",
+    "__or__": "|",
+    "__xor__": "^",
+    "__invert__": "~",
+    **dict.fromkeys(("__floordiv__", "__rfloordiv__"), "//"),
+    **dict.fromkeys(("__mod__", "__rmod__"), "%"),
+    "__float__": "float()",
+    "__int__": "int()",
+    "__complex__": "complex()",
+}
 MOST_CUTS = 4
 # Attributes whose value is a tensor; every other property is metadata.
 TENSOR_PROPERTIES = frozenset(["data", "T", "mT", "H", "mH", "real", "imag"])
@@ -142,7 +159,8 @@ def _reason(name: str, result: Any) -> str:
         return "computed with the grad mode off (no_grad): no graph is built"
     if not (result.is_floating_point() or result.is_complex()):
         kind = str(result.dtype).replace("torch.", "")
-        return f"`{name}` gives {kind} numbers, which have no gradient"
+        numbers = "truth values" if kind == "bool" else f"{kind} numbers"
+        return f"`{_op_name(name)}` gives {numbers}, which have no gradient"
     if name in ("tensor", "new_tensor", "as_tensor"):
         return f"`torch.{name}` copies the numbers, not the graph"
     return f"`{name}` gives a value without gradient"
@@ -156,6 +174,9 @@ def _is_new_leaf(output: Any, operands: list[Any]) -> bool:
 
 
 def _op_name(name: str) -> str:
+    """An operation as people write it."""
+    if name in OPERATORS:
+        return OPERATORS[name]
     if name in ("detach", "detach_", "data", "numpy", "item", "tolist", "cpu"):
         return ".data" if name == "data" else f".{name}()"
     return name
@@ -277,7 +298,7 @@ class Watch(TorchFunctionMode):
         if file_row is None:
             return
         if live:
-            what = f"`.{name}()`" if not name.startswith("__") else "the conversion"
+            what = "the conversion" if name == "__array__" else f"`{_op_name(name)}`"
             reason = f"{what} gives {LEAVES_TORCH[name]}: autograd does not see what is computed from it"
             cut = self._cut(file_row, name, reason, tensors)
             cut.integer = isinstance(result, int)

@@ -12,13 +12,16 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from threading import Lock
+from typing import TYPE_CHECKING
 
 from gradsight.configuration import Configuration
 from gradsight.finding import Applicability, Edit, Finding, Fix
-from gradsight.notebook import CellEdit, CellPlace, Notebook
 from gradsight.text import Source, Span
 
 from gradsight_server.documents import Snapshot
+
+if TYPE_CHECKING:
+    from gradsight.notebook import CellEdit, Notebook
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +93,7 @@ def fix_all(document: Source | Notebook, settings: Configuration) -> tuple[Edit,
     )
     if isinstance(document, Source):
         return difference(document, Source(document.file, fixed.text))
-    assert isinstance(fixed.document, Notebook)
+    assert not isinstance(fixed.document, Source)
     return tuple(
         edit
         for number, (old, new) in enumerate(zip(document.cells, fixed.document.cells, strict=True))
@@ -100,6 +103,8 @@ def fix_all(document: Source | Notebook, settings: Configuration) -> tuple[Edit,
 
 def cell_difference(cell: int, before: Source, after: Source) -> Iterator[CellEdit]:
     """Edits by whole lines that make one text of a cell the other."""
+    from gradsight.notebook import CellEdit, CellPlace
+
     for edit in difference(before, after):
         start, end = (CellPlace(cell, *before.row_column(at)) for at in (edit.where.start, edit.where.end))
         yield CellEdit(start, end, edit.text)

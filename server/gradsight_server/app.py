@@ -14,20 +14,22 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lsprotocol import types as lsp
 from pygls.lsp.server import LanguageServer
 
-from gradsight_server import convert, messages, notebooks, stdio
+from gradsight_server import convert, messages, stdio
 from gradsight_server.analyses import ANYWAY, Analyses, Analysis
 from gradsight_server.documents import Documents, Found, Snapshot, Unit
 from gradsight_server.editor import Editor
-from gradsight_server.notebooks import NotebookUnit
 from gradsight_server.pages import Pages
 from gradsight_server.probed import Probed
 from gradsight_server.protocol import Protocol
 from gradsight_server.settings import SECTION, Configurations, Settings, to_settings
+
+if TYPE_CHECKING:
+    from gradsight_server.notebooks import NotebookUnit
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +39,16 @@ usage: gradsight server [--stdio]
 The language server, for editors. It speaks over standard input and output."""
 PARENT_LOOKS = 3.0  # seconds between two looks at whether the editor still lives
 SETTINGS_WAIT = 2.0  # seconds that an editor may take to say its settings before we go on without
+
+# What of a notebook the editor shows us.
+NOTEBOOKS = lsp.NotebookDocumentSyncOptions(
+    [
+        lsp.NotebookDocumentFilterWithNotebook(
+            notebook="jupyter-notebook", cells=[lsp.NotebookCellLanguage("python")]
+        )
+    ],
+    save=False,
+)
 
 Answer = TypeVar("Answer")
 
@@ -49,9 +61,7 @@ class Server(LanguageServer):
     def __init__(self) -> None:
         from gradsight_cli import __version__
 
-        super().__init__(
-            "gradsight", __version__, notebook_document_sync=notebooks.SYNC, protocol_cls=Protocol
-        )
+        super().__init__("gradsight", __version__, notebook_document_sync=NOTEBOOKS, protocol_cls=Protocol)
         self.documents = Documents()
         self.pages = Pages()
         self.editor = Editor()
@@ -99,11 +109,15 @@ class Server(LanguageServer):
         self.output.send(convert.no_diagnostics(uri))
 
     def _open_notebook(self, params: Mapping[str, Any]) -> None:
+        from gradsight_server.notebooks import NotebookUnit
+
         unit = NotebookUnit(params, self.documents.encoding)
         self.documents.put(unit, (unit.uri, *unit.cells))
         self.analyses.want(unit.snapshot(), edited=False)
 
     def _change_notebook(self, params: Mapping[str, Any]) -> None:
+        from gradsight_server.notebooks import NotebookUnit
+
         unit = self.documents.get(params["notebookDocument"]["uri"])
         if not isinstance(unit, NotebookUnit):
             logger.warning("a change of a notebook that is not open: %s", params["notebookDocument"]["uri"])
@@ -117,6 +131,8 @@ class Server(LanguageServer):
         self.analyses.want(unit.snapshot(), edited=True)
 
     def _close_notebook(self, params: Mapping[str, Any]) -> None:
+        from gradsight_server.notebooks import NotebookUnit
+
         uri = params["notebookDocument"]["uri"]
         unit = self.documents.get(uri)
         if not isinstance(unit, NotebookUnit):

@@ -16,13 +16,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from gradsight.finding import Edit, Finding, Severity
-from gradsight.notebook import CellEdit, CellPlace
 from gradsight.text import Source, Span
 from lsprotocol import types as lsp
 
 from gradsight_server import messages
 
 if TYPE_CHECKING:
+    from gradsight.notebook import CellEdit, CellPlace, Notebook
+
     from gradsight_server.documents import Part, Snapshot
 
 MARK = "\ufeff"
@@ -91,6 +92,16 @@ def to_row_range(snapshot: Snapshot, uri: str, first: int, last: int) -> message
     return messages.Range(messages.Position(max(0, first - 1 - begin), 0), messages.Position(end, units))
 
 
+def to_line_name(snapshot: Snapshot, beside: int, row: int) -> str:
+    """What the line at a row of the source is called beside another row: its number in its document, and
+    where that is another one, which cell it is."""
+    part = snapshot.part_at(row)
+    number = str(row - part.row + 1)
+    if part == snapshot.part_at(beside):
+        return number
+    return f"{number} of cell {snapshot.parts.index(part) + 1}"
+
+
 def to_uri(snapshot: Snapshot, span: Span) -> str:
     """The document that holds the beginning of a span."""
     if len(snapshot.parts) == 1:
@@ -123,6 +134,8 @@ def is_hidden(snapshot: Snapshot, uri: str, where: lsp.Position) -> bool:
 
 
 def _in_cell(snapshot: Snapshot, part: Part, where: lsp.Position | messages.Position) -> CellPlace:
+    from gradsight.notebook import CellPlace
+
     assert snapshot.notebook is not None
     first, stop = snapshot.rows_of(part)
     if where.line >= stop - first:
@@ -192,14 +205,17 @@ def to_workspace_edit(
     Those of a notebook are edits of its cells, or can be made in them.
     """
     by_part: dict[str, list[lsp.TextEdit]] = {}
-    for edit in _in_cells(snapshot, edits):
-        if isinstance(edit, CellEdit):
-            part = snapshot.parts[edit.start.cell]
-            places = (_cell_position(snapshot, part, place) for place in (edit.start, edit.end))
-            by_part.setdefault(part.uri, []).append(lsp.TextEdit(lsp.Range(*places), edit.text))
-        elif edit.file == snapshot.source.file:  # no fix reaches another file
-            where = to_lsp_range(to_range(snapshot, edit.where))
-            by_part.setdefault(to_uri(snapshot, edit.where), []).append(lsp.TextEdit(where, edit.text))
+    if snapshot.notebook is not None:
+        for made in _in_cells(snapshot.notebook, edits):
+            part = snapshot.parts[made.start.cell]
+            places = (_cell_position(snapshot, part, place) for place in (made.start, made.end))
+            by_part.setdefault(part.uri, []).append(lsp.TextEdit(lsp.Range(*places), made.text))
+    else:
+        plain = [each for each in edits if isinstance(each, Edit)]
+        for edit in sorted(plain, key=lambda each: (each.where.start, each.where.end)):
+            if edit.file == snapshot.source.file:  # no fix reaches another file
+                where = to_lsp_range(to_range(snapshot, edit.where))
+                by_part.setdefault(to_uri(snapshot, edit.where), []).append(lsp.TextEdit(where, edit.text))
     if not versioned:
         return lsp.WorkspaceEdit(changes=by_part)
     return lsp.WorkspaceEdit(
@@ -213,16 +229,16 @@ def to_workspace_edit(
     )
 
 
-def _in_cells(snapshot: Snapshot, edits: Iterable[Edit | CellEdit]) -> list[Edit] | list[CellEdit]:
-    """The edits in the order of the text, a notebook's in its cells."""
-    given = list(edits)
-    in_cells = [each for each in given if isinstance(each, CellEdit)]
-    if in_cells:
-        return sorted(in_cells, key=lambda each: (each.start, each.end))
-    plain = [each for each in given if isinstance(each, Edit)]
-    if snapshot.notebook is not None:
-        return list(snapshot.notebook.to_cell_edits(plain) or ())
-    return sorted(plain, key=lambda each: (each.where.start, each.where.end))
+def _in_cells(notebook: Notebook, edits: Iterable[Edit | CellEdit]) -> list[CellEdit]:
+    """The edits in a notebook's cells, in their order."""
+    made: list[CellEdit] = []
+    plain: list[Edit] = []
+    for edit in edits:
+        if isinstance(edit, Edit):
+            plain.append(edit)
+        else:
+            made.append(edit)
+    return sorted([*made, *(notebook.to_cell_edits(plain) or ())], key=lambda each: (each.start, each.end))
 
 
 def _cell_position(snapshot: Snapshot, part: Part, place: CellPlace) -> lsp.Position:
@@ -247,6 +263,7 @@ def to_notifications(
     place = _placing(snapshot)
     kept: dict[tuple[object, ...], str] = {}
     said: dict[str, list[str]] = {part.uri: [] for part in snapshot.parts}
+    where = tuple((part.uri, part.row) for part in snapshot.parts) if snapshot.notebook is not None else ()
     for finding in findings:
         start, end = place(finding.where.start), place(finding.where.end)
         way = tuple(
@@ -256,9 +273,7 @@ def to_notifications(
                 if step.file == finding.file
             ]
         )
-        key: tuple[object, ...] = (finding.code, finding.message, finding.severity, start, end, way)
-        if snapshot.notebook is not None:
-            key = (*key, snapshot.parts)
+        key: tuple[object, ...] = (finding.code, finding.message, finding.severity, start, end, way, where)
         text = fragments.get(key)
         if text is None:
             text = _to_diagnostic(snapshot, finding, start, end, way, href)
@@ -294,7 +309,7 @@ def _to_diagnostic(
     return (
         f'{{"range":{_json_range(start, end, first)},"severity":{SEVERITIES[finding.severity]},'
         f'"code":"{finding.code}","source":"gradsight","message":{_quoted(finding.message)},'
-        f'"data":{{"token":"{_token(finding.code, start, end, first)}"}}{about}{tags}'
+        f'"data":{{"token":"{_token(finding.code, start, end)}"}}{about}{tags}'
         + (f',"relatedInformation":[{steps}]}}' if steps else "}")
     )
 
@@ -310,11 +325,11 @@ def no_diagnostics(uri: str) -> bytes:
 def to_token(snapshot: Snapshot, finding: Finding) -> str:
     """The name by which a diagnostic's `data` calls its finding, within one version of a document."""
     start, end = _place(snapshot, finding.where.start), _place(snapshot, finding.where.end)
-    return _token(finding.code, start, end, snapshot.part_at(start[0]).row)
+    return _token(finding.code, start, end)
 
 
-def _token(code: str, start: tuple[int, int], end: tuple[int, int], first: int) -> str:
-    return f"{code}@{start[0] - first}:{start[1]}-{end[0] - first}:{end[1]}"
+def _token(code: str, start: tuple[int, int], end: tuple[int, int]) -> str:
+    return f"{code}@{start[0]}:{start[1]}-{end[0]}:{end[1]}"
 
 
 def _published(uri: str, version: int | None, diagnostics: str) -> bytes:

@@ -13,22 +13,10 @@ from typing import Any
 
 from gradsight.notebook import Cell, Notebook
 from gradsight.text import Source
-from lsprotocol import types as lsp
 
 from gradsight_server import uris
 from gradsight_server.convert import Encoding
 from gradsight_server.documents import Part, Snapshot, Unit, changed
-
-CODE = 2  # the protocol's NotebookCellKind.Code
-
-SYNC = lsp.NotebookDocumentSyncOptions(
-    notebook_selector=[
-        lsp.NotebookDocumentFilterWithNotebook(
-            notebook="jupyter-notebook", cells=[lsp.NotebookCellLanguage(language="python")]
-        )
-    ],
-    save=False,
-)
 
 
 @dataclass(frozen=True, slots=True)

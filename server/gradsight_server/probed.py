@@ -9,17 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from gradsight.probing import probeable_at
-from gradsight.slicing import SelectionError, select
 from lsprotocol import types as lsp
 from pygls.exceptions import JsonRpcRequestCancelled
 
-from gradsight_server import convert, lenses, messages, uris
+from gradsight_server import convert, messages, uris
 from gradsight_server.documents import Part, Snapshot, Unit
 from gradsight_server.protocol import Refused
 from gradsight_server.settings import Settings
@@ -77,6 +75,8 @@ class Probed:
         """
         if not self.trusted:
             raise Refused(UNTRUSTED)
+        from gradsight.slicing import SelectionError
+
         from gradsight_server.probes import Closed, Replaced
         from gradsight_server.view import in_editor, to_view
 
@@ -84,7 +84,10 @@ class Probed:
         try:
             request = to_request(snapshot, wanted, settings, folders)
         except SelectionError as error:
-            raise Refused(in_editor(str(error))) from None
+            words = in_editor(str(error))
+            if snapshot.notebook is not None:
+                words = snapshot.notebook.in_words(words)
+            raise Refused(words) from None
         run = asyncio.ensure_future(self._ready().run(request, progress.phase, progress.output))
         progress.on_cancel(run.cancel)
         try:
@@ -124,9 +127,10 @@ class Probed:
         """One view for each document of a unit."""
         from gradsight_server.view import view_at
 
-        placed = view_at(shown.view, snapshot.source)
+        placed = view_at(shown.view, snapshot.source, partial(convert.to_line_name, snapshot))
         shown.stale = placed.stale
         view = shown.view
+        summary = view.summary if snapshot.notebook is None else snapshot.notebook.in_words(view.summary)
         rows: dict[str, list[messages.ProbeRow]] = {}
         for row in placed.rows:
             where = convert.to_range(snapshot, row.span)
@@ -143,8 +147,8 @@ class Probed:
                 placed.stale,
                 view.device,
                 view.torch,
-                view.summary,
-                _error(view, part),
+                summary,
+                _error(view, snapshot, part),
                 tuple(rows.get(part.uri, ())),
                 parameters,
             )
@@ -188,10 +192,12 @@ class Probed:
         return self._probes
 
 
-def _error(view: View, part: Part) -> messages.ProbeError | None:
+def _error(view: View, snapshot: Snapshot, part: Part) -> messages.ProbeError | None:
     if view.error is None:
         return None
     row = view.error.row
+    if row is not None and snapshot.part_at(row) != part:
+        row = None  # another cell's
     return messages.ProbeError(view.error.message, row - part.row if row is not None else None)
 
 
@@ -207,18 +213,26 @@ def to_request(
     Raises:
         SelectionError: nothing there can be run; its text says what to do.
     """
+    from gradsight.probing import probeable_at
+    from gradsight.slicing import SelectionError, select
+
+    from gradsight_server.lenses import rows_of
     from gradsight_server.probe import ProbeRequest
 
     rows, call = None, wanted.call
     if wanted.range is not None:
         where = convert.from_range(snapshot, wanted.uri, wanted.range)
-        rows = lenses.rows_of(snapshot, where)
+        rows = rows_of(snapshot, where)
         if where.start == where.end and call is None:
             around = probeable_at(snapshot.source, rows[0] - 1)
             if around is None:
                 raise SelectionError("there is no code here that could be run")
             rows, call = around.rows, around.call
-    program = select(snapshot.source.text, rows=rows, call=call)
+    text = snapshot.source.text
+    if snapshot.notebook is not None:
+        part = snapshot.part_of(wanted.uri) or snapshot.parts[0]
+        text = snapshot.notebook.runnable(snapshot.parts.index(part))
+    program = select(text, rows=rows, call=call)
     file = uris.to_file(snapshot.uri)
     return ProbeRequest(
         filename=file,
@@ -262,6 +276,8 @@ class Progress:
         if self._token is None:
             if not self._can_create:
                 return
+            import uuid
+
             self._token = str(uuid.uuid4())
             try:
                 await self._progress.create_async(self._token)

@@ -6,12 +6,12 @@
     await probes.close()  # the same, for good
 
 `run` returns what `probe.run` returns, and never raises for what the program does. It raises `Replaced` if a
-newer `run` took its place, `Stopped` after `rest`, `Closed` after `close` (the text of each is a sentence for
-the user), and `asyncio.CancelledError` if its task is cancelled, in any phase; in each of these cases no
-process and no folder of that run is left when it raises. (When it returns, its process may be dying still.)
-`on_phase` gets one of `PHASES`, `on_output` pieces of the program's own output; both are called on the event
-loop, and never after `run` has ended. `state` is one of `STATES`; `on_state` is called on the event loop
-whenever it changes.
+newer `run` took its place, `Closed` if `rest` or `close` ended it or came before (the text of each is a
+sentence for the user), and `asyncio.CancelledError` if its task is cancelled, in any phase; in each of these
+cases no process and no folder of that run is left when it raises. (When it returns, its process may be dying
+still.) `on_phase` gets one of `PHASES`, `on_output` pieces of the program's own output; both are called on
+the event loop, and never after `run` has ended. `state` is one of `STATES`; `on_state` is called on the event
+loop whenever it changes.
 
 Invariants: the event loop is never blocked; at most one program runs, and at most one spare waits; nothing is
 started before the first `run`; a spare never runs two programs, and serves only the same interpreter,
@@ -33,7 +33,7 @@ from gradsight_server import probe
 from gradsight_server.child import PHASES, START_LIMIT, Alarm, Child, Stopped
 from gradsight_server.probe import ProbeRequest, ProbeResult
 
-__all__ = ["PHASES", "STATES", "Closed", "Probes", "Replaced", "Stopped"]
+__all__ = ["PHASES", "STATES", "Closed", "Probes", "Replaced"]
 
 STATES = ("none", "starting", "running", "warming", "ready")
 IDLE = 600.0  # seconds after which an unused spare ends
@@ -46,7 +46,7 @@ class Replaced(Exception):
 
 
 class Closed(Exception):
-    """The server is shutting down: nothing is probed any more."""
+    """The probe was stopped by `rest`, or nothing is probed any more after `close`."""
 
 
 class Probes:
@@ -79,7 +79,7 @@ class Probes:
         while self._running is not None:
             self._running.stop(Replaced("a newer probe took its place"))
             await self._running.ended.wait()
-            if number != self._newest:
+            if number != self._newest and not self._closed:
                 raise Replaced("a newer probe took its place")
         if self._closed:
             raise Closed("the server is shutting down")
@@ -95,7 +95,7 @@ class Probes:
             run.ended.set()
             if run.kept is not None:
                 self._end(run.kept.end)
-            if not self._closed and run.saw_torch and not isinstance(run.reason, Stopped):
+            if not self._closed and run.saw_torch and not isinstance(run.reason, Closed):
                 self._start_spare(request)
             else:
                 if result is not None and result.problem is not None:
@@ -107,7 +107,7 @@ class Probes:
         self._newest += 1  # who waits for its turn waits in vain
         run = self._running
         if run is not None:
-            run.stop(Stopped("the probe was stopped"))
+            run.stop(Closed("the probe was stopped"))
         self._drop_spare()
         if run is not None:
             await run.ended.wait()
@@ -138,12 +138,14 @@ class Probes:
         try:
             return await asyncio.shield(thread)
         except Stopped:
-            raise (run.reason or Stopped("the probe was stopped")) from None
+            raise (run.reason or Closed("the probe was stopped")) from None
         except asyncio.CancelledError:
             run.alarm.stop()
             await _through(thread)
-            if not thread.cancelled():
-                thread.exception()  # it is of no interest any more
+            thread.exception()  # it is of no interest any more
+            if run.kept is not None:
+                await _through(_in_thread(run.kept.end))
+                run.kept = None
             raise
 
     # -- the spare ------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from gradsight.text import Source, Span
 
@@ -27,6 +28,7 @@ from gradsight_server.moves import line_span, moves
 from gradsight_server.probe import ProbeResult
 from gradsight_server.wording import (
     LABEL_LIMIT,
+    RANK,
     Item,
     Words,
     count_of,
@@ -103,6 +105,10 @@ class Placed:
     rows: tuple[Row, ...]
 
 
+def _number(beside: int, row: int) -> str:
+    return str(row + 1)
+
+
 def to_view(result: ProbeResult, source: Source, file: str) -> View:
     """The result beside the text that it ran on; `file` is the request's `filename`."""
     lines = [((line["row"], line["name"]), line) for line in result.lines if line["filename"] == file]
@@ -129,14 +135,19 @@ def to_view(result: ProbeResult, source: Source, file: str) -> View:
     )
 
 
-def view_at(view: View, source: Source) -> Placed:
-    """The view beside another version of its text. Rows whose line is gone are left out."""
+def view_at(view: View, source: Source, named: Callable[[int, int], str] = _number) -> Placed:
+    """The view beside another version of its text. Rows whose line is gone are left out.
+
+    `named` says what a line is called (0-based row) beside another one's row.
+    """
     stale, place = moves(view.source, source)
     rows = []
     for words in view.words:
         row = place(words.row)
         if row is not None:
-            label, tooltip = (_said(each, place) for each in (words.label, words.tooltip))
+            label, tooltip = (
+                _said(each, place, partial(named, row)) for each in (words.label, words.tooltip)
+            )
             rows.append(Row(line_span(source, row), label, words.state, tooltip))
     return Placed(stale, tuple(rows))
 
@@ -191,7 +202,7 @@ def _note(note: str, file: str) -> Item | None:
         return None
     words = in_editor(found[2])
     label = (_shortened(f"⚠ {words.splitlines()[0]}", LABEL_LIMIT),)
-    return Item(int(found[1]) - 1, "zero", label, label, (words,), 0)
+    return Item(int(found[1]) - 1, "zero", label, label, (words,), RANK["cut-upstream"])
 
 
 def _summary(result: ProbeResult, error: Problem | None) -> str:
@@ -250,10 +261,10 @@ def _shortened(text: str, limit: int) -> str:
 
 
 def _line(row: int, place: Callable[[int], int | None]) -> int:
-    """The number of a row's line where it is now; of one that is gone, where it was."""
+    """The row of a line where it is now; of one that is gone, where it was."""
     now = place(row)
-    return (row if now is None else now) + 1
+    return row if now is None else now
 
 
-def _said(words: Iterable[str | int], place: Callable[[int], int | None]) -> str:
-    return "".join(word if isinstance(word, str) else str(_line(word, place)) for word in words)
+def _said(words: Iterable[str | int], place: Callable[[int], int | None], named: Callable[[int], str]) -> str:
+    return "".join(word if isinstance(word, str) else named(_line(word, place)) for word in words)

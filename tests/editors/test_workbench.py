@@ -17,7 +17,7 @@ import examples
 import pytest
 from examples import SEEDS
 from harness import analysis
-from installed import FAILURES, MARKS, NODE, ROOT, WORKBENCH, clean, users_environment
+from installed import FAILURES, MARKS, NODE, WORKBENCH, clean, users_environment
 from other_alphabets import ODD
 
 HERE = Path(__file__).resolve().parent / "workbench"
@@ -27,14 +27,6 @@ CASES = re.findall(
 SECONDS = 540
 
 pytestmark = MARKS
-
-
-@pytest.fixture(scope="session")
-def vsix() -> Path:
-    """The extension as people get it, packed from this checkout."""
-    subprocess.run(["bash", str(ROOT / "client" / "package.sh")], check=True)
-    (found,) = (ROOT / "client" / "dist").glob("*.vsix")
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +61,10 @@ def given(folder: Path, workspace: Path, vsix: Path) -> dict[str, Any]:
     chosen = {}
     for text, example in examples.one_of_each_text("utf-16").items():
         after = example.findings[0].fixes[0].text
-        fixed = examples.of_source(example.name, analysis.source(after), "utf-16")
         chosen[text] = {
             **example.to_json(),
-            "fixed_findings": fixed.to_json()["findings"],
+            "after_fix": findings_of(after),
+            "after_all": findings_of(example.fixed),
             "probed": examples.probed(example.text, probed / f"before_{example.name}"),
             "probed_fixed": examples.probed(after, probed / f"after_{example.name}"),
         }
@@ -87,6 +79,14 @@ def given(folder: Path, workspace: Path, vsix: Path) -> dict[str, Any]:
         "programs": [examples.example(path, "utf-16").to_json() for path in SEEDS],
         "odd": examples.of_source("odd.py", analysis.source(ODD), "utf-16").to_json(),
     }
+
+
+def findings_of(text: str) -> list[dict[str, Any]]:
+    """What is still found in a program after a fix."""
+    found: list[dict[str, Any]] = examples.of_source("fixed.py", analysis.source(text), "utf-16").to_json()[
+        "findings"
+    ]
+    return found
 
 
 @pytest.mark.parametrize("name", [*CASES, *(f"text {text}" for text in examples.TEXTS)])

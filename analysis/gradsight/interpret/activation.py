@@ -57,6 +57,8 @@ class Activation:
         self.next_oid = 0
         self.budget = MOST_STEPS
         self.expression: ast.AST | None = None
+        # What `parameters_of` said of an object: what it saw, the nodes, whether some are not seen.
+        self._parameters: dict[int, tuple[dict[int, Obj | None], tuple[int, ...], bool]] = {}
         self.joiner = Joiner(self.graph, self.here)
         self.self_value: Value | None = None
         self.cid: str | None = None  # the class whose method this is
@@ -225,9 +227,23 @@ class Activation:
                 for item in (*obj.items, *(field for _, field in obj.fields)):
                     yield from self.tensors_in(item, depth + 1)
 
-    def parameters_of(self, value: Value, seen: set[int] | None = None) -> tuple[list[int], bool]:
+    def parameters_of(self, value: Value) -> tuple[list[int], bool]:
         """The parameter nodes that `value.parameters()` would give, and whether some cannot be seen."""
-        seen = set() if seen is None else seen
+        if not isinstance(value, Ref):
+            return self._parameters_of(value, {})
+        heap = self.state.heap
+        known = self._parameters.get(value.oid)
+        if known is not None:
+            seen, nodes, unknown = known
+            if all(heap.get(oid) is obj for oid, obj in seen.items()):
+                return list(nodes), unknown
+        seen = {}
+        found, unknown = self._parameters_of(value, seen)
+        self._parameters[value.oid] = seen, tuple(found), unknown
+        return found, unknown
+
+    def _parameters_of(self, value: Value, seen: dict[int, Obj | None]) -> tuple[list[int], bool]:
+        """The same; `seen` are the objects that were looked into."""
         nodes: list[int] = []
         unknown = False
         if isinstance(value, Tensor) and value.origin == "parameter":
@@ -236,8 +252,7 @@ class Activation:
             return ([value.node], True) if value.node != NOWHERE else ([], True)
         if not isinstance(value, Ref) or value.oid in seen:
             return [], False
-        seen.add(value.oid)
-        obj = self.state.heap.get(value.oid)
+        obj = seen[value.oid] = self.state.heap.get(value.oid)
         if obj is None or obj.kind not in ("module", "instance"):
             return [], False
         for name, item in obj.fields:
@@ -253,11 +268,11 @@ class Activation:
                     nodes.append(item.node)
                     unknown = True
                 continue
-            more, blind = self.parameters_of(item, seen)
+            more, blind = self._parameters_of(item, seen)
             nodes += more
             unknown = unknown or blind
         for item in obj.items:
-            more, blind = self.parameters_of(item, seen)
+            more, blind = self._parameters_of(item, seen)
             nodes += more
             unknown = unknown or blind
         return list(dict.fromkeys(nodes)), unknown

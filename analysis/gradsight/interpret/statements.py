@@ -6,7 +6,8 @@ Loop bodies run at least once, `try` bodies to their end, and arms that raise do
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from gradsight.domain import Edge
@@ -532,51 +533,44 @@ def decorators_of(
 
 def stored_attributes_of(node: ast.stmt, block: Block | None) -> list[tuple[str, str]]:
     """`x.name = ...` within a loop's body, as (x, name)."""
-    out: dict[tuple[str, str], None] = {}
-
-    def visit(part: ast.AST) -> None:
-        for inner in ast.walk(part):
-            if isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Store):
-                if isinstance(inner.value, ast.Name):
-                    out[inner.value.id, inner.attr] = None
-
-    visit_body(node, block, visit)
-    return list(out)
-
-
-def visit_body(node: ast.stmt, block: Block | None, visit: Callable[[ast.AST], None]) -> None:
-    """Every statement of a loop's body."""
-
-    def visit_block(lines: Iterable[Statement]) -> None:
-        for statement in lines:
-            for clause in statement:
-                for part in clause.line.nodes:
-                    visit(part)
-                visit_block(clause.block)
-
-    if block is not None:
-        visit_block(block)
-    else:
-        for part in getattr(node, "body", []):
-            visit(part)
+    return list(dict.fromkeys(each for part in body_parts(node, block) for each in stores(part)[1]))
 
 
 def stored_names(node: ast.stmt, block: Block | None) -> list[str]:
     """Names that a loop's body binds, in order of appearance."""
-    out: dict[str, None] = {}
-
-    def visit(part: ast.AST) -> None:
-        for inner in ast.walk(part):
-            if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
-                out[inner.id] = None
-
-    visit_body(node, block, visit)
     targets = (
         {inner.id for inner in ast.walk(node.target) if isinstance(inner, ast.Name)}
         if isinstance(node, (ast.For, ast.AsyncFor))
         else set()
     )
-    return [name for name in out if name not in targets]
+    names = dict.fromkeys(each for part in body_parts(node, block) for each in stores(part)[0])
+    return [name for name in names if name not in targets]
+
+
+def body_parts(node: ast.stmt, block: Block | None) -> Iterator[ast.AST]:
+    """Every statement of a loop's body."""
+    if block is None:
+        yield from getattr(node, "body", [])
+        return
+    for statement in block:
+        for clause in statement:
+            yield from clause.line.nodes
+            if clause.block:
+                yield from body_parts(node, clause.block)
+
+
+@functools.lru_cache(65536)
+def stores(part: ast.AST) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+    """The names that a statement of one line binds, and the attributes of names that it stores."""
+    names: dict[str, None] = {}
+    attributes: dict[tuple[str, str], None] = {}
+    for inner in ast.walk(part):
+        if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
+            names[inner.id] = None
+        elif isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Store):
+            if isinstance(inner.value, ast.Name):
+                attributes[inner.value.id, inner.attr] = None
+    return tuple(names), tuple(attributes)
 
 
 EXECUTE: dict[type[ast.stmt], Callable[[Any, Any, Any, Any], None]] = {

@@ -56,13 +56,15 @@ def interpret_function(world: World, info: FunctionInfo, key: Key) -> Summary:
     it.run_body(info.body, info.node.body)
     if not it.dead:
         it.returns.append((NONE, it.state))
-    if not it.returns:
-        return summarize(it, key, Unknown(f"`{info.fid}` always raises"))
-    it.state = it.joiner.states([state for _, state in it.returns])
-    value = it.joiner.values([value for value, _ in it.returns])
-    if info.generator:
-        items = tuple(it.yields)
-        value = it.allocate(Obj("list", None, items=items, many=True))
+    value: Value
+    if it.returns:
+        it.state = it.joiner.states([state for _, state in it.returns])
+        value = it.joiner.values([value for value, _ in it.returns])
+        if info.generator:
+            value = it.allocate(Obj("list", None, items=tuple(it.yields), many=True))
+    else:
+        value = Unknown(f"`{info.fid}` always raises")
+    del it.joiner  # it knows the activation: without it nothing is left for the collector to find
     return summarize(it, key, value)
 
 
@@ -234,8 +236,4 @@ def collapse(graph: Graph, marked: set[int], roots: set[int]) -> None:
 
 
 def _passes_all(edges: tuple[Edge, ...]) -> bool:
-    live, none = Edge.LIVE, Edge.NONE
-    for edge in edges:
-        if edge is not live and edge is not none:
-            return False
-    return True
+    return edges.count(Edge.LIVE) + edges.count(Edge.NONE) == len(edges)

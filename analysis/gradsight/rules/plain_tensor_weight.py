@@ -61,7 +61,7 @@ def check(q: Queries) -> Iterator[Report]:
         n
         for sink in q.sinks
         for root in q.roots(sink)
-        if sink.kind == "backward" and sink.fact("kind") == "tensor" and not q.live_sources(root, sink)
+        if sink.kind == "backward" and sink.fact("kind") == "tensor" and not q.is_live(root, sink)
         for n in q.graph.feeding(root, (Edge.LIVE,))
     }
     weights: dict[int, Event] = {}

