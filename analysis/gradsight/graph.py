@@ -233,9 +233,9 @@ class Graph:
                 if shared or type(out) is _Passing:
                     out, shared = dict(out), False
                 for source, seen in reaches.items():
-                    other = out.setdefault(source, seen)
-                    if other is not seen:
-                        out[source] = both(other, seen)
+                    had = out.setdefault(source, seen)
+                    if had is not seen:
+                        out[source] = both(had, seen)
                 continue
             if shared or type(out) is _Passing:
                 out, shared = dict(out), False
