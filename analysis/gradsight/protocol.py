@@ -114,6 +114,19 @@ class Protocol:
     def _sources(self, event: Event) -> set[int]:
         return {n for number in event.nodes for n in self.q.graph.feeding(number, (Edge.LIVE,))}
 
+    def by_hand(self, event: Event) -> bool:
+        """Whether the program reads or writes `.grad` itself, in the loops that the event stands in."""
+        around = loops(event)
+        return any(
+            loops(other)[: len(around)] == around
+            for other in self.events
+            if other.kind == "read" or (other.kind == "zero" and other.fact("by"))
+        )
+
+    def names_only(self, *names: str) -> bool:
+        """Whether one of these methods stands somewhere without being called: that is said already."""
+        return any(event.kind == "uncalled" and event.fact("name") in names for event in self.events)
+
     @cached_property
     def reached(self) -> frozenset[int]:
         """All that any sink depends on, by whatever way."""

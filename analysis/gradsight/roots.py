@@ -45,7 +45,7 @@ def function_root(world: World, opened: Mapping[str, Value], fid: str) -> Progra
     args, kwargs, env = unknown_arguments(it, info.node, info.header, skip=0)
     lone = "loss" if is_lone_loss(info.node, world.regions[fid]) else ""
     value = it.call_function(fid, args, kwargs, info.node)
-    if lone and not any(event.kind in ("backward", "grad") for event in it.events):
+    if lone and not asks(it):
         it.sink(it.returned_loss(value), info.node, None, kind="return")
     else:
         lone = ""
@@ -84,10 +84,18 @@ def class_root(world: World, opened: Mapping[str, Value], cid: str) -> Program:
                 it.sink(one, info.node, None, kind="return")
         it.context = ()
         it.state = it.joiner.states([before, it.state])
-    if lone and any(event.kind in ("backward", "grad") for event in it.events):
+    if lone and asks(it):
         lone = ""
     del it.joiner  # as above
     return Program("class", cid, it.graph, tuple(it.events), {}, it.state.heap, reference.oid, lone)
+
+
+def asks(it: Statements) -> bool:
+    """Whether gradients are asked for, be it without parentheses."""
+    return any(
+        event.kind in ("backward", "grad") or (event.kind == "uncalled" and event.fact("name") == "backward")
+        for event in it.events
+    )
 
 
 def opened_activation(world: World, opened: Mapping[str, Value]) -> Statements:

@@ -134,17 +134,19 @@ class Assignments(Calls):
             if obj.kind == "instance" and isinstance(obj.cls, Class) and self.world.is_module(obj.cls.cid):
                 value = self.plain_tensor(receiver, obj.cls, name, value, at)
                 obj = self.state.heap[receiver.oid]
-            old = obj.get(name)
-            if isinstance(old, Ref) and isinstance(value, Ref) and old.oid != value.oid:
-                self.event(
-                    "replaced",
-                    nodes=self.parameters_of(value)[0],
-                    oids=(old.oid, value.oid),
-                    facts={"name": name},
-                    call=self.here(target),
-                )
+            self.replaced(obj.get(name), value, name, target)
+            if obj.kind == "module" and name == "weight" and isinstance(obj.get("*"), Tensor):
+                obj = obj.with_field("*", value)  # tied: it computes with this one
             if obj.kind in ("instance", "module", "object"):
                 self.state.heap[receiver.oid] = obj.with_field(name, value)
+
+    def replaced(self, old: Value | None, new: Value, name: str, target: ast.AST) -> None:
+        """Another part stands where one stood: optimizers that were made before hold the old one."""
+        if isinstance(old, Ref) and isinstance(new, Ref) and old.oid != new.oid:
+            nodes = self.parameters_of(new)[0]
+            self.event(
+                "replaced", nodes=nodes, oids=(old.oid, new.oid), facts={"name": name}, call=self.here(target)
+            )
 
     def plain_tensor(self, receiver: Ref, cls: Class, name: str, value: Value, at: ast.AST) -> Value:
         """A tensor that is no Parameter becomes an attribute of a module: it gets a node of its own."""
@@ -207,6 +209,7 @@ class Assignments(Calls):
                         position = index.value if isinstance(index.value, int) else None
                         if position is not None and -len(obj.items) <= position < len(obj.items):
                             items = list(obj.items)
+                            self.replaced(items[position], value, f"[{position}]", target)
                             items[position] = value
                             self.state.heap[receiver.oid] = Obj(
                                 obj.kind, obj.cls, obj.fields, tuple(items), obj.many

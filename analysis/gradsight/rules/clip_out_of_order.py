@@ -81,7 +81,9 @@ def misplaced(
     if turn and all(n > at for n, _ in turn) and step.at > at:
         return "comes before the backward pass: there is nothing to clip yet", turn[0][1]
     same = [each for each in beside if each.event.oids == step.event.oids]
-    if turn and all(each.at < at for each in same) and turn[-1][0] < at:
+    before = turn and turn[-1][0] < step.at < at
+    again = any(event.kind == "step" for event in protocol.events[at:])
+    if before and not again and all(each.at < at for each in same):
         return "comes after the step, which has used the gradients as they were", step.event
     scaled = next((event for event in protocol.events if event.kind == "scaler_step"), None)
     if scaled is not None and step.event.oids[0] in scaled.oids and turn:

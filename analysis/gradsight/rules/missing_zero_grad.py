@@ -40,6 +40,8 @@ from gradsight.text import Source
 def check(q: Queries) -> Iterator[Report]:
     protocol = Protocol(q)
     said: set[int] = set()
+    if protocol.names_only("zero_grad"):
+        return
     for step in protocol.steps():
         around = loops(step.event)
         if not around or around[-1] in loops(step.optimizer):

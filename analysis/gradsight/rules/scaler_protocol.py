@@ -36,6 +36,8 @@ from gradsight.text import Source
 
 def check(q: Queries) -> Iterator[Report]:
     protocol = Protocol(q)
+    if protocol.names_only("step", "update"):
+        return
     updated = {event.oids[0] for event in q.all("update") if event.oids}
     said: set[int] = set()
     for event in q.all("scaler_step"):

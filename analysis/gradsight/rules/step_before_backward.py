@@ -43,6 +43,8 @@ from gradsight.text import Source
 def check(q: Queries) -> Iterator[Report]:
     protocol = Protocol(q)
     said: set[int] = set()
+    if protocol.names_only("backward"):
+        return
     for step in protocol.steps():
         around = loops(step.event)
         passes = list(protocol.passes(step.held))
@@ -50,7 +52,7 @@ def check(q: Queries) -> Iterator[Report]:
             continue
         later = [event for _, event in passes if surely_with(step.event, event)]
         where = step.event.place("call")
-        if not later or where is None or id(step.event) in said:
+        if not later or where is None or id(step.event) in said or protocol.by_hand(step.event):
             continue
         said.add(id(step.event))
         cleared = any(
@@ -58,13 +60,16 @@ def check(q: Queries) -> Iterator[Report]:
             for at, event in protocol.clears(step)
         )
         yield report(q, step, later[0], cleared)
-    yield from outdated(q, protocol)
+    yield from outdated(q, protocol, said)
 
 
-def outdated(q: Queries, protocol: Protocol) -> Iterator[Report]:
-    """Backward passes through weights that a step of the same turn has changed since they were used."""
+def outdated(q: Queries, protocol: Protocol, early: set[int]) -> Iterator[Report]:
+    """Backward passes through weights that a step of the same turn has changed since they were used. What is
+    wrong with the `early` steps is said."""
     said: set[int] = set()
     for step in protocol.steps():
+        if id(step.event) in early:
+            continue
         for at, event in enumerate(q.events):
             where = event.place("call")
             if event.kind != "backward" or at < step.at or id(event) in said or where is None:

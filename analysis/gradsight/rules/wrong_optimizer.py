@@ -36,6 +36,8 @@ from gradsight.text import Source
 
 def check(q: Queries) -> Iterator[Report]:
     protocol = Protocol(q)
+    if protocol.names_only("step"):
+        return
     # `env.step(action)` is no optimizer's, and one that is not seen has no way to one that is.
     steps = [event for event in q.all("step") if not event.fact("given")]
     if any(event.fact("unknown") or len(event.oids) != 1 for event in steps):
@@ -47,7 +49,7 @@ def check(q: Queries) -> Iterator[Report]:
         if oid in stepped or where is None or optimizer.fact("unknown") or protocol.escapes(oid):
             continue
         held = frozenset(q.parameters_of(optimizer)) - moved
-        passes = [event for _, event in protocol.passes(held)]
+        passes = [event for _, event in protocol.passes(held) if not protocol.by_hand(event)]
         if passes and ((stepped and q.program.kind == "module") or trains(q, oid, passes)):
             yield report(q, optimizer, passes[0], bool(stepped))
 

@@ -28,6 +28,7 @@ from collections.abc import Iterator
 
 from gradsight import surgery
 from gradsight.finding import Applicability, Finding, Fix
+from gradsight.graph import Place, There
 from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
 from gradsight.protocol import Protocol, Step, branches, entry, loops, surely_with
@@ -49,7 +50,7 @@ def check(q: Queries) -> Iterator[Report]:
         if not passes:
             continue
         at, backward = passes[-1]
-        if entry(backward) != entry(step.event) or kept_by_hand(q, backward):
+        if entry(backward) != entry(step.event) or protocol.by_hand(backward):
             continue
         for position, clear in clears:
             if id(clear) in said or not together(clear, backward, step):
@@ -70,15 +71,6 @@ def check(q: Queries) -> Iterator[Report]:
 def together(clear: Event, backward: Event, step: Step) -> bool:
     """Whether the three surely happen together, as far as branches go."""
     return entry(clear) == entry(backward) and branches(clear) <= branches(step.event) | branches(backward)
-
-
-def kept_by_hand(q: Queries, backward: Event) -> bool:
-    """Whether the program reads or writes `.grad` itself where the gradients are computed."""
-    return any(
-        loops(event)[: len(loops(backward))] == loops(backward)
-        for event in q.events
-        if event.kind == "read" or (event.kind == "zero" and event.fact("by"))
-    )
 
 
 def is_inner(clear: Event, backward: Event, step: Step) -> bool:
@@ -103,6 +95,13 @@ def is_rarer(q: Queries, clear: Event, backward: Event, step: Step) -> bool:
     own = branches(step.event, around[-1])
     rare = {(number, arm) for event in q.all("every") for _, number, arm in event.context[-1:]}
     return bool(own & rare)
+
+
+def in_one_function(one: Place, other: Place) -> bool:
+    """Whether two places stand in one function, and so may change places."""
+    if isinstance(one, There) and isinstance(other, There):
+        return one.callee == other.callee
+    return type(one) is type(other)
 
 
 def report(q: Queries, step: Step, backward: Event, clear: Event, kind: str) -> Report:
@@ -130,18 +129,19 @@ def report(q: Queries, step: Step, backward: Event, clear: Event, kind: str) -> 
     ]
     if kind != "between":
         path = [path[1], path[0], *path[2:]]
-    places = (("clear", where), *((("step", stepped),) if stepped is not None else ()))
+    movable = given is not None and in_one_function(where, given)
+    places = (("clear", where), *((("backward", given),) if given is not None and movable else ()))
     return RULE.report(SEVERITY["wrong"], message, where, tuple(path), places, (("kind", kind),))
 
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
-    clear, step = finding.place("clear"), finding.place("step")
-    if clear is None or step is None or finding.fact("kind") != "between":
+    clear, backward = finding.place("clear"), finding.place("backward")
+    if clear is None or backward is None or finding.fact("kind") != "between":
         return
-    behind = surgery.insert_behind(source, step, source.slice(clear))
-    if not isinstance(behind, surgery.Refusal):
-        edits = (*surgery.remove_statement(source, clear), *behind)
-        yield Fix("Clear the gradients behind the step", Applicability.UNSAFE, edits)
+    before = surgery.insert_before(source, backward, source.slice(clear))
+    if not isinstance(before, surgery.Refusal):
+        edits = (*surgery.remove_statement(source, clear), *before)
+        yield Fix("Clear the gradients before the backward pass", Applicability.UNSAFE, edits)
 
 
 RULE = Rule("GS204", "zero-grad-before-step", check, fix)
