@@ -90,6 +90,8 @@ def report(q: Queries, step: Step, trained: frozenset[int], replaced: Event | No
     where = step.optimizer.place("call")
     assert where is not None
     held, wanted = q.names(tuple(sorted(step.held))), q.names(tuple(sorted(trained)))
+    several = " and " in wanted
+    learn, them = ("learn", "them") if several else ("learns", "it")
     path = [("the optimizer takes its parameters here", where)]
     sink = next((one for one in q.sinks if one.place("call") is not None), None)
     loss = q.sink_text(sink)
@@ -97,9 +99,9 @@ def report(q: Queries, step: Step, trained: frozenset[int], replaced: Event | No
         place = replaced.place("call")
         if place is not None:
             path.append(("and this replaces a part of the model later", place))
-        message = f"{wanted} is made after this optimizer, which does not hold it: it never learns"
+        message = f"{wanted} never {learn}: made after this optimizer, which does not hold {them}"
     else:
-        message = f"no loss depends on {held}, which is all that this optimizer holds; {wanted} never learns"
+        message = f"no loss depends on {held}, which is all that this optimizer holds; {wanted} never {learn}"
     end = sink.place("call") if sink is not None else None
     if end is not None:
         path.append((f"{loss} trains {wanted}", end))

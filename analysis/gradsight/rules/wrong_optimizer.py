@@ -65,10 +65,11 @@ def report(q: Queries, optimizer: Event, backward: Event, others: bool) -> Repor
     assert where is not None
     assert given is not None
     names = q.names(tuple(sorted(q.parameters_of(optimizer))))
+    learn, them = ("learn", "them") if " and " in names else ("learns", "it")
     why = "every step is another optimizer's" if others else "nothing ever steps"
     return RULE.report(
         SEVERITY["starved"],
-        f"{names} never learns: {q.sink_text(backward)} gives it a gradient, and {why}",
+        f"{names} never {learn}: {q.sink_text(backward)} gives {them} a gradient, and {why}",
         given,
         (("the optimizer that holds it", where), ("here its gradients are computed", given)),
     )
