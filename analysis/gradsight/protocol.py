@@ -29,12 +29,20 @@ class Step:
     held: frozenset[int]  # the parameters that it holds
 
 
+def protocol_of(queries: Queries) -> Protocol:
+    """The protocol of a program, made once for all rules."""
+    if queries.protocol is None:
+        queries.protocol = Protocol(queries)
+    return queries.protocol
+
+
 class Protocol:
     """One program's events, seen as a protocol."""
 
     def __init__(self, queries: Queries) -> None:
         self.q = queries
         self.events = queries.events
+        self._passes: dict[frozenset[int], tuple[tuple[int, Event], ...]] = {}
 
     @cached_property
     def optimizers(self) -> dict[int, Event]:
@@ -45,8 +53,12 @@ class Protocol:
             if event.kind == "optimizer" and event.oids and event.fact("name").startswith("torch.optim")
         }
 
-    def steps(self) -> Iterator[Step]:
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
         """The steps of optimizers whose parameters are all known and that nobody else can have used."""
+        return tuple(self._find_steps()) if self.optimizers else ()
+
+    def _find_steps(self) -> Iterator[Step]:
         for at, event in enumerate(self.events):
             if event.kind != "step" or event.fact("unknown") or len(event.oids) != 1:
                 continue
@@ -87,8 +99,14 @@ class Protocol:
                 stack += [*obj.items, *(item for _, item in obj.fields)]
         return seen
 
-    def passes(self, held: frozenset[int]) -> Iterator[tuple[int, Event]]:
-        """The backward passes that surely give some of these parameters a gradient."""
+    def passes(self, held: frozenset[int]) -> tuple[tuple[int, Event], ...]:
+        """The backward passes that surely give some of these parameters a gradient, with their positions."""
+        known = self._passes.get(held)
+        if known is None:
+            known = self._passes[held] = tuple(self._find_passes(held))
+        return known
+
+    def _find_passes(self, held: frozenset[int]) -> Iterator[tuple[int, Event]]:
         for at, event in enumerate(self.events):
             if event.kind != "backward" or event.fact("off") or event.fact("inputs"):
                 continue

@@ -354,7 +354,7 @@ class Operations(Expressions):
         inputs = tuple(n for n, _ in parts)
         edges = tuple(e for _, e in parts)
         given = [value for value in (*args, *kwargs.values()) if isinstance(value, Ref)]
-        if given:
+        if given and any(obj.kind == "optimizer" for obj in self.state.heap.values()):
             self.event("escape", oids=[value.oid for value in given], call=self.here(node))
         off = self.state.grad == "off"
         if off:

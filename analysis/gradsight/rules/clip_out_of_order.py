@@ -30,18 +30,18 @@ from gradsight.domain import Edge
 from gradsight.finding import Finding, Fix
 from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
-from gradsight.protocol import Protocol, Step, entry, loops, surely_with
+from gradsight.protocol import Protocol, Step, entry, loops, protocol_of, surely_with
 from gradsight.queries import LEARNING, Queries
 from gradsight.rule import Report, Rule
 from gradsight.text import Source
 
 
 def check(q: Queries) -> Iterator[Report]:
-    protocol = Protocol(q)
+    protocol = protocol_of(q)
     clips = [(at, event) for at, event in enumerate(q.events) if event.kind == "clip"]
     if not clips:
         return
-    steps = list(protocol.steps())
+    steps = protocol.steps
     for at, clip in clips:
         where = clip.place("call")
         if where is None or clip.fact("unknown") or not loops(clip):

@@ -23,14 +23,14 @@ from collections.abc import Iterator
 from gradsight.domain import Edge
 from gradsight.finding import Applicability, Edit, Finding, Fix
 from gradsight.policy import SEVERITY
-from gradsight.protocol import ANY, Protocol, loops
+from gradsight.protocol import ANY, loops, protocol_of
 from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
 from gradsight.text import Source, Span
 
 
 def check(q: Queries) -> Iterator[Report]:
-    reached = Protocol(q).reached
+    reached = protocol_of(q).reached
     for event in q.all("accumulate", "append"):
         where, value = event.place("call"), event.place("value")
         kept = event.nodes[1] if event.kind == "accumulate" else event.node

@@ -31,18 +31,18 @@ from gradsight import surgery
 from gradsight.finding import Applicability, Finding, Fix
 from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
-from gradsight.protocol import Protocol, Step, branches, loops
+from gradsight.protocol import Step, branches, loops, protocol_of
 from gradsight.queries import Queries, shortened
 from gradsight.rule import Report, Rule
 from gradsight.text import Source
 
 
 def check(q: Queries) -> Iterator[Report]:
-    protocol = Protocol(q)
+    protocol = protocol_of(q)
     said: set[int] = set()
     if protocol.names_only("zero_grad"):
         return
-    for step in protocol.steps():
+    for step in protocol.steps:
         around = loops(step.event)
         if not around or around[-1] in loops(step.optimizer):
             continue

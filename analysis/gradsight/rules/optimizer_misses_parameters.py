@@ -30,18 +30,18 @@ from gradsight.domain import Tri
 from gradsight.finding import Finding, Fix
 from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
-from gradsight.protocol import Protocol, Step, entry
+from gradsight.protocol import Protocol, Step, entry, protocol_of
 from gradsight.queries import LEARNING, Queries
 from gradsight.rule import Report, Rule
 from gradsight.text import Source
 
 
 def check(q: Queries) -> Iterator[Report]:
-    protocol = Protocol(q)
+    protocol = protocol_of(q)
     if protocol.blind():
         return
     said: set[int] = set()
-    for step in protocol.steps():
+    for step in protocol.steps:
         oid = step.event.oids[0]
         trained = free(q)
         if oid in said or not trained or entry(step.optimizer) != entry(step.event):

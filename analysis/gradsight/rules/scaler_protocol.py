@@ -28,14 +28,14 @@ from collections.abc import Iterator
 from gradsight import surgery
 from gradsight.finding import Applicability, Finding, Fix
 from gradsight.policy import SEVERITY
-from gradsight.protocol import Protocol, loops
+from gradsight.protocol import loops, protocol_of
 from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
 from gradsight.text import Source
 
 
 def check(q: Queries) -> Iterator[Report]:
-    protocol = Protocol(q)
+    protocol = protocol_of(q)
     if protocol.names_only("step", "update"):
         return
     updated = {event.oids[0] for event in q.all("update") if event.oids}
@@ -57,7 +57,7 @@ def check(q: Queries) -> Iterator[Report]:
         )
     scaled = {number for event in q.all("scaled") for number in event.nodes}
     through = {oid for event in q.all("scaler_step", "unscale") for oid in event.oids[1:]}
-    for step in protocol.steps():
+    for step in protocol.steps:
         where = step.event.place("call")
         oid = step.event.oids[0]
         if where is None or oid in through or oid in said:

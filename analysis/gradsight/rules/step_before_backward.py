@@ -34,20 +34,20 @@ from gradsight.finding import Applicability, Finding, Fix
 from gradsight.graph import Place
 from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
-from gradsight.protocol import Protocol, Step, loops, surely_with
+from gradsight.protocol import Protocol, Step, loops, protocol_of, surely_with
 from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
 from gradsight.text import Source
 
 
 def check(q: Queries) -> Iterator[Report]:
-    protocol = Protocol(q)
+    protocol = protocol_of(q)
     said: set[int] = set()
     if protocol.names_only("backward"):
         return
-    for step in protocol.steps():
+    for step in protocol.steps:
         around = loops(step.event)
-        passes = list(protocol.passes(step.held))
+        passes = protocol.passes(step.held)
         if not around or any(at < step.at for at, _ in passes):
             continue
         later = [event for _, event in passes if surely_with(step.event, event)]
@@ -67,7 +67,7 @@ def outdated(q: Queries, protocol: Protocol, early: set[int]) -> Iterator[Report
     """Backward passes through weights that a step of the same turn has changed since they were used. What is
     wrong with the `early` steps is said."""
     said: set[int] = set()
-    for step in protocol.steps():
+    for step in protocol.steps:
         if id(step.event) in early:
             continue
         for at, event in enumerate(q.events):

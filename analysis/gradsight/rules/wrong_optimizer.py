@@ -28,14 +28,14 @@ from collections.abc import Iterator
 from gradsight.finding import Finding, Fix
 from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
-from gradsight.protocol import Protocol, loops
+from gradsight.protocol import loops, protocol_of
 from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
 from gradsight.text import Source
 
 
 def check(q: Queries) -> Iterator[Report]:
-    protocol = Protocol(q)
+    protocol = protocol_of(q)
     if protocol.names_only("step"):
         return
     # `env.step(action)` is no optimizer's, and one that is not seen has no way to one that is.

@@ -31,16 +31,16 @@ from gradsight.finding import Applicability, Finding, Fix
 from gradsight.graph import Place, There
 from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
-from gradsight.protocol import Protocol, Step, branches, entry, loops, surely_with
+from gradsight.protocol import Step, branches, entry, loops, protocol_of, surely_with
 from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
 from gradsight.text import Source
 
 
 def check(q: Queries) -> Iterator[Report]:
-    protocol = Protocol(q)
+    protocol = protocol_of(q)
     said: set[int] = set()
-    for step in protocol.steps():
+    for step in protocol.steps:
         passes = [(at, event) for at, event in protocol.passes(step.held) if at < step.at]
         clears = [
             (at, event)
