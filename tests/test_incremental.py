@@ -211,6 +211,9 @@ def test_unfinished_lines_that_bind_the_same_are_the_same() -> None:
     assert "Net.encode" in editing.replace("h = self.fc(x)", "h = self.fc(x")
     assert editing.replace("h = self.fc(x", "h = self.fc((x") == []
     assert editing.replace("h = self.fc((x", "h = ") == []
+    assert "Net.encode" in editing.replace("h = \n", "\n        hid\n")
+    assert editing.replace("        hid\n", "        hidden\n") == [], "a name alone does nothing"
+    assert editing.replace("        hidden\n", "        hidden = \n        h = \n")
     assert "Net.encode" in editing.replace("h = \n", "k = \n"), "it binds another name"
     assert "Net.encode" in editing.replace("k = \n", "if k = :\n"), "it has a block"
 

@@ -13,6 +13,7 @@ from gradsight.engine import Engine
 from gradsight.finding import Applicability, Edit, Finding
 from gradsight.notebook import Cell, CellPlace, Notebook
 from gradsight.rounds import fix_text
+from gradsight.slicing import SelectionError
 from gradsight.text import Source, Span
 from gradsight_cli.ipynb import to_cells
 from harness import analysis, truth, wants
@@ -160,6 +161,19 @@ def test_a_comment_counts_behind_a_broken_cell() -> None:
     assert [one.code for one in found] == ["GS001"]
 
 
+def test_a_cell_may_await() -> None:
+    nb = notebook(
+        "import torch\nmodel = torch.nn.Linear(3, 1)\nx = torch.ones(2, 3)",
+        "async def loss_of(x):\n    return model(x).detach().sum()",
+        "loss = await loss_of(x)\nloss.backward()",
+    )
+    (found,) = Engine().analyze(nb.source, at_once=True).findings
+    assert nb.place(found.where.start) == CellPlace(1, 1, 11)
+    with pytest.raises(SelectionError, match="line 6 awaits outside"):
+        nb.selected(2, (6, 7))
+    assert "Linear" in nb.selected(0, (1, 3)).text
+
+
 # -- edits of the notebook ----------------------------------------------------------------------------------
 
 PIECES = [
@@ -201,7 +215,9 @@ def typed(rng: random.Random, nb: Notebook) -> Notebook:
     return nb.with_cells(Cell(number, cell.text) for number, cell in enumerate(cells, 1))
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize(
+    "seed", [*range(10), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(10, 60))]
+)
 def test_from_scratch_is_after_any_edits(seed: int) -> None:
     rng = random.Random(seed)
     nb = notebook(*rng.sample(PIECES, 6))

@@ -99,38 +99,39 @@ def test_folders_mean_their_notebooks(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (1, b"")
 
 
-@pytest.mark.parametrize(
-    "metadata",
-    [
+def test_another_language_is_said_of_a_notebook_that_is_named(tmp_path: Path) -> None:
+    kernels: list[dict[str, Any]] = [
         {"language_info": {"name": "R"}},
         {"kernelspec": {"language": "julia", "name": "julia-1.9"}},
         {"kernelspec": {"name": "ir"}},
-    ],
-)
-def test_another_language_is_said_of_a_notebook_that_is_named(
-    tmp_path: Path, metadata: dict[str, Any]
-) -> None:
-    raw = write(tmp_path / "r.ipynb", content(cell("x <- c("), **metadata))
+    ]
+    names = [f"{number}.ipynb" for number in range(len(kernels))]
+    raw = [
+        write(tmp_path / name, content(cell("x <- c("), **metadata))
+        for name, metadata in zip(names, kernels, strict=True)
+    ]
     for verb in ("check", "fix"):
-        done = run(verb, "r.ipynb", cwd=tmp_path)
+        done = run(verb, *names, cwd=tmp_path)
         assert done.returncode == 0
-        assert b"r.ipynb: passed over: a notebook in " in done.stderr
-    assert (tmp_path / "r.ipynb").read_text(encoding="utf-8") == raw
+        said = [line for line in done.stderr.decode().splitlines() if "passed over: a notebook in " in line]
+        assert [line.split(":")[1].strip() for line in said] == names
+    assert [(tmp_path / name).read_text(encoding="utf-8") for name in names] == raw
 
 
-@pytest.mark.parametrize(
-    "metadata",
-    [
+def test_python_is_python_whatever_the_kernel_is_called(tmp_path: Path) -> None:
+    kernels: list[dict[str, Any]] = [
         {"kernelspec": {"name": "python3"}},
         {"kernelspec": {"name": "my-env"}},
         {"language_info": {"name": "ipython"}},
         {"language_info": "python"},
         {"kernelspec": {"language": "Python"}},
-    ],
-)
-def test_python_is_python_whatever_the_kernel_is_called(tmp_path: Path, metadata: dict[str, Any]) -> None:
-    write(tmp_path / "nb.ipynb", content(*in_cells(LOST), **metadata))
-    assert [one["cell"] for one in findings("nb.ipynb", cwd=tmp_path)] == [4]
+    ]
+    names = [f"{number}.ipynb" for number in range(len(kernels))]
+    for name, metadata in zip(names, kernels, strict=True):
+        write(tmp_path / name, content(*in_cells(LOST), **metadata))
+    assert [(one["filename"], one["cell"]) for one in findings(*names, cwd=tmp_path)] == [
+        (name, 4) for name in names
+    ]
 
 
 def test_cells_of_other_languages_are_passed_over(tmp_path: Path) -> None:
@@ -139,11 +140,11 @@ def test_cells_of_other_languages_are_passed_over(tmp_path: Path) -> None:
     assert [one["cell"] for one in findings("nb.ipynb", cwd=tmp_path)] == [5]
 
 
-@pytest.mark.parametrize("text", ["", "\n", '{"cells": []}', '{"cells": [], "metadata": 3}'])
-def test_an_empty_notebook_is_fine(tmp_path: Path, text: str) -> None:
-    (tmp_path / "nb.ipynb").write_text(text)
-    done = run("check", "nb.ipynb", cwd=tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"1 file checked: nothing found\n", b"")
+def test_an_empty_notebook_is_fine(tmp_path: Path) -> None:
+    for number, text in enumerate(["", "\n", '{"cells": []}', '{"cells": [], "metadata": 3}']):
+        (tmp_path / f"{number}.ipynb").write_text(text)
+    done = run("check", ".", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"4 files checked: nothing found\n", b"")
 
 
 def test_comments_silence_in_their_cell(tmp_path: Path) -> None:
@@ -323,7 +324,7 @@ def test_a_probe_of_a_cell_takes_what_it_needs(tmp_path: Path) -> None:
     write(tmp_path / "nb.ipynb", content(title, first, other, raw, last))
     result = probe("nb.ipynb:cell 5", tmp_path)
     assert result["error"] is None
-    assert {line["cell"] for line in result["lines"]} == {5}
+    assert {(line["cell"], line["name"]) for line in result["lines"]} == {(5, "prediction"), (5, "loss")}
     assert {each["gradient"] for each in result["parameters"]} == {"nonzero"}
     assert {line["name"] for line in probe("nb.ipynb:cell 5:2-3", tmp_path)["lines"]} == {
         "prediction",

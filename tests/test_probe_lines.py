@@ -377,3 +377,27 @@ def test_syntax_error(driver: Driver, tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert result.error is not None
     assert (result.error["type"], result.error["row"]) == ("SyntaxError", 2)
+
+
+def test_what_autograd_grad_gives_is_seen(driver: Driver, tmp_path: Path) -> None:
+    path = tmp_path / "program.py"
+    path.write_text(
+        "import torch\n"
+        "def update(layer, rate):\n"
+        "    loss = layer(torch.ones(3, 2)).pow(2).mean() + 0 * idle.sum()\n"
+        "    gradients = torch.autograd.grad(loss, [*layer.parameters(), idle])\n"
+        "    return layer\n"
+        "idle = torch.ones(2, requires_grad=True)\n"
+        "trained = update(torch.nn.Linear(2, 1), 0.1)\n"
+    )
+    result = run(driver, path)
+    states = {item["name"]: (item["gradient"], item["at_last_step"]) for item in result.parameters}
+    assert states == {
+        "idle": ("none", "zero"),
+        "trained.weight": ("none", "nonzero"),
+        "trained.bias": ("none", "nonzero"),
+    }
+    # A layer that is made where it is passed is first known to the function.
+    rows = {item["name"]: [place["row"] for place in item["made"]] for item in result.parameters}
+    assert rows["trained.weight"][0] == row_of(path, "def update")
+    assert row_of(path, "trained = update") in rows["trained.weight"]

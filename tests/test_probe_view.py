@@ -130,7 +130,7 @@ def test_a_cut_says_why_and_what_follows_says_where(training: Shown) -> None:
     # Two values on one line: the one that stands out first, each with its name.
     both = training.row("hidden, aux = model(x)")
     assert both.state == "cut-upstream"
-    assert re.fullmatch(rf"✂ aux 16×1 cut upstream, line {number}  ● hidden 16×3 \S+", both.label)
+    assert re.fullmatch(rf"✂ aux 16×1 cut upstream, line {number} · ● hidden 16×3 \S+", both.label)
 
 
 def test_a_zero_gradient(training: Shown) -> None:
@@ -142,11 +142,11 @@ def test_a_zero_gradient(training: Shown) -> None:
 def test_each_parameter_stands_beside_the_line_that_makes_it(training: Shown) -> None:
     first = training.row("nn.Linear(4, 8)")
     weight, bias = (norm_of(training, f"model.body.0.{name}") for name in ("weight", "bias"))
-    assert (first.state, first.label) == ("live", f"● weight {weight}  bias {bias}")
+    assert (first.state, first.label) == ("live", f"● weight {weight} · bias {bias}")
     assert "`model.body.0.weight` 8×4" in first.tooltip
     nested = training.row("nn.Linear(8, 3)")
     weight, bias = (norm_of(training, f"model.body.2.0.{name}") for name in ("weight", "bias"))
-    assert nested.label == f"● 0.weight {weight}  0.bias {bias}"
+    assert nested.label == f"● 0.weight {weight} · 0.bias {bias}"
     lost = training.row("self.aux = ")
     assert (lost.state, lost.label) == ("none", "∅ no gradient: aux.weight, aux.bias")
     scale = training.row("self.scale = ")
@@ -183,9 +183,9 @@ def test_layers_made_in_a_loop_are_counted(driver: Driver, tmp_path: Path) -> No
     )
     lin = shown.row("self.lin = ")
     assert lin.state == "none"
-    assert re.fullmatch(r"∅ no gradient: lin.weight \(1 of 3\)  ● lin.weight \(2 of 3\) .*", lin.label)
+    assert re.fullmatch(r"∅ no gradient: lin.weight \(1 of 3\) · ● lin.weight \(2 of 3\) .*", lin.label)
     gate = shown.row("self.gate = ")
-    assert re.fullmatch(r"∅ no gradient: gate \(1 of 3\)  ● gate \(2 of 3\) .*", gate.label)
+    assert re.fullmatch(r"∅ no gradient: gate \(1 of 3\) · ● gate \(2 of 3\) .*", gate.label)
     grown = shown.row("blocks.append")
     assert grown.label == "∅ 2 of 6 parameters get no gradient: 2.gate, 2.lin.weight"
 
@@ -208,9 +208,21 @@ def test_the_error_stands_at_its_row(driver: Driver, tmp_path: Path) -> None:
     assert row.label.startswith("✗ RuntimeError: element 0 of tensors")
     assert error.explanation is not None
     assert error.explanation in row.tooltip
+    assert "the graph ends at line 3 (" in error.explanation
     assert shown.row("kept = ").label == "✂ [3] cut here: > gives truth values"
     assert shown.row("w = ").label == "∅ [3] no gradient: cut later, line 3"
     assert shown.view.summary == "RuntimeError in line 5; 1 of 1 parameter gets no gradient"
+
+
+def test_an_error_hides_no_cut_on_its_row(driver: Driver, tmp_path: Path) -> None:
+    shown = Shown(
+        driver,
+        tmp_path,
+        "import torch\nw = torch.ones(2, requires_grad=True)\n(w * 2).detach().sum().backward()\n",
+    )
+    row = shown.row(".backward()")
+    assert re.match(r"✗ RuntimeError · ✂ \[2\] cut here: .detach\(\) ends the graph", row.label)
+    assert "element 0 of tensors" in row.tooltip
 
 
 def test_not_a_number_names_the_line_it_comes_from(driver: Driver) -> None:
@@ -265,7 +277,7 @@ def test_what_is_shown_of_any_program(path: Path, driver: Driver) -> None:
     for row, at in zip(rows, shown, strict=True):
         assert row.state in STATES
         assert row.label[0] in FIRST
-        assert len(row.label) <= LABEL_LIMIT + len("  +9 more") + 40  # one name may be long
+        assert len(row.label) <= LABEL_LIMIT + len(" · +9 more") + 40  # one name may be long
         assert "\n" not in row.label
         assert row.tooltip
         assert source.slice(row.span) == source.line_text(at).strip()
@@ -314,7 +326,7 @@ def test_other_code_makes_it_stale_until_it_is_back(training: Shown) -> None:
         source.row_column(row.span.start)[0] for row in view.rows
     ]
     back = edited.edited(at, 0, at, len("other"), "scaled")
-    assert view_at(view, back) == view_at(view, source)
+    assert view_at(view, back).rows == view.rows
     assert not view_at(view, back).stale
     assert not view_at(view, Source("another object.py", source.text)).stale
     # An unfinished line, and a block further in.
@@ -367,7 +379,8 @@ def test_random_edits_never_lose_the_place(training: Shown) -> None:
             if not placed.stale:
                 assert len(placed.rows) == len(view.rows)
             assert lines <= {line.strip() for line in (*map(source.line_text, range(len(source.physical))),)}
-        assert view_at(view, Source("back.py", view.source.text)) == view_at(view, view.source)
+        back = view_at(view, Source("back.py", view.source.text))
+        assert (back.stale, back.rows) == (False, view.rows)
 
 
 def test_a_row_follows_its_line_through_a_move(driver: Driver, tmp_path: Path) -> None:
@@ -396,6 +409,7 @@ def test_people_in_an_editor_read_of_settings() -> None:
     assert len(options) > 6
     for sentence in options:
         assert "--" not in in_editor(sentence), sentence
+        assert not re.search(r"\brows?\b", in_editor(sentence)), sentence
     assert "in the setting gradsight.probe.python" in in_editor(sentences[-6])
 
 

@@ -19,7 +19,9 @@ from gradsight.domain import Edge
 from gradsight.finding import Finding, Fix, Severity, Step
 from gradsight.graph import Place, Within
 from gradsight.interpret.activation import OutOfBudget
+from gradsight.interpret.index import line_binds, line_links, links, parsed
 from gradsight.interpret.memo import MOST_VERSIONS, Memo, Record
+from gradsight.interpret.statements import stores
 from gradsight.interpret.world import World
 from gradsight.outline import Outline, Region, outline
 from gradsight.places import Bugs, Placed, Places, Spot
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 FRAMEWORKS = re.compile(r"\btorch\b|\blightning\b|\baccelerate\b")
 MOST_DOCUMENTS = 64
 MOST_ROOTS = 2048
+FORGOTTEN = 32  # files, after which what is kept of their lines goes, too
+CACHES = (parsed, line_binds, line_links, links, stores)
 
 
 class Files(Protocol):
@@ -65,7 +69,7 @@ class Findings:
     that is not known.
     """
 
-    __slots__ = ("_later", "_told", "anchors")
+    __slots__ = ("_later", "_one", "_told", "anchors")
 
     def __init__(
         self,
@@ -73,18 +77,24 @@ class Findings:
         silences: tuple[Silence, ...] = (),
         *,
         later: Told | None = None,
+        one: Callable[[int], Finding] | None = None,
         anchors: tuple[Hashable, ...] | None = None,
     ) -> None:
         self.anchors = anchors
         self._told = findings, silences
-        self._later = later
+        self._later, self._one = later, one
 
     def _all(self) -> tuple[tuple[Finding, ...], tuple[Silence, ...]]:
         later = self._later
         if later is not None:
             self._told = later()
-            self._later = None
+            self._later = self._one = None
         return self._told
+
+    def one(self, number: int) -> Finding:
+        """`findings[number]`, the others not made for it."""
+        one = self._one
+        return one(number) if one is not None else self.findings[number]
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -122,6 +132,7 @@ class Engine:
         self.report_bug = report_bug
         self._analyses: OrderedDict[str, _Analysis] = OrderedDict()  # of each file the latest
         self._roots: OrderedDict[tuple[str, str], list[_Root]] = OrderedDict()
+        self._forgotten = 0
 
     @property
     def analysed(self) -> list[str]:
@@ -140,11 +151,12 @@ class Engine:
         told: list[Placed[Finding]] = []
         silent: list[Placed[Silence]] = []
         first = None
-        if FRAMEWORKS.search(source.text):
+        if source.lines_with(FRAMEWORKS):
             analysis = self._analysis(source)
             told, silent, first = analysis.findings(), analysis.silences(), analysis.firsts()
 
         def later() -> tuple[tuple[Finding, ...], tuple[Silence, ...]]:
+            source.line_offsets()  # at once: many will be asked for
             found = [*said, *(placed.made(first) for placed in told if first is not None)]
             # A sink that a finding speaks about is not silent.
             spoken = {step.where for one in found for step in one.path}
@@ -159,9 +171,15 @@ class Engine:
                 ),
             )
 
-        if len(said) > len(broken) or suppression.suppressions(source):
+        if first is None or len(said) > len(broken) or suppression.suppressions(source):
             return Findings(later=later)
-        return Findings(later=later, anchors=analysis.anchors(broken) if first is not None else None)
+        anchored = analysis.anchored(broken)
+
+        def one(number: int) -> Finding:
+            it = anchored[number][1]
+            return it.made(first) if isinstance(it, Placed) else it
+
+        return Findings(later=later, one=one, anchors=tuple([anchor for anchor, _ in anchored]))
 
     def _analysis(self, source: Source) -> _Analysis:
         before = self._analyses.get(source.file)
@@ -173,6 +191,18 @@ class Engine:
         if len(self._analyses) > MOST_DOCUMENTS:
             self._analyses.popitem(last=False)
         return before
+
+    def forget(self, file: str) -> None:
+        """Keep nothing of a file: its graphs take much memory. It is analysed from scratch the next time."""
+        analysis = self._analyses.pop(file, None)
+        for key in [key for key in self._roots if key[0] == file]:
+            del self._roots[key]
+        if analysis is not None:
+            self.memo.forget(analysis.world.token)
+            self._forgotten += 1
+            if self._forgotten % FORGOTTEN == 0:
+                for cache in CACHES:  # they hold lines, which are as large as what was forgotten
+                    cache.cache_clear()
 
     def fixes(self, source: Source, finding: Finding) -> tuple[Fix, ...]:
         """What mends a finding, best first. Loads libcst. A bug here costs the fix alone."""
@@ -245,7 +275,7 @@ def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 def unparsable(source: Source) -> Iterator[tuple[Standing, Finding, Hashable]]:
     """Lines that do not parse: findings of their own, beside the others, with what anchors them."""
     starts = source.starts
-    for at in [at for at, line in enumerate(source.units) if line.error is not None]:
+    for at in source.broken:
         line = source.units[at]
         row, column = line.error_at
         first = source.offset(starts[at], 0)
@@ -484,13 +514,15 @@ class _Analysis:
                 continue
             yield Placed([spot], partial(silence, reason, self.source.file))
 
-    def anchors(self, broken: Iterable[tuple[Standing, Finding, Hashable]]) -> tuple[Hashable, ...]:
-        """Of each finding its anchor, in their order: as `deduplicated` and `in_order` would have them."""
+    def anchored(
+        self, broken: Iterable[tuple[Standing, Finding, Hashable]]
+    ) -> list[tuple[Hashable, Finding | Placed[Finding]]]:
+        """Each finding with its anchor, in their order: as `deduplicated` and `in_order` would have them."""
         starts = self.source.starts
         regions, skeleton = self.world.regions, self.outline.skeleton
-        best: dict[Standing, tuple[Severity, Hashable]] = {}
+        best: dict[Standing, tuple[Severity, Hashable, Finding | Placed[Finding]]] = {}
         for standing, one, anchor in broken:
-            best[standing] = one.severity, anchor
+            best[standing] = one.severity, anchor, one
         for placed in self.findings():
             report = placed.report
             assert report is not None
@@ -499,16 +531,16 @@ class _Analysis:
             standing = units[0], where.start, where.end, report.rule.code
             old = best.get(standing)
             if old is None or severity.rank < old[0].rank:
-                best[standing] = severity, (placed.identity, tuple([starts[unit] for unit in units]))
-        return tuple([best[standing][1] for standing in sorted(best)])
+                best[standing] = severity, (placed.identity, tuple([starts[unit] for unit in units])), placed
+        return [best[standing][1:] for standing in sorted(best)]
 
     def firsts(self) -> Callable[[Spot], int]:
         """How far from the text's beginning the line of a spot begins."""
-        offsets, starts = self.source.line_offsets(), self.source.starts
+        offset, starts = self.source.line_offset, self.source.starts
         regions, skeleton = self.world.regions, self.outline.skeleton
 
         def first(spot: Spot) -> int:
-            return offsets[starts[regions.get(spot[0], skeleton).at[spot[1]]]]
+            return offset(starts[regions.get(spot[0], skeleton).at[spot[1]]])
 
         return first
 

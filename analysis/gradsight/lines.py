@@ -67,6 +67,8 @@ class Line:
         error_at: row (relative) and column (code points) of the error.
         vague: of a statement that does not parse all that is known, else None. Lines for which it is equal
             mean the same: whoever types an unfinished line changes nothing of it with most keys.
+        idle: where it is a name alone, what is known of a line that does not parse and binds nothing: so a
+            statement begins. Else None.
     """
 
     __slots__ = (
@@ -77,6 +79,7 @@ class Line:
         "error",
         "error_at",
         "header",
+        "idle",
         "indent",
         "name",
         "nodes",
@@ -103,6 +106,10 @@ class Line:
         self.vague: tuple[object, ...] | None = None
         if self._broken is not None and not self.role:
             self.vague = self.indent, self.header, self.binds, BACKWARD in text
+        self.idle: tuple[object, ...] | None = None
+        if len(self.nodes) == 1 and isinstance(self.nodes[0], ast.Expr):
+            if isinstance(self.nodes[0].value, ast.Name):
+                self.idle = self.indent, False, (), BACKWARD in text
 
     def __repr__(self) -> str:
         return f"Line({self.text!r})"
@@ -375,5 +382,5 @@ def _plain_line(lines: Sequence[str], start: int, end: int) -> tuple[Line, int]:
         return cut(soft or (opened if quote else i) + 1, n + 1)
     found = _line("".join(lines[i:j]), comment)
     if not soft:
-        return found, j
+        return found, j + more  # what follows would belong to a last `\`
     return cut(soft, j + 1) if found.error else (found, j + 1)  # odd layout must prove itself

@@ -2,24 +2,26 @@
 
 Rows stay rows and columns stay columns. What IPython reads before Python does (`%magic`, `!shell`, `help?`,
 `%%bash` cells) is hidden: something stands there that parses and binds the same names to unknown values, and
-no edit reaches it. A cell is a part of the source, so that nothing unclosed leaves it. Nothing here knows of
-files, of JSON or of editors.
-
-IPython's own grammar of magics: https://ipython.readthedocs.io/en/stable/interactive/reference.html
+no edit reaches it (`magics.py`). A cell is a part of the source, so that nothing unclosed leaves it. Nothing
+here knows of files, of JSON or of editors.
 """
 
 from __future__ import annotations
 
+import ast
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from gradsight.finding import Edit, Fix
-from gradsight.lines import next_line
-from gradsight.syntax import UNPARSABLE, masked, parse, physical_lines
+from gradsight.magics import UNKNOWN, Part, difference, to_part
+from gradsight.slicing import Program, SelectionError, select
+from gradsight.syntax import UNPARSABLE, parse
 from gradsight.text import Source, Span
+
+_ROW_IN_WORDS = re.compile(r"\b(?P<what>row|line) (?P<row>\d+)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class Notebook:
 
     def __init__(self, file: str, cells: Iterable[Cell]) -> None:
         self.cells = tuple(cells)
-        self._parts = tuple(_part(cell.text) for cell in self.cells)
+        self._parts = tuple(to_part(cell.text) for cell in self.cells)
         self._starts = _starts(self._parts)
         text = "".join(row for part in self._parts for row in part.rows)
         self.source = Source(file, text, self._starts[1:-1])
@@ -78,13 +80,17 @@ class Notebook:
         while same < shorter - first and old[-1 - same].text == new[-1 - same].text:
             same += 1
         before = self._parts[first : len(old) - same]
-        after = tuple(_part(cell.text) for cell in new[first : len(new) - same])
+        fresh = new[first : len(new) - same]
+        if len(before) == len(fresh) == 1:
+            after: tuple[Part, ...] = (to_part(fresh[0].text, before[0]),)
+        else:
+            after = tuple(to_part(cell.text) for cell in fresh)
         result._parts = (*self._parts[:first], *after, *self._parts[len(old) - same :])
         result._starts = _starts(result._parts)
         row0, row1 = self._starts[first], self._starts[len(old) - same]
         rows = [row for part in after for row in part.rows]
         if len(before) == len(after) == 1:
-            changed, kept = _difference(before[0].rows, rows)
+            changed, kept = difference(before[0].rows, rows)
             row0, row1, rows = row0 + changed, row1 - kept, rows[changed : len(rows) - kept]
         if row0 == row1 and not rows and self._starts == result._starts:
             result.source = self.source
@@ -245,12 +251,34 @@ class Notebook:
         for part, start in zip(self._parts, self._starts, strict=False):
             for row, (column, _) in part.hidden.items():
                 code = rows[start + row]
-                rows[start + row] = code[:column] + code[column:].replace(_UNKNOWN, "object()")
+                rows[start + row] = code[:column] + code[column:].replace(UNKNOWN, "object()")
         for other in range(len(self.cells)) if cell is not None else ():
             first, stop = self.rows(other)
             if other != cell and not _parses("".join(rows[first:stop])):
                 rows[first:stop] = ["\n"] * (stop - first)
         return "".join(rows)
+
+    def selected(
+        self, cell: int | None = None, rows: tuple[int, int] | None = None, call: str | None = None
+    ) -> Program:
+        """What a probe executes: all cells, or some rows of one (of the program, 1-based, both included).
+
+        Who asks for a whole cell is also shown what runs of the cells above.
+
+        Raises:
+            SelectionError: they cannot be run; its text says why, with rows of the program.
+        """
+        text = self.runnable(cell)
+        program = select(text, rows=rows, call=call)
+        if (row := _awaiting(program.text)) is not None:
+            raise SelectionError(f"line {row} awaits outside of any function, which a probe cannot do")
+        if cell is None or rows is None or program.text is text:
+            return program
+        first, stop = self.rows(cell)
+        around = (*range(first, rows[0] - 1), *range(rows[1], stop))
+        if any(self.source.line_text(row).strip() for row in around):
+            return program
+        return replace(program, rows=None)
 
     def to_fixes(self, fixes: Iterable[Fix]) -> tuple[Fix, ...]:
         """Those of the fixes that can be made in the cells."""
@@ -282,192 +310,29 @@ def _parses(text: str) -> bool:
     return True
 
 
-def _starts(parts: Sequence[_Part]) -> list[int]:
+def _awaiting(text: str) -> int | None:
+    """The row, 1-based, of an `await` that only a notebook runs."""
+    if "await" not in text and "async" not in text:
+        return None
+    try:
+        left: list[ast.AST] = [*parse(text)]
+    except UNPARSABLE:
+        return None
+    while left:
+        node = left.pop()
+        if isinstance(node, (ast.Await, ast.AsyncFor, ast.AsyncWith)):
+            return node.lineno
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            left += ast.iter_child_nodes(node)
+    return None
+
+
+def _starts(parts: Sequence[Part]) -> list[int]:
     """Of each cell its first row, and last the number of all rows."""
     return list(accumulate((len(part.rows) for part in parts), initial=0))
-
-
-def _difference(old: Sequence[str], new: Sequence[str]) -> tuple[int, int]:
-    """How many rows both begin with, and how many of the others both end with."""
-    shorter = min(len(old), len(new))
-    first = 0
-    while first < shorter and old[first] == new[first]:
-        first += 1
-    same = 0
-    while same < shorter - first and old[-1 - same] == new[-1 - same]:
-        same += 1
-    return first, same
 
 
 def _blotted(row: str, code: str) -> str:
     bare = row.rstrip("\r\n")
     lead = bare[: len(bare) - len(bare.lstrip(" \t\f"))]
     return (lead + code).ljust(len(bare))[: len(bare)] + row[len(bare) :]
-
-
-# -- one cell ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A cell as a part of the program."""
-
-    written: Sequence[str]  # its rows; all end with a line end
-    rows: Sequence[str]  # the same as Python
-    # Of a row that is not all Python, the columns of what is hidden; None: to its end, which is elsewhere.
-    hidden: dict[int, tuple[int, int | None]] = field(default_factory=dict)
-    indent: str = ""  # white space before every row, which IPython takes away
-    head: int = 0  # before this row nothing may be inserted
-
-    def shift(self, row: int) -> int:
-        """How many columns of white space were taken away."""
-        if not self.indent or row >= len(self.written):
-            return 0
-        return len(self.indent) if self.written[row].startswith(self.indent) else 0
-
-
-# Names whose bodies IPython runs as Python, in the notebook's own names.
-_PYTHON = frozenset(
-    ("capture", "debug", "ipytest", "memit", "prun", "pyinstrument", "scalene", "snakeviz", "time", "wandb")
-)
-# What people type without its `%`.
-_COMMAND = r"(?:pip|conda|mamba|uv|cd|ls|ll|cat|mkdir|rmdir|rm|cp|mv|pwd)\b"
-_AUTOMAGIC = re.compile(rf"{_COMMAND}(?:[ \t]+[^\s=(\[,:].*)?")
-_INDENTED = re.compile(r"\s*?[ \t\ufeff]+\S")
-_SUSPECT = re.compile(
-    rf"(?:\A|(?<=[\r\n]))[ \t\f]*(?:[%!?,;/]|{_COMMAND})|\?[ \t]*(?:\Z|(?=[\r\n]))|=[ \t]*[%!](?!=)"
-)
-_UNKNOWN = "get_ipython()"
-_ROW_IN_WORDS = re.compile(r"\b(?P<what>row|line) (?P<row>\d+)\b")
-_CELL_MAGIC = re.compile(r"%%(?P<name>\w[\w.]*)(?P<rest>[^\r\n]*)")
-_LINE_MAGIC = re.compile(
-    r"%%?(?P<name>[A-Za-z_][\w.]*)(?P<rest>.*)|!.*|\?\??[ \t]*[\w%*].*|[,;/][ \t]*[A-Za-z_].*",
-    re.DOTALL,
-)
-_HELP = re.compile(r"%{0,2}(?!\d)[\w*]+(?:\.(?!\d)[\w*]+|\[-?\d+\])*\?{1,2}[ \t]*\Z")
-_ASSIGNED = re.compile(r"(?<![=<>!:+\-*/%&|^@])=[ \t]*(?P<magic>!.+|%[ \t]*\w.*)", re.DOTALL)
-_TIME = re.compile(r"%time(?=[ \t]+[^\s\-])")
-_STORED = re.compile(r"-r\b(?P<names>[^\r\n]*)")
-_TOLD = re.compile(r"--(?:out|err|proc)[= \t]+(?P<name>[^\W\d]\w*)")
-_QUERIED = re.compile(r"(?P<name>[^\W\d]\w*)[ \t]*<<")
-_RUN = re.compile(r"(?:^|[\s;])(?P<name>[^\W\d]\w*)[ \t]*=(?!=)")
-
-
-def _part(text: str) -> _Part:
-    # With a line end each cell has as many rows as in an editor, and none is joined with the next cell's.
-    written = physical_lines(text + ("\r\n" if text.endswith("\r") else "\n"))
-    if not _INDENTED.match(text) and not _SUSPECT.search(text):
-        return _Part(written, written)
-    first = next((row for row, each in enumerate(written) if each.strip()), len(written))
-    lead = written[first] if first < len(written) else ""
-    indent = lead[: len(lead) - len(lead.lstrip(" \t\ufeff"))]
-    rows = [each[len(indent) :] if indent and each.startswith(indent) else each for each in written]
-    hidden: dict[int, tuple[int, int | None]] = {}
-    head = _hide_cell_magics(rows, first, hidden)
-    if head is None:
-        return _Part(written, rows, hidden, indent, len(rows))
-    _hide_line_magics(rows, head, hidden)
-    return _Part(written, rows, hidden, indent, head if head > first else 0)
-
-
-def _hide_cell_magics(rows: list[str], row: int, hidden: dict[int, tuple[int, int | None]]) -> int | None:
-    """The first row of the Python that a cell holds; None if it holds none."""
-    while (
-        row < len(rows) and (found := _CELL_MAGIC.match(rows[row])) and not rows[row].rstrip().endswith("?")
-    ):
-        name, rest = found["name"], found["rest"]
-        names = [each["name"] for each in _TOLD.finditer(rest)] + [
-            each["name"] for each in _QUERIED.finditer(rest)
-        ]
-        if name == "capture":
-            names += [word for word in rest.split()[:1] if word.isidentifier()]
-        _hide(rows, row, 0, _binding(names), hidden)
-        row += 1
-        if name not in _PYTHON:
-            for other in range(row, len(rows)):
-                _hide(rows, other, 0, "", hidden)
-            return None
-        while row < len(rows) and not rows[row].strip():
-            row += 1
-    return row
-
-
-def _hide_line_magics(rows: list[str], row: int, hidden: dict[int, tuple[int, int | None]]) -> None:
-    while row < len(rows):
-        bare = rows[row].rstrip("\r\n")
-        code = bare.lstrip(" \t\f")
-        lead = len(bare) - len(code)
-        if code and (count := _hide_timed(rows, row, lead, hidden)):
-            row += count
-            continue
-        at, instead = _hidden_from(code)
-        if at >= 0:
-            stop = row + 1
-            while stop < len(rows) and rows[stop - 1].rstrip("\r\n").endswith("\\"):
-                stop += 1
-            _hide(rows, row, lead + at, instead, hidden)
-            for other in range(row + 1, stop):
-                _hide(rows, other, 0, "", hidden)
-            row = stop
-            continue
-        unit, _ = next_line(rows, row)
-        if unit.error is not None and unit.count == 1 and _AUTOMAGIC.fullmatch(code):
-            _hide(rows, row, lead, "pass", hidden)
-        row += unit.count
-
-
-def _hide_timed(rows: list[str], row: int, lead: int, hidden: dict[int, tuple[int, int | None]]) -> int:
-    """Hides the `%time` before a statement that it runs; how many rows that has, or 0."""
-    whole = rows[row]
-    found = _TIME.match(whole, lead)
-    instead = "pass;"
-    if found is None and (assigned := _ASSIGNED.search(masked(whole))):
-        found = _TIME.match(whole, assigned.start("magic"))
-        instead = "     "
-    if found is None:
-        return 0
-    rows[row] = whole[: found.start()] + instead + whole[found.end() :]
-    unit, _ = next_line(rows, row)
-    if unit.error is not None:
-        rows[row] = whole
-        return 0
-    hidden[row] = (found.start(), found.end())
-    return unit.count
-
-
-def _hidden_from(code: str) -> tuple[int, str]:
-    """The column from which a row is no Python, and what stands for it; -1 if it may be Python."""
-    found = _LINE_MAGIC.match(code)
-    if found is not None:
-        name, rest = found["name"] or "", found["rest"] or ""
-        names: list[str] = []
-        if name == "store" and (stored := _STORED.search(rest)):
-            names = [word for word in stored["names"].split() if word.isidentifier()]
-        elif name == "capture":
-            names = [word for word in rest.split()[:1] if word.isidentifier()]
-        elif name in _PYTHON:
-            names = [each["name"] for each in _RUN.finditer(masked(rest))]
-        elif name:
-            names = [each["name"] for each in _QUERIED.finditer(rest)]
-        return 0, _binding(names)
-    if "?" in code and _HELP.search(masked(code)):
-        return 0, "pass"
-    if "=" in code and (assigned := _ASSIGNED.search(masked(code))):
-        return assigned.start("magic"), _UNKNOWN
-    return -1, ""
-
-
-def _binding(names: Iterable[str]) -> str:
-    """A statement that binds the names to something unknown."""
-    return "".join(f"{name} = " for name in dict.fromkeys(names)) + _UNKNOWN if names else "pass"
-
-
-def _hide(
-    rows: list[str], row: int, column: int, instead: str, hidden: dict[int, tuple[int, int | None]]
-) -> None:
-    bare = rows[row].rstrip("\r\n")
-    end = rows[row][len(bare) :]
-    if end == "\r":  # would join an empty row below
-        end = "\n"
-    hidden[row] = (column, None)
-    rows[row] = bare[:column] + instead + end

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from gradsight.lines import CLAUSES, Line
+from gradsight.text import Units
 
 
 class Clause(NamedTuple):
@@ -161,7 +162,7 @@ def outline(units: Sequence[Line], previous: Outline | None = None) -> Outline:
                     if line.code:
                         body.append(at)
                     at += 1
-                region = _region(units, body)
+                region = _function(units, body)
             functions.append(region)
             names.append(".".join([name for _, name in classes] + [units[skeleton[-1]].name]))
             headers.append(len(skeleton) - 1)
@@ -169,13 +170,20 @@ def outline(units: Sequence[Line], previous: Outline | None = None) -> Outline:
         elif role == "class":
             classes.append((indent, line.name))
         decorators = 0
-    whole = _region(units, skeleton)
+    whole = _skeleton(units, skeleton)
     return Outline(whole, tuple(functions), tuple(names), tuple(headers), units, tuple(stops))
 
 
-def _region(units: Sequence[Line], at: list[int]) -> Region:
+def _function(units: Sequence[Line], at: list[int]) -> Region:
     lines = tuple(map(units.__getitem__, at))
-    meaning = tuple([line if line.vague is None else line.vague for line in lines])
+    meaning = tuple([line.vague or line.idle or line for line in lines])
+    return Region(lines, tuple(at), meaning, hash(meaning))
+
+
+def _skeleton(units: Sequence[Line], at: list[int]) -> Region:
+    # A name alone is what a notebook's cell shows.
+    lines = tuple(map(units.__getitem__, at))
+    meaning = tuple([line.vague or line for line in lines])
     return Region(lines, tuple(at), meaning, hash(meaning))
 
 
@@ -186,9 +194,13 @@ class _Old:
         old = outline.units
         self._outline, self._units = outline, units
         # units[:first] are as they were, and from old[last:] on they have only moved.
-        self._first = _common(units, old)
-        same_end = min(_common(units[::-1], old[::-1]), len(old) - self._first, len(units) - self._first)
-        self._last, self._delta = len(old) - same_end, len(units) - len(old)
+        self._delta = len(units) - len(old)
+        if isinstance(units, Units) and units.origin is not None and units.origin() is old:
+            self._first, self._last = units.first, units.last
+        else:
+            self._first = _common(units, old)
+            same_end = min(_common(units[::-1], old[::-1]), len(old) - self._first, len(units) - self._first)
+            self._last = len(old) - same_end
         self._next = 0
 
     def inside_one(self) -> Outline | None:
@@ -207,7 +219,7 @@ class _Old:
         region = outline.functions[at]
         decorators = bisect_right(region.at, header) - 1
         body = [*region.at[: decorators + 1], *(n for n in range(header + 1, stop) if units[n].code)]
-        changed = _region(units, body)
+        changed = _function(units, body)
         if not delta:
             functions = (*outline.functions[:at], changed, *outline.functions[at + 1 :])
             return Outline(outline.skeleton, functions, outline.names, outline.headers, units, outline.stops)

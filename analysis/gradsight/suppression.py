@@ -16,7 +16,7 @@ from gradsight.text import Source, Span
 
 CODE, NAME = "GS003", "unused-suppression"
 _REMOVED = "remove"  # the place of what its fix takes out
-_MARK = "gradsight:"
+_MARK = re.compile("gradsight:")
 
 # Strings first, so that a `#` inside one is no comment; a triple quote that is never closed counts as itself
 # alone, and any other unclosed string ends with its line.
@@ -46,7 +46,7 @@ class Suppression:
 
 def suppressions(source: Source) -> tuple[Suppression, ...]:
     """Every ignore comment of the file, in order."""
-    if _MARK not in source.text:
+    if not source.lines_with(_MARK):
         return ()
     return tuple(_scan(source))
 

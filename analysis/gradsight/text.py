@@ -10,10 +10,13 @@ touch. It may be made of parts (a notebook's cells): no logical line leaves the 
 from __future__ import annotations
 
 import ast
+import re
+import weakref
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from typing import NamedTuple
 
 from gradsight.lines import Line, next_line
 from gradsight.syntax import physical_lines
@@ -27,9 +30,29 @@ class Span:
     end: int
 
 
-# The logical lines of a text, the first physical row of each, and by such a row the first row not looked at,
-# where finding the line's end took a look behind it.
-_Split = tuple[list[Line], list[int], dict[int, int]]
+class Units(list[Line]):
+    """The logical lines of a text, never changed. Where they came about by one edit they know which: the list
+    of before, as long as somebody has it, and the stretch of it that was replaced.
+    """
+
+    __slots__ = ("__weakref__", "first", "last", "origin")
+
+    def __init__(self, lines: Iterable[Line] = (), first: int = 0, last: int = 0) -> None:
+        super().__init__(lines)
+        self.first, self.last = first, last
+        self.origin: weakref.ref[Units] | None = None
+
+
+class _Split(NamedTuple):
+    units: Units
+    starts: list[int]  # of each unit its first physical row
+    reach: dict[
+        int, int
+    ]  # by such a row the first row not looked at, where it took a look behind the unit's end
+    broken: list[int]  # the units that do not parse
+
+
+_BLOCK = 256  # physical lines whose length is kept as one sum
 
 
 class Source:
@@ -38,7 +61,7 @@ class Source:
     `bounds` are the rows at which its second part and each later one begin; none for a text of one piece.
     """
 
-    __slots__ = ("_offsets", "_split", "_text", "bom", "bounds", "file", "physical")
+    __slots__ = ("_blocks", "_counts", "_offsets", "_split", "_text", "bom", "bounds", "file", "physical")
 
     def __init__(self, file: str, text: str, bounds: Sequence[int] = ()) -> None:
         self.file, self.bounds = file, bounds
@@ -46,6 +69,8 @@ class Source:
         self._text: str | None = text[1:] if self.bom else text
         self.physical: Sequence[str] = physical_lines(self._text)
         self._offsets: list[int] | None = None
+        self._blocks: list[int] | None = None
+        self._counts: dict[re.Pattern[str], int] = {}
         self._split: _Split | None = None
 
     @property
@@ -58,23 +83,46 @@ class Source:
     @property
     def units(self) -> Sequence[Line]:
         """Its logical lines, blank ones and comments too: together they are the text."""
-        return self._logical()[0]
+        return self._logical().units
 
     @property
     def starts(self) -> Sequence[int]:
         """Of each unit, its first physical row."""
-        return self._logical()[1]
+        return self._logical().starts
+
+    @property
+    def broken(self) -> Sequence[int]:
+        """The numbers of the units that do not parse."""
+        return self._logical().broken
 
     def _logical(self) -> _Split:
         if self._split is None:
-            self._split = _resplit(self.physical, self.bounds, ([], [], {}), 0, len(self.physical), 0)
+            nothing = _Split(Units(), [], {}, [])
+            self._split = _resplit(self.physical, self.bounds, nothing, 0, len(self.physical), 0)
         return self._split
+
+    def lines_with(self, pattern: re.Pattern[str]) -> int:
+        """In how many physical lines a pattern is found. Once asked, edited texts know it, too."""
+        known = self._counts.get(pattern)
+        if known is None:
+            known = self._counts[pattern] = _count(pattern, self.physical)
+        return known
 
     def line_offsets(self) -> list[int]:
         """Of each physical line its offset, and last the length of the text."""
         if self._offsets is None:
             self._offsets = list(accumulate(map(len, self.physical), initial=0))
         return self._offsets
+
+    def line_offset(self, row: int) -> int:
+        """The offset of one of its physical lines, or for the number of lines the length of the text."""
+        if self._offsets is not None:
+            return self._offsets[row]
+        lines = self.physical
+        if self._blocks is None:
+            sums = (sum(map(len, lines[at : at + _BLOCK])) for at in range(0, len(lines), _BLOCK))
+            self._blocks = list(accumulate(sums, initial=0))
+        return self._blocks[row // _BLOCK] + sum(map(len, lines[row - row % _BLOCK : row]))
 
     @property
     def parts(self) -> Sequence[Span]:
@@ -102,12 +150,11 @@ class Source:
 
     def offset(self, row: int, column: int) -> int:
         """The offset of a place. A column behind its line's end counts as that, a row too far as the end."""
-        offsets = self.line_offsets()
         if row < 0:
             return 0
         if row >= len(self.physical):
-            return offsets[-1]
-        return offsets[row] + max(0, min(column, len(self.line_text(row))))
+            return self.line_offset(len(self.physical))
+        return self.line_offset(row) + max(0, min(column, len(self.line_text(row))))
 
     def span_of(self, at: int, node: ast.AST) -> Span:
         """Where a node of the unit number `at` stands. For nodes that have a place in `ast`.
@@ -115,7 +162,7 @@ class Source:
         Raises:
             AttributeError: this kind of node has none (`arguments`, `match_case`, ...).
         """
-        units, starts, _ = self._logical()
+        units, starts, _, _ = self._logical()
         base = starts[at] - 1 - units[at].shift
         row, end_row = base + node.lineno, base + node.end_lineno  # type: ignore[attr-defined]
         start = self.offset(row, self.from_utf8(row, node.col_offset))  # type: ignore[attr-defined]
@@ -178,7 +225,16 @@ class Source:
         result.file, result.bom = self.file, self.bom
         result.physical = physical = list(lines)
         physical[row0:stop] = fresh
-        result._text = result._offsets = result._split = None
+        result._text = result._offsets = result._split = result._blocks = None
+        gone = lines[row0:stop]
+        result._counts = {
+            pattern: known - _count(pattern, gone) + _count(pattern, fresh)
+            for pattern, known in self._counts.items()
+        }
+        block = row0 // _BLOCK + 1
+        if self._blocks is not None and len(gone) == len(fresh) and stop <= block * _BLOCK:
+            longer = sum(map(len, fresh)) - sum(map(len, gone))
+            result._blocks = self._blocks[:block] + [each + longer for each in self._blocks[block:]]
         delta = len(physical) - len(lines)
         if bounds is None:
             bounds = self.bounds and [
@@ -207,7 +263,7 @@ def _resplit(
     Scans from the unit in which the change begins, or from an earlier one that looked as far, until old and
     new beginnings meet.
     """
-    old_units, old_starts, old_reach = before
+    old_units, old_starts, old_reach, old_broken = before
     seen = (bisect_left(old_starts, start) for start, reach in old_reach.items() if start < first <= reach)
     begin = min([max(bisect_right(old_starts, first) - 1, 0), *seen])
     row = origin = old_starts[begin] if old_starts else 0
@@ -234,8 +290,21 @@ def _resplit(
             reach[start] = far
         elif start >= row - delta:
             reach[start + delta] = far + delta
-    units, starts = old_units.copy(), old_starts[:begin]
+    units = Units(old_units, begin, end)
     units[begin:end] = fresh
-    starts += at
-    starts += [start + delta for start in old_starts[end:]] if delta else old_starts[end:]
-    return units, starts, reach
+    units.origin = weakref.ref(old_units)
+    starts = old_starts
+    if delta or at != old_starts[begin:end]:
+        starts = old_starts[:begin] + at
+        starts += [start + delta for start in old_starts[end:]] if delta else old_starts[end:]
+    more = len(units) - len(old_units)
+    broken = [
+        *(number for number in old_broken if number < begin),
+        *(number for number, unit in enumerate(fresh, begin) if unit.error is not None),
+        *(number + more for number in old_broken if number >= end),
+    ]
+    return _Split(units, starts, reach, broken)
+
+
+def _count(pattern: re.Pattern[str], lines: Sequence[str]) -> int:
+    return sum(1 for line in lines if pattern.search(line))

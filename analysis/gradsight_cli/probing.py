@@ -59,9 +59,14 @@ def probe(options: argparse.Namespace) -> int:
             request = server.request(path, rows=rows, call=options.call, **settings)
         else:
             index = _index_of(document, cell)
-            rows = _rows_of(document, index, rows)
-            text = document.runnable(index)
-            request = server.request_of(text, path, rows=rows, call=options.call, **settings)
+            program = document.selected(index, _rows_of(document, index, rows), options.call)
+            request = server.ProbeRequest(
+                filename=os.path.abspath(path),
+                text=program.text,
+                rows=program.rows,
+                call=program.call,
+                **settings,
+            )
     except (Unreadable, OtherLanguage) as error:
         return _misuse(f"{display(path)}: {error}")
     except SelectionError as error:

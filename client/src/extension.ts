@@ -35,9 +35,10 @@ export async function activate(context: vscode.ExtensionContext): Promise<Gradsi
 
   let status: messages.Status | null = null;
   let notes: readonly string[] = [];
-  let shown: Label = label("off", null, []);
+  let shown: Label = label("off", null, false, []);
   const refresh = (): void => {
-    shown = label(server?.phase ?? "off", status, notes);
+    const waits = vscode.workspace.textDocuments.some((each) => each.languageId === "python");
+    shown = label(server?.phase ?? "off", status, waits, notes);
     item.text = shown.text;
     item.tooltip = shown.tooltip;
     item.backgroundColor = shown.warns ? new vscode.ThemeColor("statusBarItem.warningBackground") : undefined;
@@ -84,17 +85,17 @@ export async function activate(context: vscode.ExtensionContext): Promise<Gradsi
     views,
     item,
     command("gradsight.probeSelection", async () => {
-      const editor = vscode.window.activeTextEditor;
-      if (editor?.document.languageId !== "python") {
-        void vscode.window.showInformationMessage("Gradsight probes Python: open a file and select lines, or a function.");
-        return null;
-      }
-      return run(probing.selected(editor));
+      const asked = probing.selected();
+      if (asked) return run(asked);
+      void vscode.window.showInformationMessage("Gradsight probes Python: select lines, or put the cursor in a function.");
+      return null;
     }),
     command("gradsight.clearResults", () => clear({ uri: null })),
     command("gradsight.explainFinding", (asked) => explainFinding(context.extensionUri, asked)),
     command("gradsight.restartServer", () => server?.restart()),
     command("gradsight.showOutput", () => output.show(true)),
+    vscode.workspace.onDidOpenTextDocument(refresh),
+    vscode.workspace.onDidCloseTextDocument(refresh),
     vscode.workspace.onDidGrantWorkspaceTrust(async () => {
       await server?.setTrusted(true);
       // A setting that was held back may name another interpreter now.

@@ -20,14 +20,14 @@ export class Probing {
 
   private runs = 0;
 
-  /** What the editor's selection asks for; an empty one means the function around the cursor. */
-  selected(editor: vscode.TextEditor): messages.RunProbe {
-    const { start, end } = editor.selection;
-    const range = {
-      start: { line: start.line, character: start.character },
-      end: { line: end.line, character: end.character },
-    };
-    return { uri: editor.document.uri.toString(), range, call: null, python: null };
+  /** What is selected: text; a cursor, which means the function around it; a notebook's cell. Null: no Python. */
+  selected(): messages.RunProbe | null {
+    const editor = vscode.window.activeTextEditor;
+    if (editor?.document.languageId === "python") return toRunProbe(editor.document, editor.selection);
+    const notebook = vscode.window.activeNotebookEditor;
+    const cell = notebook?.selection.isEmpty === false ? notebook.notebook.cellAt(notebook.selection.start) : null;
+    if (cell?.document.languageId !== "python") return null;
+    return toRunProbe(cell.document, new vscode.Range(0, 0, cell.document.lineCount, 0));
   }
 
   /** Runs a probe. The rows come by notification; here the user is told what went wrong. */
@@ -41,9 +41,11 @@ export class Probing {
     const cancel = new vscode.CancellationTokenSource();
     try {
       const view = await this.request(client, { ...asked, python: this.python }, cancel);
-      if (view.error) {
-        const line = view.error.row === null ? "" : ` (line ${view.error.row + 1})`;
-        void vscode.window.showWarningMessage(`Gradsight: ${view.error.message}${line}`);
+      // Where its line has a label, that says it already.
+      const { error } = view;
+      if (error && !view.rows.some((row) => row.range.start.line === error.row)) {
+        const line = error.row === null ? "" : ` (line ${error.row + 1})`;
+        void vscode.window.showWarningMessage(`Gradsight: ${error.message}${line}`);
       }
       return view;
     } catch (error) {
@@ -98,6 +100,15 @@ export class Probing {
     const folders = folder ? [folder.uri.fsPath] : [];
     return probePython(text(section, "probe.python"), folders, THIS_MACHINE, () => chosenInterpreter(uri));
   }
+}
+
+function toRunProbe(document: vscode.TextDocument, selection: vscode.Range): messages.RunProbe {
+  const { start, end } = document.validateRange(selection);
+  const range = {
+    start: { line: start.line, character: start.character },
+    end: { line: end.line, character: end.character },
+  };
+  return { uri: document.uri.toString(), range, call: null, python: null };
 }
 
 /** What the user sees instead of a probe where the workspace is not trusted. */

@@ -12,35 +12,28 @@ export interface Label {
   readonly warns: boolean;
 }
 
-const PROBE: Record<Status["probe"], string> = {
-  none: "No probe has run.",
-  starting: "A probe is starting.",
-  running: "A probe is running.",
-  warming: "The next probe's process is warming up.",
-  ready: "A warm process waits for the next probe.",
-};
-
 const BUSY: readonly Status["probe"][] = ["starting", "running"];
 
-/** The label, and what the tooltip adds: why there is no server, or what is missing for fixes. */
-export function label(phase: Phase, status: Status | null, notes: readonly string[]): Label {
+/**
+ * The label. `waits`: something is open that has no findings yet, so that the server's "starting" is meant; without
+ * that it has nothing to start with. `notes`: why there is no server, or what is missing for fixes.
+ */
+export function label(phase: Phase, status: Status | null, waits: boolean, notes: readonly string[]): Label {
   if (phase === "off" || phase === "stopped") {
     const first = phase === "off" ? "Gradsight is not running." : "Gradsight's server has stopped.";
     return { text: "Gradsight $(warning)", tooltip: [first, ...notes].join("\n"), warns: true };
   }
-  const starting = phase === "starting" || status?.phase === "starting";
-  const device = status?.device ? ` ${status.device}` : "";
+  const starting = phase === "starting" || (waits && status?.phase === "starting");
   const spins = starting || (status !== null && BUSY.includes(status.probe));
-  const probe = status === null || starting ? [] : [PROBE[status.probe]];
+  const said = status?.phase === "ready" && status.message ? status.message : "Gradsight is ready";
+  const device = status?.device ?? null;
   return {
-    text: `Gradsight${device}${spins ? " $(sync~spin)" : notes.length ? " $(info)" : ""}`,
+    text: `Gradsight${device ? ` ${device}` : ""}${spins ? " $(sync~spin)" : notes.length ? " $(info)" : ""}`,
     tooltip: [
-      starting ? "Gradsight is starting." : "Gradsight is ready.",
-      ...probe,
-      ...(status?.device ? [`Device: ${status.device}`] : []),
-      ...(status?.message ? [status.message] : []),
+      starting ? "Gradsight is starting" : said,
+      ...(device ? [`Device of the last probe: ${device}`] : []),
       ...notes,
-      "Click for the output.",
+      "Click for the output",
     ].join("\n"),
     warns: false,
   };

@@ -24,12 +24,10 @@ class Makers:
 
     def __init__(self) -> None:
         self._places: dict[int, tuple[Any, list[tuple[str, int, str, str]]]] = {}
-        self._looked: dict[int, tuple[Any, int]] = {}
+        self._looked: dict[int, tuple[Any, dict[int, int]]] = {}  # by module: at which sites, how often
 
     def bound(self, site: Site, name: str, value: Any) -> None:
-        """`value`, a module or a leaf, was bound to `name`, returned, or changed under that name."""
-        if site.kind == "argument":
-            return
+        """`value`, a module or a leaf, was bound to `name`, returned, passed, or changed under that name."""
         if isinstance(value, torch.Tensor):
             self._add(site, name, "", value)
         elif isinstance(value, torch.nn.Module) and self._is_new(site, value):
@@ -43,14 +41,16 @@ class Makers:
         return known[1] if known is not None and known[0]() is tensor else []
 
     def _is_new(self, site: Site, module: Any) -> bool:
-        """Whether this module was not seen yet; one that grows (`append`) is seen again, up to a limit."""
+        """Whether this module was not seen here yet; one that grows (`append`) is seen again, within limits."""
         known = self._looked.get(id(module))
-        times = known[1] if known is not None and known[0]() is module else 0
-        if times and (site.kind != "update" or times > 64):
+        if known is None or known[0]() is not module:
+            if len(self._looked) > MOST_TENSORS:
+                self._looked.clear()
+            known = self._looked[id(module)] = (weakref.ref(module), {})
+        times = known[1].get(id(site), 0)
+        if times > (64 if site.kind == "update" else 0) or len(known[1]) > MOST_PLACES:
             return False
-        if len(self._looked) > MOST_TENSORS:
-            self._looked.clear()
-        self._looked[id(module)] = (weakref.ref(module), times + 1)
+        known[1][id(site)] = times + 1
         return True
 
     def _add(self, site: Site, name: str, inner: str, tensor: Any) -> None:
@@ -60,6 +60,8 @@ class Makers:
                 return
             known = self._places[id(tensor)] = (weakref.ref(tensor), [])
         places = known[1]
+        if places and site.kind == "argument":
+            return  # only of what was made where it is passed is a function the first to know
         known_here = any((file, row) == (site.file, site.row) for file, row, _, _ in places)
         if len(places) < MOST_PLACES and not known_here:
             places.append((site.file, site.row, "" if site.kind == "return" else name, inner))

@@ -88,6 +88,9 @@ class Steps:
         self.device: str | None = None
         self.seen: dict[int, tuple[str, float | None]] = {}  # by parameter: at the optimizer's last step
         self.after_backward: dict[int, tuple[str, float | None]] = {}
+        self.asked_for: dict[
+            int, tuple[str, float | None]
+        ] = {}  # what autograd.grad gave, which fills no .grad
         self.optimizers: list[Any] = []
 
     def row_of(self, rows: list[tuple[str, int]]) -> int | None:
@@ -115,6 +118,12 @@ class Steps:
         else:
             self.rest.append(step)
 
+    def on_grad(self, inputs: list[Any], gradients: list[Any]) -> None:
+        leaves = [(tensor, gradient) for tensor, gradient in zip(inputs, gradients) if tensor.is_leaf]  # noqa: B905
+        states = states_of([gradient for _, gradient in leaves])
+        for (tensor, _), state in zip(leaves, states):  # noqa: B905
+            self.asked_for[id(tensor)] = state
+
     def on_step(self, optimizer: Any) -> None:
         if not any(known is optimizer for known in self.optimizers):
             self.optimizers.append(optimizer)
@@ -140,6 +149,8 @@ class Steps:
         for (name, tensor), (state, norm) in zip(known, states):  # noqa: B905
             key = id(tensor)
             shown = self.seen.get(key) or self.after_backward.get(key) or (state, norm)
+            if shown[0] == "none" and key not in self.seen:
+                shown = self.asked_for.get(key, shown)
             result.append(
                 {
                     "name": name,

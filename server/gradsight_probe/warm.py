@@ -69,6 +69,12 @@ def warm() -> None:
     )
     code = rewrite.compile_recording(STEP, "<spare>", sites)
     watch.install(recorder, steps, patches)
+    accelerator = getattr(torch, "accelerator", None)
+    if accelerator is not None and hasattr(accelerator, "current_accelerator"):
+        # Adam asks whether its stream is being captured, which would make a context on the device.
+        patches.set(accelerator, "current_accelerator", lambda check_available=False: None)
+    if hasattr(torch.optim.Optimizer, "_cuda_graph_capture_health_check"):
+        patches.set(torch.optim.Optimizer, "_cuda_graph_capture_health_check", lambda self: None)
     try:
         with watch.Watch(recorder):
             exec(code, names)

@@ -400,12 +400,15 @@ def _watch_backward(recorder: Recorder, steps: Any, patches: Patches) -> None:
                     recorder.after_backward()
                 except Exception as error:
                     recorder.fault(error)
-            if is_backward:
-                with torch._C.DisableTorchFunction():
-                    try:
+            with torch._C.DisableTorchFunction():
+                try:
+                    if is_backward:
                         steps.on_backward(rows)
-                    except Exception as error:
-                        recorder.fault(error)
+                    else:
+                        inputs = _tensors_in(args[1] if len(args) > 1 else kwargs.get("inputs"))
+                        steps.on_grad(inputs, list(result))
+                except Exception as error:
+                    recorder.fault(error)
             return result
 
         return ask

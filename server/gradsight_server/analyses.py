@@ -30,6 +30,7 @@ ANYWAY = 1.0  # seconds after which even an outdated result is published
 FREEZES = 50  # times that are frozen before the frozen is looked through again
 
 Result = TypeVar("Result")
+Later = Callable[[], Snapshot]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,13 +45,20 @@ class Analysis:
 class Analyses:
     """The thread and its queues. All public methods are for the loop's thread."""
 
-    def __init__(self, done: Callable[[Analysis, bool], None], ready: Callable[[], None]) -> None:
-        """`done` is called on the analysing thread, with whether a newer snapshot is waiting already."""
-        self._done, self._ready = done, ready
+    def __init__(
+        self,
+        done: Callable[[Analysis, bool], None],
+        ready: Callable[[], None],
+        keeps: Callable[[str], bool],
+    ) -> None:
+        """All three are called on the analysing thread. `done` hears of a result, and whether a newer
+        snapshot is waiting already; `keeps` says whether a document's graphs are worth keeping."""
+        self._done, self._ready, self._keeps = done, ready, keeps
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._questions: deque[tuple[Future[Any], Callable[[Engine], Any]]] = deque()
-        self._edited: OrderedDict[str, Snapshot] = OrderedDict()  # the one that was edited last comes first
-        self._opened: OrderedDict[str, Snapshot] = OrderedDict()
+        self._edited: OrderedDict[str, Later] = OrderedDict()  # the one that was edited last comes first
+        self._opened: OrderedDict[str, Later] = OrderedDict()
+        self._dropped: deque[tuple[str, str]] = deque()  # names and files that are not used any longer
         self._idle: OrderedDict[str, Analysis] = OrderedDict()  # whose whole syntax was not looked at
         self._closed = False
         self._grown = True  # something was analysed since garbage was collected
@@ -65,11 +73,16 @@ class Analyses:
         self._closed = True
         self._wake.put(None)
 
-    def want(self, snapshot: Snapshot, edited: bool) -> None:
+    def want(self, uri: str, later: Later, edited: bool) -> None:
         """Analyse this instead of any earlier version of it; edited documents before those just opened."""
-        opened = self._opened.pop(snapshot.uri, None)
-        self._edited.pop(snapshot.uri, None)
-        (self._edited if edited and opened is None else self._opened)[snapshot.uri] = snapshot
+        opened = self._opened.pop(uri, None)
+        self._edited.pop(uri, None)
+        (self._edited if edited and opened is None else self._opened)[uri] = later
+        self._wake.put(None)
+
+    def drop(self, uri: str, file: str) -> None:
+        """Keep no graphs of this one, unless it is used again meanwhile."""
+        self._dropped.append((uri, file))
         self._wake.put(None)
 
     def forget(self, uri: str) -> None:
@@ -111,6 +124,8 @@ class Analyses:
 
     def _step(self, engine: Engine) -> bool:
         """Do what is most urgent. False: there is nothing."""
+        if self._edited:
+            return self._take(engine, self._edited, last=True, whole=False)
         if self._questions:
             future, question = self._questions.popleft()
             if future.set_running_or_notify_cancel():
@@ -119,15 +134,22 @@ class Analyses:
                 except BaseException as error:
                     future.set_exception(error)
             return True
-        for waiting in (self._edited, self._opened):
-            try:
-                _, snapshot = waiting.popitem(last=waiting is self._edited)
-            except KeyError:
-                continue
-            # One parse of the whole is little beside the first analysis, and much beside the next ones.
-            self._analyse(engine, snapshot, whole=waiting is self._opened)
+        if self._opened:  # one parse of the whole is little beside the first analysis
+            return self._take(engine, self._opened, last=False, whole=True)
+        if self._dropped:
+            uri, file = self._dropped.popleft()
+            if not self._keeps(uri):
+                engine.forget(file)
             return True
         return False
+
+    def _take(self, engine: Engine, waiting: OrderedDict[str, Later], last: bool, whole: bool) -> bool:
+        try:
+            _, later = waiting.popitem(last)
+        except KeyError:  # closed meanwhile
+            return True
+        self._analyse(engine, later(), whole)
+        return True
 
     def _analyse(self, engine: Engine, snapshot: Snapshot, whole: bool) -> None:
         try:
@@ -138,6 +160,7 @@ class Analyses:
 
             findings = Findings(())
         self._grown = True
+        engine.analysed.clear()
         analysis = Analysis(snapshot, findings, whole)
         if whole or any(finding.code == "GS001" for finding in findings.findings):
             self._idle.pop(snapshot.uri, None)
@@ -147,6 +170,9 @@ class Analyses:
             self._done(analysis, self.is_waiting(snapshot.uri))
         except Exception:
             logger.exception("what was found in %s could not be published", snapshot.uri)
+        if not self._keeps(snapshot.uri):
+            self._idle.pop(snapshot.uri, None)
+            engine.forget(snapshot.source.file)
 
     def _use_quiet(self, engine: Engine) -> None:
         while self._idle and self._wake.empty():

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lsprotocol import types as lsp
 from pygls.lsp.server import LanguageServer
 
-from gradsight_server import convert, messages, stdio
+from gradsight_server import convert, messages, stdio, uris
 from gradsight_server.analyses import ANYWAY, Analyses, Analysis
 from gradsight_server.documents import Documents, Found, Snapshot, Unit
 from gradsight_server.editor import Editor
@@ -62,13 +62,13 @@ class Server(LanguageServer):
         from gradsight_cli import __version__
 
         super().__init__("gradsight", __version__, notebook_document_sync=NOTEBOOKS, protocol_cls=Protocol)
-        self.documents = Documents()
+        self.documents = Documents(self._released)
         self.pages = Pages()
         self.editor = Editor()
         self.given_settings: object = None  # those of `initialize`
         self.settings = Settings()
         self.configurations = Configurations(self.settings, self.warn)
-        self.analyses = Analyses(self._publish, self._ready)
+        self.analyses = Analyses(self._publish, self._ready, self.documents.is_recent)
         self.probed = Probed(self._show, self._probe_state, self.aside)
         self.protocol.raw = {
             lsp.TEXT_DOCUMENT_DID_OPEN: self._open,
@@ -87,14 +87,15 @@ class Server(LanguageServer):
     # -- documents, on the loop
 
     def _open(self, params: Mapping[str, Any]) -> None:
-        self.analyses.want(self.documents.open(params).snapshot(), edited=False)
+        unit = self.documents.open(params)
+        self.analyses.want(unit.uri, unit.later(), edited=False)
 
     def _change(self, params: Mapping[str, Any]) -> None:
         unit = self.documents.change(params)
         if unit is None:
             logger.warning("a change of a document that is not open: %s", params["textDocument"].get("uri"))
             return
-        self.analyses.want(unit.snapshot(), edited=True)
+        self.analyses.want(unit.uri, unit.later(), edited=True)
 
     def _close(self, params: Mapping[str, Any]) -> None:
         uri = params["textDocument"]["uri"]
@@ -113,7 +114,8 @@ class Server(LanguageServer):
 
         unit = NotebookUnit(params, self.documents.encoding)
         self.documents.put(unit, (unit.uri, *unit.cells))
-        self.analyses.want(unit.snapshot(), edited=False)
+        self.documents.touch(unit)
+        self.analyses.want(unit.uri, unit.later(), edited=False)
 
     def _change_notebook(self, params: Mapping[str, Any]) -> None:
         from gradsight_server.notebooks import NotebookUnit
@@ -128,7 +130,7 @@ class Server(LanguageServer):
         if unit.cells != before:
             self._put_cells(unit, before, (unit.uri, *unit.cells))
         self.documents.touch(unit)
-        self.analyses.want(unit.snapshot(), edited=True)
+        self.analyses.want(unit.uri, unit.later(), edited=True)
 
     def _close_notebook(self, params: Mapping[str, Any]) -> None:
         from gradsight_server.notebooks import NotebookUnit
@@ -162,7 +164,10 @@ class Server(LanguageServer):
         """The settings are others: look at every document again."""
         self.configurations = Configurations(self.settings, self.warn)
         for unit in self.documents:
-            self.analyses.want(unit.snapshot(), edited=False)
+            self.analyses.want(unit.uri, unit.later(), edited=False)
+
+    def _released(self, unit: Unit) -> None:
+        self.analyses.drop(unit.uri, uris.to_file(unit.uri))
 
     async def found(self, uri: str) -> tuple[Unit, Snapshot, Found] | None:
         """A document and what was found in its latest version, as soon as that is known; None where no such
@@ -191,21 +196,27 @@ class Server(LanguageServer):
         now = time.monotonic()
         if unit is None or (outdated and now - unit.published < ANYWAY):
             return
-        shown = self.configurations.apply(snapshot.uri, findings.findings)
+        configurations = self.configurations
+        wanted = configurations.wanted(snapshot.uri)
+        if unit.styled is not configurations:
+            unit.fragments, unit.styled = {}, configurations
         with self.output.lock:
             if self.documents.get(snapshot.uri) is not unit:
                 return
-            bodies = convert.to_notifications(snapshot, shown, self.pages.uri, unit.fragments)
+            bodies = convert.to_notifications(snapshot, findings, wanted, self.pages.uri, unit.fragments)
             for part, body in zip(snapshot.parts, bodies, strict=True):
                 if snapshot.notebook is not None:  # what changed, in cells that are there
                     if unit.sent.get(part.uri) == body or self.documents.get(part.uri) is not unit:
                         continue
                     unit.sent[part.uri] = body
                 self.output.send(body)
-            unit.found, unit.published = Found(snapshot.edition, findings, shown), now
+            unit.found, unit.published = Found(snapshot.edition, findings, wanted), now
+        if not self.documents.is_recent(unit.uri):
+            unit.found.settle()
+            unit.fragments = {}
         self.probed.moved(unit, snapshot)
-        if unit.waiters or not self.documents.is_recent(unit):
-            self.soon(self._settle, unit)
+        if unit.waiters:
+            self.soon(self._wake, unit)
         if not self.editor.is_served:
             self.editor.is_served = True
             self.soon(self.tell_status)
@@ -216,11 +227,6 @@ class Server(LanguageServer):
         """Call something on the loop; from any thread."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(call, *arguments)
-
-    def _settle(self, unit: Unit) -> None:
-        self._wake(unit)
-        if not self.documents.is_recent(unit):
-            unit.release()
 
     def _wake(self, unit: Unit) -> None:
         waiters, unit.waiters = unit.waiters, []

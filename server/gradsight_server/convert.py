@@ -11,7 +11,7 @@ import enum
 import itertools
 import json
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from lsprotocol import types as lsp
 from gradsight_server import messages
 
 if TYPE_CHECKING:
+    from gradsight.engine import Findings
     from gradsight.notebook import CellEdit, CellPlace, Notebook
 
     from gradsight_server.documents import Part, Snapshot
@@ -252,33 +253,41 @@ def _cell_position(snapshot: Snapshot, part: Part, place: CellPlace) -> lsp.Posi
 
 def to_notifications(
     snapshot: Snapshot,
-    findings: Iterable[Finding],
+    findings: Findings,
+    wanted: Callable[[Finding], Finding | None],
     href: Callable[[str], str | None],
-    fragments: dict[tuple[object, ...], str],
+    fragments: dict[Hashable, str],
 ) -> list[bytes]:
     """The body of `textDocument/publishDiagnostics` for each part of the snapshot, in their order.
 
-    `fragments` holds the diagnostics of the last time by all that is in them, and afterwards those of now.
+    `wanted` says as what a finding is shown, if it is. `fragments` holds the diagnostics of the last time by
+    all that is in them, and afterwards those of now; it is for one `wanted` and one `href`.
     """
     place = _placing(snapshot)
-    kept: dict[tuple[object, ...], str] = {}
+    if findings.anchors is not None and snapshot.notebook is None:
+        texts = [fragments.get(anchor) for anchor in findings.anchors]
+        if None in texts:  # else nobody has to look at the findings
+            for at, finding in enumerate(findings.findings):
+                if texts[at] is None:
+                    shown = wanted(finding)
+                    texts[at] = _to_diagnostic(snapshot, shown, place, href) if shown is not None else ""
+        fragments.clear()
+        fragments.update((anchor, text or "") for anchor, text in zip(findings.anchors, texts, strict=True))
+        return [_published(snapshot.uri, snapshot.version, ",".join(filter(None, texts)))]
+    kept: dict[Hashable, str] = {}
     said: dict[str, list[str]] = {part.uri: [] for part in snapshot.parts}
     where = tuple((part.uri, part.row) for part in snapshot.parts) if snapshot.notebook is not None else ()
-    for finding in findings:
-        start, end = place(finding.where.start), place(finding.where.end)
-        way = tuple(
-            [
-                (step.message, place(step.where.start), place(step.where.end))
-                for step in finding.path
-                if step.file == finding.file
-            ]
-        )
-        key: tuple[object, ...] = (finding.code, finding.message, finding.severity, start, end, way, where)
+    for finding in findings.findings:
+        start = place(finding.where.start)
+        way = tuple([(step.message, place(step.where.start), place(step.where.end)) for step in finding.path])
+        key = finding.code, finding.message, finding.severity, start, place(finding.where.end), way, where
         text = fragments.get(key)
         if text is None:
-            text = _to_diagnostic(snapshot, finding, start, end, way, href)
+            shown = wanted(finding)
+            text = _to_diagnostic(snapshot, shown, place, href) if shown is not None else ""
         kept[key] = text
-        said[snapshot.part_at(start[0]).uri].append(text)
+        if text:
+            said[snapshot.part_at(start[0]).uri].append(text)
     fragments.clear()
     fragments.update(kept)
     return [_published(part.uri, part.version, ",".join(said[part.uri])) for part in snapshot.parts]
@@ -287,22 +296,24 @@ def to_notifications(
 def _to_diagnostic(
     snapshot: Snapshot,
     finding: Finding,
-    start: tuple[int, int],
-    end: tuple[int, int],
-    way: tuple[tuple[str, tuple[int, int], tuple[int, int]], ...],
+    place: Callable[[int], tuple[int, int]],
     href: Callable[[str], str | None],
 ) -> str:
     # Put together by hand: an edit above them moves all findings, and `json.dumps` of each takes longer than
     # the analysis.
+    start, end = place(finding.where.start), place(finding.where.end)
     first = snapshot.part_at(start[0]).row
     page = href(finding.code)
     about = "" if page is None else f',"codeDescription":{{"href":{_quoted(page)}}}'
     tags = f',"tags":[{int(lsp.DiagnosticTag.Unnecessary)}]' if finding.code in UNNECESSARY else ""
     steps = ",".join(
         [
-            f'{{"location":{{"uri":{_quoted(part.uri)},"range":{_json_range(at, until, part.row)}}},'
-            f'"message":{_quoted(message)}}}'
-            for message, at, until in way
+            f'{{"location":{{"uri":{_quoted(part.uri)},'
+            f'"range":{_json_range(at, place(step.where.end), part.row)}}},'
+            f'"message":{_quoted(step.message)}}}'
+            for step in finding.path
+            if step.file == finding.file
+            for at in (place(step.where.start),)
             for part in (snapshot.part_at(at[0]),)
         ]
     )

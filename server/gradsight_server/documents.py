@@ -11,8 +11,9 @@ from __future__ import annotations
 from asyncio import Future
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from gradsight.finding import Finding
@@ -66,13 +67,22 @@ class Snapshot:
         return next((part for part in self.parts if part.uri == uri), None)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Found:
-    """What was found in one edition."""
+    """What was found in one edition: `findings` as the engine says it, `shown` as the settings want it.
 
-    edition: int
-    findings: Findings  # as the engine said it
-    shown: tuple[Finding, ...]  # as the settings want it
+    Both are made when they are asked for, which is seldom: an editor is sent what is left from before.
+    """
+
+    def __init__(self, edition: int, findings: Findings, wanted: Callable[[Finding], Finding | None]) -> None:
+        self.edition, self.findings, self.wanted = edition, findings, wanted
+
+    @cached_property
+    def shown(self) -> tuple[Finding, ...]:
+        return tuple(filter(None, map(self.wanted, self.findings.findings)))
+
+    def settle(self) -> None:
+        """Keep the findings and nothing that they are made of."""
+        self.findings = type(self.findings)(self.findings.findings, self.findings.silences)
 
 
 class Unit:
@@ -84,7 +94,8 @@ class Unit:
         self.edition = 0
         self.found: Found | None = None
         self.waiters: list[Future[None]] = []  # of the loop, for the latest edition to be analysed
-        self.fragments: dict[tuple[object, ...], str] = {}  # see `convert.to_notifications`
+        self.fragments: dict[Hashable, str] = {}  # see `convert.to_notifications`
+        self.styled: object = None  # the settings that they were made by
         self.published = 0.0  # when diagnostics were sent, by `time.monotonic`
         self.sent: dict[str, bytes] = {}  # of each cell of a notebook, what was sent last
 
@@ -92,9 +103,16 @@ class Unit:
         """What it is now, frozen. The same one until it changes."""
         raise NotImplementedError
 
+    def later(self) -> Callable[[], Snapshot]:
+        """What makes the snapshot of now, on any thread and whenever it is called."""
+        snapshot = self.snapshot()
+        return lambda: snapshot
+
     def release(self) -> None:
-        """Keep the text alone; the next use builds the rest again."""
-        raise NotImplementedError
+        """Keep the text alone, and what was found; the next use builds the rest again."""
+        if self.found is not None:
+            self.found.settle()
+        self.fragments = {}
 
     @property
     def current(self) -> Found | None:
@@ -134,6 +152,23 @@ class Document(Unit):
             )
         return self._snapshot
 
+    def later(self) -> Callable[[], Snapshot]:
+        if self._source is not None or self._text is None:
+            return super().later()
+        name, version, text, encoding, edition = (
+            self.uri,
+            self.version,
+            self._text,
+            self.encoding,
+            self.edition,
+        )
+
+        def make() -> Snapshot:  # of a thousand that wait to be analysed only the text is kept
+            source = Source(uris.to_file(name), text)
+            return Snapshot(name, version, source, encoding, (Part(name, version),), edition)
+
+        return make
+
     def change(self, version: int | None, changes: list[Mapping[str, Any]]) -> None:
         """Apply what `textDocument/didChange` says; all of it or nothing.
 
@@ -148,6 +183,7 @@ class Document(Unit):
         self.version = version if version is not None else self.version
 
     def release(self) -> None:
+        super().release()
         if self._source is not None:
             self._text = whole_text(self._source)
             self._source = self._snapshot = None
@@ -197,7 +233,9 @@ def _position(where: Mapping[str, Any]) -> tuple[int, int]:
 class Documents:
     """All open documents, by the URI that the editor gave."""
 
-    def __init__(self) -> None:
+    def __init__(self, released: Callable[[Unit], None] = lambda unit: None) -> None:
+        """`released` is told of one whose lines are not kept any longer."""
+        self._released = released
         self.encoding = Encoding.UTF16
         self._units: dict[str, Unit] = {}
         self._recent: OrderedDict[str, None] = OrderedDict()  # those whose lines are kept, oldest first
@@ -221,6 +259,7 @@ class Documents:
             raise TypeError("a document needs a name and a text")
         unit = Document(uri, version if isinstance(version, int) else None, text, self.encoding)
         self._units[uri] = unit
+        self.touch(unit)
         return unit
 
     def change(self, params: Mapping[str, Any]) -> Unit | None:
@@ -262,7 +301,8 @@ class Documents:
             oldest, _ = self._recent.popitem(last=False)
             if (other := self._units.get(oldest)) is not None:
                 other.release()
+                self._released(other)
 
-    def is_recent(self, unit: Unit) -> bool:
+    def is_recent(self, uri: str) -> bool:
         """Whether its lines are kept."""
-        return unit.uri in self._recent
+        return uri in self._recent

@@ -76,6 +76,7 @@ class NotebookUnit(Unit):
         return self._snapshot
 
     def release(self) -> None:
+        super().release()
         self._notebook = self._snapshot = None
 
     def change(self, params: Mapping[str, Any]) -> bool:

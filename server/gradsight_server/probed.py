@@ -228,11 +228,11 @@ def to_request(
             if around is None:
                 raise SelectionError("there is no code here that could be run")
             rows, call = around.rows, around.call
-    text = snapshot.source.text
-    if snapshot.notebook is not None:
+    if snapshot.notebook is None:
+        program = select(snapshot.source.text, rows=rows, call=call)
+    else:
         part = snapshot.part_of(wanted.uri) or snapshot.parts[0]
-        text = snapshot.notebook.runnable(snapshot.parts.index(part))
-    program = select(text, rows=rows, call=call)
+        program = snapshot.notebook.selected(snapshot.parts.index(part), rows, call)
     file = uris.to_file(snapshot.uri)
     return ProbeRequest(
         filename=file,

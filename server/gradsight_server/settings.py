@@ -119,12 +119,14 @@ class Configurations:
             self._known[uri] = self._look(uri)
         return self._known[uri]
 
-    def apply(self, uri: str, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
-        """The findings as they are wanted for a document."""
+    def wanted(self, uri: str) -> Callable[[Finding], Finding | None]:
+        """As what a finding in a document is shown; None: not at all."""
         configuration = self.of(uri)
         if configuration is None:
-            return ()
-        return findings if configuration == DEFAULT or not findings else apply(configuration, findings)
+            return lambda finding: None
+        if configuration == DEFAULT:
+            return lambda finding: finding
+        return lambda finding: next(iter(apply(configuration, [finding])), None)
 
     def _look(self, uri: str) -> Configuration | None:
         folder, found = uris.folder_of(uri), DEFAULT

@@ -20,13 +20,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 from gradsight.text import Source, Span
 
 from gradsight_server.moves import line_span, moves
 from gradsight_server.probe import ProbeResult
 from gradsight_server.wording import (
+    BETWEEN,
     LABEL_LIMIT,
     RANK,
     Item,
@@ -97,16 +98,31 @@ class View:
         return view_at(self, self.source).rows
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """A view beside a text: `stale` if its code is another than the one that ran."""
-
-    stale: bool
-    rows: tuple[Row, ...]
-
-
 def _number(beside: int, row: int) -> str:
     return str(row + 1)
+
+
+class Placed:
+    """A view beside a text: `stale` if its code is another than the one that ran. `rows` are made when they
+    are asked for: whether it is stale costs next to nothing."""
+
+    def __init__(self, view: View, source: Source, named: Callable[[int, int], str]) -> None:
+        self._view, self._source, self._named = view, source, named
+        self.stale, self._place = moves(view.source, source)
+
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """Those whose line is still there."""
+        rows = []
+        for words in self._view.words:
+            row = self._place(words.row)
+            if row is not None:
+                label, tooltip = (
+                    _said(each, self._place, partial(self._named, row))
+                    for each in (words.label, words.tooltip)
+                )
+                rows.append(Row(line_span(self._source, row), label, words.state, tooltip))
+        return tuple(rows)
 
 
 def to_view(result: ProbeResult, source: Source, file: str) -> View:
@@ -136,24 +152,16 @@ def to_view(result: ProbeResult, source: Source, file: str) -> View:
 
 
 def view_at(view: View, source: Source, named: Callable[[int, int], str] = _number) -> Placed:
-    """The view beside another version of its text. Rows whose line is gone are left out.
+    """The view beside another version of its text.
 
     `named` says what a line is called (0-based row) beside another one's row.
     """
-    stale, place = moves(view.source, source)
-    rows = []
-    for words in view.words:
-        row = place(words.row)
-        if row is not None:
-            label, tooltip = (
-                _said(each, place, partial(named, row)) for each in (words.label, words.tooltip)
-            )
-            rows.append(Row(line_span(source, row), label, words.state, tooltip))
-    return Placed(stale, tuple(rows))
+    return Placed(view, source, named)
 
 
 def in_editor(text: str) -> str:
-    """A sentence that names options of the command line, for people who have settings instead."""
+    """A sentence of the probe's own that names options of the command line and rows, for people who have
+    settings and lines instead."""
     for pattern, words in _OPTIONS:
         text = pattern.sub(words, text)
     return text
@@ -169,6 +177,7 @@ _OPTIONS = tuple(
         (r"with --timeout", "with the setting gradsight.probe.timeout"),
         (r"--(python|timeout|device)\b", r"gradsight.probe.\1"),
         (r"--allow-writes\b", "gradsight.probe.allowWrites"),
+        (r"\brow(s?)\b", r"line\1"),
     )
 )
 
@@ -183,7 +192,9 @@ def _problem(result: ProbeResult) -> Problem | None:
     message = f"{error['type']}: {error['message']}" if error["message"] else error["type"]
     explanation = in_editor(error["explanation"]) if error["explanation"] else None
     row = error["row"] - 1 if error["row"] else None
-    return Problem(in_editor(message), row, explanation)
+    if error["type"] == "Stopped":  # the probe's own; all others are the program's
+        message = in_editor(message)
+    return Problem(message, row, explanation)
 
 
 def _error(error: Problem) -> Item:
@@ -192,7 +203,8 @@ def _error(error: Problem) -> Item:
     fence = "`" * max(3, 1 + max(map(len, re.findall(r"`+", error.message)), default=0))
     tooltip = f"{fence}text\n{error.message}\n{fence}\n\n{error.explanation or ''}"
     assert error.row is not None
-    return Item(error.row, "cut", label, label, (tooltip.strip(),), -1)
+    kind = first.partition(":")[0]  # beside others there is no room for more
+    return Item(error.row, "cut", label, (f"✗ {kind}",), (tooltip.strip(),), -1)
 
 
 def _note(note: str, file: str) -> Item | None:
@@ -225,8 +237,8 @@ def _joined(row: int, items: list[Item], source: Source) -> _Words:
     if len(ordered) > 1:
         label = ordered[0].short
         for number, item in enumerate(ordered[1:], 1):
-            rest: Words = (f"  +{len(ordered) - number} more",)
-            longer = (*label, "  ", *item.short)
+            rest: Words = (f"{BETWEEN}+{len(ordered) - number} more",)
+            longer = (*label, BETWEEN, *item.short)
             if _length(longer) + (len(str(rest[0])) if number + 1 < len(ordered) else 0) > LABEL_LIMIT:
                 label = (*label, *rest)
                 break

@@ -19,6 +19,7 @@ from gradsight_server.moves import unit_at
 from gradsight_server.probe import ProbeResult
 
 LABEL_LIMIT = 80  # characters of a label
+BETWEEN = " · "
 SYMBOLS = {
     "cut": "✂",
     "nonfinite": "⚠",
@@ -229,7 +230,7 @@ def _detail(row: int, made: list[_Made]) -> list[Item]:
     full, inner = (_grouped(made, by) for by in ("name", "inner"))
     for state in sorted(full, key=RANK.__getitem__):
         lead = f"{SYMBOLS[state]} {_SAID_OF[state]}: " if state in _SAID_OF else f"{SYMBOLS[state]} "
-        between = ", " if state in _SAID_OF else "  "
+        between = ", " if state in _SAID_OF else BETWEEN
         words = full[state] if len(lead + between.join(full[state])) <= LABEL_LIMIT else inner[state]
         label = (lead + _listed(words, LABEL_LIMIT - len(lead), between),)
         items.append(Item(row, state, label, label, () if items else tooltip, RANK[state]))

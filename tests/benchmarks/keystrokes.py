@@ -22,22 +22,31 @@ class Edit(NamedTuple):
     text: str
 
 
-# For each place: the line below which is typed, what is typed there, and the last of it once more in words
-# that a `.detach()` is put behind.
+# For each place: the line below which is typed, what is typed there (a new value, something that looks at it,
+# and its way into the loss), and the beginning of the last of it, behind which a `.detach()` is put.
 PLACES = (
     (
         "x = x + 0.5 * smoothed",
-        ("gain = torch.sigmoid(spread.mean(dim=-1, keepdim=True))", "x = x * gain.unsqueeze(1)"),
+        (
+            "gain = torch.sigmoid(spread.mean(dim=-1, keepdim=True))",
+            'assert gain.shape[1] == 1, f"gain has {gain.shape}"',
+            "x = x * gain.unsqueeze(1)",
+        ),
         "x = x * gain",
     ),
     (
         "loss = loss + 1e-6 * decay",
-        ("sparse = sum(weight.abs().mean() for weight in model.parameters())", "loss = loss + 1e-7 * sparse"),
+        (
+            "sparse = sum(weight.abs().mean() for weight in model.parameters())",
+            'print(f"step {step}: sparse {sparse.item():.3f} at {rate:.2f}")',
+            "loss = loss + 1e-7 * sparse",
+        ),
         "loss = loss + 1e-7 * sparse",
     ),
     (
         "weighted = blended * quality",
         (
+            "# Curvature, over two steps: the ends count half.",
             "curve = (rebuilt[:, 2:] - rebuilt[:, :-2]).pow(2)",
             "weighted = weighted + 0.01 * curve.mean(dim=(1, 2)).unsqueeze(1)",
         ),

@@ -328,11 +328,12 @@ class TrainingScript:
         return next(row for row, text in enumerate(self.text.split("\n")) if text.strip().startswith(line))
 
 
-def training_script(lines: int = 1500, findings: int = 0, readers: int = 0) -> TrainingScript:
+def training_script(lines: int = 1500, findings: int = 0, readers: int = 0, own: str = "") -> TrainingScript:
     """At least `lines` lines.
 
     With `findings`, so many losses that reach nothing; with `readers`, a function in which so many lines read
-    one value."""
+    one value. `own` is a part of its names, so that scripts differ.
+    """
     streams: list[str] = []
     text = HEAD
     tail = ""
@@ -341,7 +342,7 @@ def training_script(lines: int = 1500, findings: int = 0, readers: int = 0) -> T
     if readers:
         body = (READERS[i % len(READERS)].format(i=i // len(READERS), k=i) for i in range(readers))
         tail += FLIP.format(readers="\n".join(f"    {line}" for line in body))
-    for name in _names():
+    for name in (name + own for name in _names()):
         if text.count("\n") + tail.count("\n") + 8 * len(streams) >= lines:
             break
         title = "".join(part.title() for part in name.split("_"))

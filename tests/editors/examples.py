@@ -13,6 +13,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -135,19 +137,22 @@ def one_of_each_text(encoding: str) -> dict[str, Example]:
     return dict(sorted(chosen.items()))
 
 
-def probed(text: str, path: Path) -> list[dict[str, Any]]:
-    """What the command line's probe of a program says about its lines. The program is written to `path`."""
-    path.write_text(text, encoding="utf-8")
-    command = [
-        str(Path(sys.executable).with_name("gradsight")),
-        "probe",
-        str(path),
-        "--output-format",
-        "json",
-    ]
-    done = subprocess.run(
-        [*command, "--python", sys.executable, "--device", "cpu"], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode in (0, 1), done.stderr
-    lines: list[dict[str, Any]] = json.loads(done.stdout)["lines"]
-    return [line for line in lines if line["filename"] == str(path)]
+@cache
+def probed(text: str) -> list[dict[str, Any]]:
+    """What the command line's probe of a program says about its lines."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "program.py"
+        path.write_text(text, encoding="utf-8")
+        gradsight = Path(sys.executable).with_name("gradsight")
+        command = [str(gradsight), "probe", "--output-format", "json", "--python", sys.executable, str(path)]
+        done = subprocess.run([*command, "--device", "cpu"], capture_output=True, text=True, timeout=120)
+        assert done.returncode in (0, 1), done.stderr
+        lines: list[dict[str, Any]] = json.loads(done.stdout)["lines"]
+        return [line for line in lines if line["filename"] == str(path)]
+
+
+def probed_both(program: Example) -> dict[str, list[dict[str, Any]]]:
+    """The same of a program as it is and after its first finding's first fix."""
+    texts = (program.text, program.findings[0].fixes[0].text)
+    with ThreadPoolExecutor(len(texts)) as pool:
+        return dict(zip(("probed", "probed_fixed"), pool.map(probed, texts), strict=True))

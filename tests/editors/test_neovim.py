@@ -137,13 +137,9 @@ def test_work_ended_well(work: dict[str, str | None]) -> None:
 @pytest.fixture(scope="module")
 def probes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
     """One program of each text, probed as it is and after its fix, beside what the command line says."""
-    folder = tmp_path_factory.mktemp("probes")
-    given = []
-    for each in examples.one_of_each_text("utf-8").values():
-        texts = {"probed": each.text, "probed_fixed": each.findings[0].fixes[0].text}
-        lines = {key: examples.probed(text, folder / f"{key}_{each.name}") for key, text in texts.items()}
-        given.append({**each.to_json(), **lines})
-    return run("probes.lua", folder, {"examples": given})
+    chosen = examples.one_of_each_text("utf-8").values()
+    given = [{**each.to_json(), **examples.probed_both(each)} for each in chosen]
+    return run("probes.lua", tmp_path_factory.mktemp("probes"), {"examples": given})
 
 
 @pytest.mark.parametrize("text", examples.TEXTS)

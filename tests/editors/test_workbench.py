@@ -56,8 +56,6 @@ def results(vsix: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str
 
 def given(folder: Path, workspace: Path, vsix: Path) -> dict[str, Any]:
     """What drive.mjs is told."""
-    probed = folder / "probed"
-    probed.mkdir()
     chosen = {}
     for text, example in examples.one_of_each_text("utf-16").items():
         after = example.findings[0].fixes[0].text
@@ -65,8 +63,7 @@ def given(folder: Path, workspace: Path, vsix: Path) -> dict[str, Any]:
             **example.to_json(),
             "after_fix": findings_of(after),
             "after_all": findings_of(example.fixed),
-            "probed": examples.probed(example.text, probed / f"before_{example.name}"),
-            "probed_fixed": examples.probed(after, probed / f"after_{example.name}"),
+            **examples.probed_both(example),
         }
     return {
         "editors": str(WORKBENCH),

@@ -80,9 +80,9 @@ class Parsed:
 
 
 @functools.lru_cache(4096)
-def parsed(region: Region) -> Parsed | None:
-    """The definition that a region holds; None where its header does not parse."""
-    for statement in nest(region.lines):
+def parsed(lines: tuple[Line, ...]) -> Parsed | None:
+    """The definition that a region's lines hold; None where its header does not parse."""
+    for statement in nest(lines):
         for clause in statement:
             line = clause.line
             if (
@@ -98,7 +98,8 @@ def parsed(region: Region) -> Parsed | None:
                 )
                 body = clause.block if line.header else None
                 first = statement.decorators[0].at if statement.decorators else 0
-                return Parsed(line.nodes[0], body, clause.at, decorators, links(region).yields, first)
+                yields = any(line_links(line).yields for line in lines)
+                return Parsed(line.nodes[0], body, clause.at, decorators, yields, first)
     return None
 
 
@@ -150,7 +151,7 @@ def line_links(line: Line) -> Links:
     stored: list[str] = []
     declared: set[str] = set()
     yields = False
-    for part in line.nodes:
+    for part in line.nodes if line.idle is None else ():
         for node in ast.walk(part):
             if isinstance(node, ast.Name):
                 names.add(node.id)
@@ -408,7 +409,7 @@ class Index:
     def _signed(self, fid: str, region: Region) -> Signature:
         header = next((at for at, line in enumerate(region.lines) if line.role == "def"), 0)
         grad = kind = unknown = ""
-        definition = parsed(region)
+        definition = parsed(region.lines)
         for decorator in definition.decorators if definition is not None else ():
             call = decorator.func if isinstance(decorator, ast.Call) else decorator
             value = self.base(call)

@@ -136,6 +136,14 @@ class Memo:
         while len(self.entries) > MOST_ENTRIES and self._oldest() < self.versions:
             self.entries.popitem(last=False)
 
+    def forget(self, token: object) -> None:
+        """Keep nothing that only a file with these facts was told last."""
+        for key in [
+            key for key, kept in self.entries.items() if all(entry.record.token is token for entry in kept)
+        ]:
+            del self.entries[key]
+        self.structures.clear()
+
     def _oldest(self) -> int:
         """The version that last used what was not used for the longest time."""
         return max(entry.record.number for entry in next(iter(self.entries.values())))

@@ -91,7 +91,11 @@ class World:
         """What holds still, where the skeleton is what it was."""
         self.since = previous.number
         self.changed = {fid for fid, region in self.regions.items() if region != previous.regions[fid]}
-        self._infos = {fid: info for fid, info in previous._infos.items() if fid not in self.changed}
+        self._infos = {
+            fid: info
+            for fid, info in previous._infos.items()
+            if info is not None and info.region.lines is self.regions[fid].lines
+        }
         if all(
             links(self.regions[fid]).declared == links(previous.regions[fid]).declared for fid in self.changed
         ):
@@ -113,8 +117,12 @@ class World:
             and old.skeleton == outline.skeleton
         ):
             return False
+        pairs = zip(self.fids, outline.functions, old.functions, strict=True)
+        other = {fid: region for fid, region, before in pairs if region is not before}
         self.outline = outline
-        self.regions = dict(zip(self.fids, outline.functions, strict=True))
+        if other:
+            self.regions = self.regions | other
+            self._infos = {fid: info for fid, info in self._infos.items() if fid not in other}
         return True
 
     @property
@@ -197,7 +205,7 @@ class World:
         region = self.regions.get(fid)
         if region is None or signature is None:
             return None
-        definition = parsed(region)
+        definition = parsed(region.lines)
         if definition is None:
             return None
         return FunctionInfo(

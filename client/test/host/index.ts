@@ -13,6 +13,7 @@ export async function run(): Promise<void> {
     require("./status.test");
     require("./interpreter.test");
     require("./probe.test");
+    require("./notebook.test");
     require("./explain.test");
     require("./restart.test");
   } else {

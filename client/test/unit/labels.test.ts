@@ -8,26 +8,29 @@ const status = (over: Partial<Status>): Status => ({ phase: "ready", probe: "non
 
 test("the status bar begins with the name and says ready only when it is", () => {
   for (const phase of ["off", "starting", "ready", "stopped"] as const)
-    assert.ok(label(phase, null, []).text.startsWith("Gradsight"));
-  assert.match(label("ready", null, []).tooltip, /ready/);
-  assert.match(label("ready", status({}), []).tooltip, /ready/);
-  for (const other of [label("starting", null, []), label("ready", status({ phase: "starting" }), []), label("off", null, []), label("stopped", null, [])])
+    assert.ok(label(phase, null, true, []).text.startsWith("Gradsight"));
+  assert.match(label("ready", null, true, []).tooltip, /ready/);
+  assert.match(label("ready", status({}), true, []).tooltip, /ready/);
+  const starting = status({ phase: "starting" });
+  for (const other of [label("starting", null, false, []), label("ready", starting, true, []), label("off", null, true, []), label("stopped", null, true, [])])
     assert.doesNotMatch(other.tooltip, /ready/);
+  // Without a document it would never be.
+  assert.match(label("ready", starting, false, []).tooltip, /ready/);
 });
 
-test("device, message and notes are shown", () => {
-  const shown = label("ready", status({ device: "cuda:0", probe: "ready", message: "3 of 4 get a gradient" }), ["Fixes need libcst."]);
+test("the server's words, device and notes are shown", () => {
+  const shown = label("ready", status({ device: "cuda:0", message: "Gradsight is ready, and so is the next probe" }), true, ["Fixes need libcst."]);
   assert.equal(shown.text, "Gradsight cuda:0 $(info)");
-  for (const words of ["warm process waits", "Device: cuda:0", "3 of 4 get a gradient", "Fixes need libcst."])
+  for (const words of ["ready, and so is the next probe", "cuda:0", "Fixes need libcst."])
     assert.ok(shown.tooltip.includes(words), words);
   assert.equal(shown.warns, false);
-  assert.equal(label("stopped", null, ["Why."]).warns, true);
-  assert.ok(label("stopped", null, ["Why."]).tooltip.includes("Why."));
+  assert.equal(label("stopped", null, true, ["Why."]).warns, true);
+  assert.ok(label("stopped", null, true, ["Why."]).tooltip.includes("Why."));
 });
 
 test("it turns while a probe runs, and not while the next one warms up", () => {
-  assert.match(label("ready", status({ probe: "running" }), []).text, /spin/);
-  assert.doesNotMatch(label("ready", status({ probe: "warming" }), []).text, /spin/);
+  assert.match(label("ready", status({ probe: "running" }), true, []).text, /spin/);
+  assert.doesNotMatch(label("ready", status({ probe: "warming" }), true, []).text, /spin/);
 });
 
 function section(values: Record<string, unknown>, set: readonly string[]): Section {

@@ -18,7 +18,7 @@ function machine(files: Record<string, string>, path: string[], platform: NodeJS
   return {
     platform,
     env: { PATH: path.join(platform === "win32" ? ";" : ":"), VENV: "/opt/venv" },
-    home: platform === "win32" ? "C:\\Users\\me" : "/home/me",
+    home: platform === "win32" ? "C:\\Users\\me" : "/users/me",
     realpath: (file) => files[file] ?? folders[file] ?? (file.includes("nothing") ? null : file),
     runs: (file) => file in files,
   };
@@ -95,8 +95,8 @@ test("the setting wins over PATH, as a path or a name, and is refused like any o
 
 test("settings may hold VS Code's variables", () => {
   const here = machine({}, []);
-  assert.equal(expand("~/bin/python", [], here), "/home/me/bin/python");
-  assert.equal(expand("${userHome}/x", [], here), "/home/me/x");
+  assert.equal(expand("~/bin/python", [], here), "/users/me/bin/python");
+  assert.equal(expand("${userHome}/x", [], here), "/users/me/x");
   assert.equal(expand("${workspaceFolder}/.venv", ["/a", "/b"], here), "/a/.venv");
   assert.equal(expand("${env:VENV}/bin/python", [], here), "/opt/venv/bin/python");
 });

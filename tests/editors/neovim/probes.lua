@@ -78,7 +78,7 @@ for _, example in ipairs(harness.given.examples) do
     equal(harness.text(buffer), example.findings[1].fixes[1].text, 'the text after the fix')
     rows, view = probe(buffer)
     compare(rows, example.probed_fixed, 'after the fix')
-    equal(view.error, vim.NIL, 'what the fixed program raises')
+    assert(not view.error or view.error == vim.NIL, 'the fixed program raises')
 
     local cleared = harness.execute(buffer, {
       command = 'gradsight.clearProbe',

@@ -104,20 +104,23 @@ export async function command(page, title) {
   const input = page.locator(INPUT);
   await input.waitFor();
   await input.fill(`>${title}`);
-  await page.locator('.quick-input-list .monaco-list-row').filter({ hasText: title }).first().waitFor();
-  await page.keyboard.press('Enter');
+  // The row itself, not Enter: the list may still be that of an earlier filter.
+  await page.locator(`.quick-input-list .monaco-list-row[aria-label^="${title}"]`).first().click();
 }
 
-/** Open a file of the workspace by its name, with Ctrl+P. */
-export async function openFile(page, name) {
-  await page.keyboard.press('Control+p');
-  const input = page.locator(INPUT);
-  await input.waitFor();
-  await input.fill(name);
-  await page.locator('.quick-input-list .monaco-list-row').filter({ hasText: path.basename(name) }).first().waitFor();
-  await page.keyboard.press('Enter');
+/** Open a file of the workspace by its name, with Ctrl+P; `shown` is where its text appears. */
+export async function openFile(page, name, shown = EDITOR) {
+  await until(`${name} to be offered`, async () => { // a file that has just been written is not found at once
+    await page.keyboard.press('Escape');
+    await page.keyboard.press('Control+p');
+    const input = page.locator(INPUT);
+    await input.waitFor();
+    await input.fill(name);
+    await page.locator(`.quick-input-list .monaco-list-row[aria-label^="${path.basename(name)}"]`).first().click({ timeout: 3 * SECONDS });
+    return true;
+  }, 30);
   await page.locator(`.tabs-container .tab.active[data-resource-name="${path.basename(name)}"]`).waitFor();
-  await page.locator(`${EDITOR} .view-lines .view-line`).first().waitFor();
+  await page.locator(`${shown} .view-lines .view-line`).first().waitFor();
 }
 
 /** Write a file of the workspace and open it. */
@@ -167,7 +170,8 @@ export function squiggles(page) {
           at += size;
         }
       }
-      return text.replaceAll('\u00a0', ' ');
+      // As the screen shows them: blanks that do not break, and a sign for what cannot be shown.
+      return text.replaceAll('\u00a0', ' ').replaceAll('\ufffd', '\u2028');
     };
     return [...root.querySelectorAll('[class*="squiggly-"]')].map(each => {
       const box = each.getBoundingClientRect(), middle = (box.top + box.bottom) / 2;
@@ -231,16 +235,28 @@ export async function quickFixes(page) {
   return page.locator(MENU_ROW).evaluateAll(rows => rows.map(each => each.textContent.trim()).filter(Boolean));
 }
 
-/** What the Problems panel lists: the rows' labels for screen readers. */
-export function problems(page) {
-  return page.locator('.markers-panel .monaco-list-row').evaluateAll(rows => rows.map(each => each.getAttribute('aria-label')));
+/** What the Problems panel lists: the rows' labels for screen readers, read while scrolling to the end. */
+export async function allProblems(page) {
+  const rows = page.locator('.markers-panel .monaco-list-row');
+  const labels = () => rows.evaluateAll(each => each.map(row => [Number(row.dataset.index), row.getAttribute('aria-label')]));
+  const seen = new Map();
+  await rows.first().click();
+  await page.keyboard.press('Home');
+  for (let last = -1, same = 0; same < 3;) {
+    for (const [index, label] of await labels()) seen.set(index, label);
+    const lowest = Math.max(...seen.keys());
+    same = lowest === last ? same + 1 : 0;
+    last = lowest;
+    await page.keyboard.press('PageDown');
+    await page.waitForTimeout(60);
+  }
+  return [...seen.values()];
 }
-
-export const status = (page, text) => page.locator('.statusbar .statusbar-item', { hasText: text }).first();
 
 /** Save and close what is open, without asking. */
 export async function closeAll(page) {
   await page.keyboard.press('Escape');
+  await page.locator('.tabs-container .tab').first().click(); // out of a page that shows Markdown
   await command(page, 'File: Revert File').catch(() => {});
   await command(page, 'View: Close All Editors');
   await page.locator('.tabs-container .tab').first().waitFor({ state: 'detached' });
