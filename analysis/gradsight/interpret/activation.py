@@ -65,6 +65,8 @@ class Activation:
         self.returns: list[tuple[Value, State]] = []
         self.yields: list[Value] = []
         self.breaks: list[list[State]] = []  # for each loop around this point, the states that leave it early
+        self.continues = 0  # that were met
+        self.born: dict[int, tuple[int, ...]] = {}  # of objects made here, the loops around that
         self.nonlocals: set[str] = set()
         self.globals_: set[str] = set()
         self.module_written: set[str] = set()  # names of the module that were rebound
@@ -180,6 +182,8 @@ class Activation:
         oid = self.next_oid
         self.next_oid += 1
         self.state.heap[oid] = obj
+        if self.graph.loops:
+            self.born[oid] = self.graph.loops
         return Ref(oid)
 
     def obj(self, value: Value | None) -> Obj | None:

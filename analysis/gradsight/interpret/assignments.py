@@ -19,6 +19,22 @@ class Assignments(Calls):
 
     def assignment(self, node: ast.Assign, block: Any, statement: Any) -> None:
         value = self.evaluate(node.value)
+        written = node.value
+        if (
+            self.graph.loops
+            and isinstance(written, ast.BinOp)
+            and isinstance(written.op, ast.Add)
+            and isinstance(written.left, ast.Name)
+            and isinstance(node.targets[0], ast.Name)
+            and written.left.id == node.targets[0].id
+            and isinstance(value, Tensor)
+            and value.node != NOWHERE
+        ):
+            # `total = total + loss`; the sum's operands are its node's inputs.
+            inputs = self.graph[value.node].inputs
+            if len(inputs) == 2:
+                left, right = (Tensor(number) for number in inputs)
+                self.accumulates(node.targets[0], left, right, value, node, written.right)
         for target in node.targets:
             self.assign(target, value, node.value)
 
@@ -41,17 +57,24 @@ class Assignments(Calls):
         if isinstance(left, Tensor) and left.origin == "data":
             return
         value = self.operate(op, left, right, node)
-        if isinstance(value, Tensor) and self.in_loop() and op == "add" and node_of(right) != NOWHERE:
-            name = ast.unparse(target)
-            self.event(
-                "accumulate",
-                value.node,
-                (node_of(left), node_of(right)),
-                facts={"name": name},
-                call=self.here(node),
-                value=self.here(node.value),
-            )
+        if op == "add":
+            self.accumulates(target, left, right, value, node, node.value)
         self.assign(target, value, node.value)
+
+    def accumulates(
+        self, target: ast.expr, left: Value, right: Value, value: Value, at: ast.AST, added: ast.AST
+    ) -> None:
+        """`total += loss` in a loop."""
+        if isinstance(value, Tensor) and self.graph.loops and node_of(right) != NOWHERE:
+            if self.state.grad != "off":
+                self.event(
+                    "accumulate",
+                    value.node,
+                    (node_of(left), node_of(right)),
+                    facts={"name": ast.unparse(target)},
+                    call=self.here(at),
+                    value=self.here(added),
+                )
 
     def assign(self, target: ast.expr, value: Value, at: ast.AST) -> None:
         if target is self.watched:
@@ -123,9 +146,9 @@ class Assignments(Calls):
                 return  # `module.requires_grad = False` sets a plain attribute
             self.require_grad(receiver, value, target, base)
             return
-        if name == "grad":
+        if name in ("grad", "_grad"):
             self.event("zero", nodes=self.nodes_in(receiver), facts={"by": "hand"}, call=self.here(target))
-        if name in ("data", "grad"):
+        if name in ("data", "grad", "_grad"):
             return  # writes of values: the graph stays what it was
         if isinstance(receiver, Ref):
             obj = self.state.heap.get(receiver.oid)

@@ -68,7 +68,8 @@ class Objects(Modules):
 
     def list_method(self, receiver: Ref, obj: Obj, name: str, args: list[Value], node: ast.Call) -> Value:
         if name in ("append", "add", "appendleft", "put") and args:
-            if isinstance(args[0], Tensor) and args[0].node != NOWHERE and self.in_loop():
+            older = self.graph.loops[-1:] != self.born.get(receiver.oid, ())[-1:]
+            if isinstance(args[0], Tensor) and args[0].node != NOWHERE and self.graph.loops and older:
                 self.event(
                     "append",
                     args[0].node,

@@ -182,6 +182,7 @@ class Statements(Assignments):
         self.dead = True
 
     def continue_(self, node: ast.Continue, block: Any, statement: Any) -> None:
+        self.continues += 1
         if self.breaks:
             self.breaks[-1].append(self.state)
         self.dead = True
@@ -227,7 +228,7 @@ class Statements(Assignments):
                 has_else = True
             self.state = before.fork()
             self.context = (*outer, ("b", number, arm))
-            if test is not None and any(isinstance(part, ast.Mod) for part in ast.walk(test)):
+            if test is not None and self.in_loop() and any(isinstance(n, ast.Mod) for n in ast.walk(test)):
                 self.event("every")
             self.narrow(test)
             self.run_body(lines, nodes)
@@ -297,6 +298,7 @@ class Statements(Assignments):
         loops = self.graph.loops
         self.graph.loops = (*loops, number)
         self.breaks.append([])
+        continues = self.continues
         if isinstance(node, (ast.For, ast.AsyncFor)):
             items = self.items(iterable)
             obj = self.obj(iterable)
@@ -316,6 +318,8 @@ class Statements(Assignments):
         ends = self.breaks.pop()
         if not self.dead:
             ends.append(self.state)
+        elif self.continues == continues:
+            self.event("once")
         self.dead = False
         self.at = at
         self.context = outer

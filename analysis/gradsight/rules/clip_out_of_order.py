@@ -78,7 +78,7 @@ def misplaced(
         if len(beside) == 1 and turn and not any(True for _ in protocol.passes(clipped)):
             return "clips parameters that no loss gives a gradient; the step's are not clipped", step.event
         return None
-    if turn and all(n > at for n, _ in turn) and step.at > at:
+    if turn and all(n > at for n, _ in passes) and step.at > at:
         return "comes before the backward pass: there is nothing to clip yet", turn[0][1]
     same = [each for each in beside if each.event.oids == step.event.oids]
     before = turn and turn[-1][0] < step.at < at

@@ -10,7 +10,7 @@ Each turn's graph stays in memory as long as the sum or the list does: memory gr
 training ends with "out of memory". The numbers are right.
 
 ## Use instead
-Keep the number: `running += loss.item()`. It waits for the device; `loss.detach()` does not.
+Keep the number: `running += loss.detach()`, or `loss.item()`, which waits for the device.
 
 ## When it is right
 Sums and lists that are differentiated later, and what is computed without gradients. Not flagged.
@@ -22,8 +22,9 @@ from collections.abc import Iterator
 
 from gradsight.domain import Edge
 from gradsight.finding import Applicability, Edit, Finding, Fix
+from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
-from gradsight.protocol import ANY, loops, protocol_of
+from gradsight.protocol import ANY, loops, protocol_of, surely_with
 from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
 from gradsight.text import Source, Span
@@ -34,24 +35,12 @@ def check(q: Queries) -> Iterator[Report]:
     for event in q.all("accumulate", "append"):
         where, value = event.place("call"), event.place("value")
         kept = event.nodes[1] if event.kind == "accumulate" else event.node
-        if where is None or value is None or kept in (-1,) or not q.requires_gradient(kept):
+        if where is None or value is None or kept < 0 or not loops(event) or not q.requires_gradient(kept):
             continue
         if event.kind == "accumulate" and (event.node in reached or carried(q, event.nodes[0])):
             continue
-        backward = next(
-            (
-                sink
-                for sink in q.all("backward")
-                if not sink.fact("off")
-                and loops(event)
-                and loops(event)[-1] in loops(sink)
-                and any(kept in q.graph.feeding(top, (Edge.LIVE,)) for top in q.roots(sink))
-            ),
-            None,
-        )
-        if backward is None:
-            continue
-        if event.kind == "append" and later(q, kept, backward.node):
+        backward = next((sink for sink in q.all("backward") if keeps(q, event, kept, sink)), None)
+        if backward is None or (event.kind == "append" and later(q, kept, backward.node)):
             continue
         text = q.text_of(value)
         into = f"`{event.fact('name')}`" if event.kind == "accumulate" else "the list"
@@ -65,7 +54,22 @@ def check(q: Queries) -> Iterator[Report]:
                 ("and it is kept here", where),
             ),
             (("value", value),),
+            (("kind", event.kind),),
         )
+
+
+def keeps(q: Queries, event: Event, kept: int, sink: Event) -> bool:
+    """Whether what is kept is a loss that this turn differentiates, a part of it, or made of it.
+
+    What a list collects may be differentiated as a whole: there it must be the very loss.
+    """
+    if sink.fact("off") or loops(event)[-1] not in loops(sink):
+        return False
+    tops = q.roots(sink)
+    if event.kind == "append":
+        return kept in tops and surely_with(event, sink) and surely_with(sink, event)
+    made_of = set(q.graph.feeding(kept, (Edge.LIVE,)))
+    return any(top in made_of or kept in q.graph.feeding(top, (Edge.LIVE,)) for top in tops)
 
 
 def carried(q: Queries, number: int) -> bool:
@@ -83,16 +87,13 @@ def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     if where is None:
         return
     text = source.slice(where)
-    simple = text.replace(".", "").replace("_", "").isalnum()
-    edits = (
-        (Edit(source.file, Span(where.end, where.end), ".item()"),)
-        if simple
-        else (
-            Edit(source.file, Span(where.start, where.start), "("),
-            Edit(source.file, Span(where.end, where.end), ").item()"),
-        )
-    )
-    yield Fix("Keep the number: `.item()`", Applicability.SAFE, edits)
+    end = Edit(source.file, Span(where.end, where.end), ".detach()")
+    edits: tuple[Edit, ...] = (end,)
+    if not text.replace(".", "").replace("_", "").isalnum() and not text.endswith(")"):
+        start = Edit(source.file, Span(where.start, where.start), "(")
+        edits = (start, Edit(source.file, Span(where.end, where.end), ").detach()"))
+    safe = Applicability.SAFE if finding.fact("kind") == "accumulate" else Applicability.UNSAFE
+    yield Fix("Keep it without its graph: `.detach()`", safe, edits)
 
 
 RULE = Rule("GS208", "graph-retained", check, fix)

@@ -42,9 +42,10 @@ def check(q: Queries) -> Iterator[Report]:
     said: set[int] = set()
     if protocol.names_only("zero_grad"):
         return
+    once = {event.context[-1][1] for event in q.all("once")}
     for step in protocol.steps:
         around = loops(step.event)
-        if not around or around[-1] in loops(step.optimizer):
+        if not around or around[-1] in once or around[-1] in loops(step.optimizer):
             continue
         loop = around[-1]
         passes = [event for _, event in protocol.passes(step.held) if loop in loops(event)]

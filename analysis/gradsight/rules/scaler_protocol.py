@@ -46,10 +46,11 @@ def check(q: Queries) -> Iterator[Report]:
         if where is None or scaler in updated | said or not loops(event) or protocol.escapes(scaler):
             continue
         said.add(scaler)
+        unscaled = any(scaler in other.oids[:1] for other in q.all("unscale"))
+        raised = "unscale_() is being called after step()" if unscaled else "step() has already been called"
         yield RULE.report(
             SEVERITY["wrong"],
-            f"nothing calls `update()` after `{q.text_of(where)}`: the second step raises "
-            '"step() has already been called since the last update()"',
+            f'nothing calls `update()` after `{q.text_of(where)}`: the second turn raises "{raised}"',
             where,
             (),
             (("step", where),),
