@@ -39,10 +39,10 @@ TARGETS = {
     "linux-arm64": ("manylinux_2_28_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64"),
     "alpine-x64": ("musllinux_1_2_x86_64",),
     "alpine-arm64": ("musllinux_1_2_aarch64",),
-    "darwin-x64": ("macosx_10_12_x86_64", "macosx_10_13_x86_64", "macosx_10_9_x86_64"),
     "darwin-arm64": ("macosx_11_0_arm64",),
     "win32-x64": ("win_amd64",),
-    "win32-arm64": ("win_arm64",),
+    # Where libcst or pyyaml have no wheels (Intel's Macs, Windows on ARM): fixes need one command there.
+    "any": (),
 }
 
 
@@ -78,7 +78,8 @@ def this_machine() -> str:
     system = {"Windows": "win32", "Darwin": "darwin"}.get(platform.system(), "linux")
     if system == "linux" and platform.libc_ver()[0] != "glibc":
         system = "alpine"
-    return f"{system}-{machine}"
+    target = f"{system}-{machine}"
+    return target if target in TARGETS else "any"
 
 
 def install_node_modules() -> None:
@@ -192,6 +193,8 @@ def pure_wheels() -> list[Path]:
 
 def compiled_wheels(target: str) -> list[Path]:
     """Wheels for each Python on one platform."""
+    if not TARGETS[target]:
+        return []
     platforms = [word for tag in TARGETS[target] for word in ("--platform", tag)]
     return download(
         CLIENT / "bundled" / "requirements-compiled.txt",
@@ -223,8 +226,7 @@ def package(extension: Path, target: str, out: Path) -> None:
         "--no-dependencies",
         "--allow-missing-repository",
         "--no-rewrite-relative-links",
-        "--target",
-        target,
+        *(() if target == "any" else ("--target", target)),
         "--out",
     ]
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from gradsight import configuration
 from gradsight.engine import Engine
-from gradsight.finding import Applicability, Edit, Finding
+from gradsight.finding import Applicability, Edit, Finding, apply
 from gradsight.notebook import Cell, CellPlace, Notebook
 from gradsight.rounds import fix_text
 from gradsight.slicing import SelectionError
@@ -272,11 +272,17 @@ def test_edits_stay_in_their_cell_and_off_what_is_hidden() -> None:
     assert edited(nb, y, y + 1, "w") == ["%time x = 1\nw = !ls", "z = 2"]
     assert edited(nb, z, z, "a\n") == ["%time x = 1\ny = !ls", "a\nz = 2"]
     assert edited(nb, 0, 0, "a\n") == ["a\n%time x = 1\ny = !ls", "z = 2"]
-    assert edited(nb, len(joined) - 2, len(joined), "3\n") == ["%time x = 1\ny = !ls", "z = 3\n"]
+    assert edited(nb, len(joined) - 2, len(joined), "3\n") == ["%time x = 1\ny = !ls", "z = 3"]
+    assert edited(nb, len(joined), len(joined), "a\n") == ["%time x = 1\ny = !ls", "z = 2\na"]
     assert edited(nb, 2, x + 1, "") is None
     assert edited(nb, y + 4, y + 6, "") is None
     assert edited(nb, y, z, "") is None  # the whole line
     assert edited(nb, y + 1, z + 1, "") is None
+    assert edited(nb, y + 4, y + 4, "w") is None
+    assert edited(nb, 0, 0, "w") is None  # `w%time`
+    two = nb.to_cell_edits([Edit("nb.ipynb", Span(z, z), "a\n"), Edit("nb.ipynb", Span(z, z), "b\n")])
+    assert two is not None
+    assert nb.applied(two).cells[1].text == "a\nb\nz = 2"
     assert nb.to_cell_edits([Edit("other.py", Span(0, 0), "a")]) is None
 
 
@@ -292,6 +298,43 @@ def test_edits_of_an_indented_cell_are_indented() -> None:
     nb = notebook("  x = 1\n  y = 2")
     assert edited(nb, 6, 6, "a\nb\n") == ["  x = 1\n  a\n  b\n  y = 2"]
     assert edited(nb, 4, 5, "3") == ["  x = 3\n  y = 2"]
+
+
+def bare(text: str) -> list[str]:
+    return [row.lstrip() for row in text.removesuffix("\n").split("\n")]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_an_edit_in_the_cells_is_that_edit_of_the_program(seed: int) -> None:
+    """Whatever the span, unless it is refused; and what is hidden is as it was."""
+    rng = random.Random(seed)
+    made = 0
+    for _ in range(60):
+        nb = notebook(*rng.sample([each for each in PIECES if "\r" not in each], 4))
+        text = nb.source.text
+        start = rng.randint(0, len(text))
+        end = min(len(text), start + rng.choice([0, 0, 1, 3, 8]))
+        edit = Edit("nb.ipynb", Span(start, end), rng.choice(["", "a", "b = 1\n", "c\nd"]))
+        in_cells = nb.to_cell_edits([edit])
+        if in_cells is None:
+            continue
+        after = nb.applied(in_cells)
+        (where,) = in_cells
+        assert where.start.cell == where.end.cell
+        assert [cell.text for cell in after.cells if cell.number != where.start.cell + 1] == [
+            cell.text for cell in nb.cells if cell.number != where.start.cell + 1
+        ]
+        hidden = [
+            row for row in nb.cells[where.start.cell].text.split("\n") if row.lstrip()[:1] in ("%", "!")
+        ]
+        assert all(row.lstrip() in after.cells[where.start.cell].text for row in hidden)
+        if nb.place(start).cell == where.start.cell and "\n" not in text[start:end]:
+            moved = where.start != nb.place(start)  # behind a cell magic
+            wanted = apply(text, (edit,))
+            # An indentation that is now before all rows of the cell means nothing.
+            assert moved or bare(after.source.text) == bare(wanted)
+            made += 1
+    assert made > 10
 
 
 # -- the programs of the fixtures, as notebooks -------------------------------------------------------------

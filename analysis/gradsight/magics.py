@@ -47,6 +47,14 @@ class Part:
             return 0
         return len(self.indent) if self.written[row].startswith(self.indent) else 0
 
+    def hidden_texts(self) -> list[tuple[str, str]]:
+        """What is hidden, in order, and what stands for it."""
+        texts = []
+        for row, (first, stop) in sorted(self.hidden.items()):
+            written = self.written[row][self.shift(row) :].rstrip("\r\n")
+            texts.append((written[first:stop], self.rows[row].rstrip("\r\n")[first:stop]))
+        return texts
+
 
 # Names whose bodies IPython runs as Python, in the notebook's own names.
 _PYTHON = frozenset(

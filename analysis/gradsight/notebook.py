@@ -13,7 +13,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, groupby
 
 from gradsight.finding import Edit, Fix
 from gradsight.magics import UNKNOWN, Part, difference, to_part
@@ -182,50 +182,61 @@ class Notebook:
         return hidden is not None and column >= hidden[0] and (hidden[1] is None or column < hidden[1])
 
     def to_cell_edits(self, edits: Iterable[Edit]) -> tuple[CellEdit, ...] | None:
-        """The edits in the cells, in order; None if one touches what is hidden, or more than one cell."""
+        """The edits in the cells, in order; None if they would touch what is hidden or does not parse, or one
+        of them more than one cell."""
         out: list[CellEdit] = []
         for edit in sorted(edits, key=lambda each: (each.where.start, each.where.end)):
-            if edit.file != self.source.file:
-                return None
-            made = self._to_cell_edit(edit)
+            made = self._to_cell_edit(edit) if edit.file == self.source.file else None
             if made is None:
                 return None
             out.append(made)
+        for cell, text in self._edited(out).items():
+            before = self._parts[cell]
+            if before.hidden_texts() != to_part(text, before).hidden_texts():
+                return None
         return tuple(out)
 
     def _to_cell_edit(self, edit: Edit) -> CellEdit | None:
         start, end = self.places(edit.where)
-        if start.cell != end.cell:
+        if start.cell != end.cell or self._touches_broken(edit.where):
             return None
         part, base = self._parts[start.cell], self._starts[start.cell]
-        inserts = edit.where.start == edit.where.end
-        if inserts and start.row < part.head:
+        if edit.where.start == edit.where.end and start.row < part.head:
             # Nothing may stand before a cell magic.
             if not edit.text.endswith("\n") or part.head >= len(part.rows):
                 return None
             start = end = CellPlace(start.cell, part.head, part.shift(part.head))
         else:
             for row in range(start.row, end.row + 1):
-                hidden = part.hidden.get(row)
-                if hidden is None:
-                    continue
-                first = self.source.offset(base + row, hidden[0])
-                last = self.source.offset(base + row, (1 << 30) if hidden[1] is None else hidden[1])
-                if inserts:
-                    if first < edit.where.start < last or (
-                        edit.where.start == first == last or (hidden[1] is None and edit.where.start == last)
-                    ):
+                if row in part.hidden:
+                    column, stop = part.hidden[row]
+                    first = self.source.offset(base + row, column)
+                    last = self.source.offset(base + row, (1 << 30) if stop is None else stop)
+                    if first < edit.where.end and edit.where.start < last:
                         return None
-                elif (
-                    edit.where.start <= last
-                    and edit.where.end > first
-                    and not (hidden[1] is not None and edit.where.start == last)
-                ):
-                    return None
         text = edit.text
+        row, column = self.source.row_column(edit.where.end)
+        if row >= self.rows(end.cell)[1] and not column:  # behind the line end that every cell is given
+            text = re.sub(r"(\r\n|\r|\n)\Z", "", text)
+            if edit.where.start == edit.where.end and edit.text:
+                text = "\n" + text
         if part.indent:
             text = re.sub(r"(\r\n|\r|\n)", lambda found: found[0] + part.indent.lstrip("\ufeff"), text)
         return CellEdit(start, end, text)
+
+    def _touches_broken(self, where: Span) -> bool:
+        """Whether a span reaches into a line that does not parse, which `mendable` shows as another."""
+        source = self.source
+        at = max(0, bisect_right(source.starts, source.row_column(where.start)[0]) - 1)
+        last = source.row_column(where.end)[0]
+        while at < len(source.units) and source.starts[at] <= last:
+            unit = source.units[at]
+            if unit.error is not None:
+                first = source.offset(source.starts[at], 0)
+                if first < where.end and where.start < first + len(unit.text):
+                    return True
+            at += 1
+        return False
 
     def mendable(self) -> Source:
         """The program for whoever makes fixes: lines that do not parse are blotted out, place for place."""
@@ -286,20 +297,26 @@ class Notebook:
 
     def applied(self, edits: Iterable[CellEdit]) -> Notebook:
         """The notebook with the edits made; none may overlap."""
-        texts: dict[int, list[CellEdit]] = {}
-        for edit in edits:
-            texts.setdefault(edit.start.cell, []).append(edit)
         cells = list(self.cells)
-        for cell, made in texts.items():
-            written = self._parts[cell].written
-            offsets = list(accumulate(map(len, written), initial=0))
-            text = cells[cell].text
-            for edit in sorted(made, key=lambda each: (each.start, each.end), reverse=True):
-                start = offsets[edit.start.row] + edit.start.column
-                end = offsets[edit.end.row] + edit.end.column
-                text = text[:start] + edit.text + text[end:]
+        for cell, text in self._edited(edits).items():
             cells[cell] = Cell(cells[cell].number, text)
         return self.with_cells(cells)
+
+    def _edited(self, edits: Iterable[CellEdit]) -> dict[int, str]:
+        """The texts of the cells that change, with the edits made."""
+        texts: dict[int, str] = {}
+        for cell, made in groupby(sorted(edits, key=lambda each: (each.start, each.end)), _cell_of):
+            offsets = list(accumulate(map(len, self._parts[cell].written), initial=0))
+            text, at, pieces = self.cells[cell].text, 0, []
+            for edit in made:
+                pieces += [text[at : offsets[edit.start.row] + edit.start.column], edit.text]
+                at = offsets[edit.end.row] + edit.end.column
+            texts[cell] = "".join([*pieces, text[at:]])
+        return texts
+
+
+def _cell_of(edit: CellEdit) -> int:
+    return edit.start.cell
 
 
 def _parses(text: str) -> bool:

@@ -63,10 +63,10 @@ def provide_compiled(storage: str) -> tuple[str, dict[str, str] | None]:
             reason = f"Fixes need libcst, which could not be unpacked below {storage} ({error})."
     else:
         version = ".".join(map(str, sys.version_info[:2]))
-        reason = f"Fixes need libcst, which comes with Gradsight for other Pythons than this {version} only."
+        reason = f"Fixes need libcst, which Gradsight does not bring for Python {version} on this machine."
     # The user's own: never touched but by the command that is named.
     own = os.path.join(storage, f"libcst-for-{python_tag()}")
-    if not wheels or os.path.isdir(os.path.join(own, "libcst")):
+    if not os.path.isdir(LIBRARIES) or os.path.isdir(os.path.join(own, "libcst")):
         return own, None
     # An empty folder is looked into again; one that is not there when the server starts never would be.
     with contextlib.suppress(OSError):

@@ -87,7 +87,8 @@ export async function activate(context: vscode.ExtensionContext): Promise<Gradsi
     command("gradsight.probeSelection", async () => {
       const asked = probing.selected();
       if (asked) return run(asked);
-      void vscode.window.showInformationMessage("Gradsight probes Python: select lines, or put the cursor in a function.");
+      const what = "select lines of Python, or put the cursor in a function.";
+      void vscode.window.showInformationMessage(`To run a probe, ${what}`);
       return null;
     }),
     command("gradsight.clearResults", () => clear({ uri: null })),

@@ -7,7 +7,7 @@ import * as vscode from "vscode";
 import { ExecuteCommandRequest, WorkDoneProgress } from "vscode-languageserver-protocol";
 import type { LanguageClient } from "vscode-languageclient/node";
 import * as messages from "./messages";
-import { probePython, THIS_MACHINE } from "./python";
+import { chosenInterpreter, probePython, THIS_MACHINE, type PythonExtension } from "./python";
 import { text } from "./settings";
 
 // A warm probe answers sooner than this: it needs no notification that comes and goes.
@@ -22,12 +22,15 @@ export class Probing {
 
   /** What is selected: text; a cursor, which means the function around it; a notebook's cell. Null: no Python. */
   selected(): messages.RunProbe | null {
-    const editor = vscode.window.activeTextEditor;
-    if (editor?.document.languageId === "python") return toRunProbe(editor.document, editor.selection);
-    const notebook = vscode.window.activeNotebookEditor;
-    const cell = notebook?.selection.isEmpty === false ? notebook.notebook.cellAt(notebook.selection.start) : null;
-    if (cell?.document.languageId !== "python") return null;
-    return toRunProbe(cell.document, new vscode.Range(0, 0, cell.document.lineCount, 0));
+    const { activeTextEditor: editor, activeNotebookEditor: notebook } = vscode.window;
+    const document =
+      notebook && !notebook.selection.isEmpty
+        ? notebook.notebook.cellAt(notebook.selection.start).document
+        : editor?.document;
+    if (document?.languageId !== "python") return null;
+    // A cell that is selected from outside has no cursor: all of it is meant.
+    const whole = new vscode.Range(0, 0, document.lineCount, 0);
+    return toRunProbe(document, editor?.document === document ? editor.selection : whole);
   }
 
   /** Runs a probe. The rows come by notification; here the user is told what went wrong. */
@@ -98,7 +101,9 @@ export class Probing {
     const section = vscode.workspace.getConfiguration("gradsight", uri);
     const folder = vscode.workspace.getWorkspaceFolder(uri) ?? vscode.workspace.workspaceFolders?.[0];
     const folders = folder ? [folder.uri.fsPath] : [];
-    return probePython(text(section, "probe.python"), folders, THIS_MACHINE, () => chosenInterpreter(uri));
+    return probePython(text(section, "probe.python"), folders, THIS_MACHINE, () =>
+      chosenInterpreter(vscode.extensions.getExtension<PythonExtension>(PYTHON_EXTENSION), uri),
+    );
   }
 }
 
@@ -118,29 +123,4 @@ async function refuse(): Promise<void> {
   if ((await vscode.window.showWarningMessage(why, manage)) === manage) {
     await vscode.commands.executeCommand("workbench.trust.manage");
   }
-}
-
-/** The part of the Python extension's interface that is used here. */
-interface PythonExtension {
-  readonly environments?: {
-    getActiveEnvironmentPath(resource?: vscode.Uri): { readonly id: string; readonly path: string };
-    resolveEnvironment(environment: {
-      readonly id: string;
-      readonly path: string;
-    }): Promise<{ readonly executable?: { readonly uri?: vscode.Uri } } | undefined>;
-  };
-}
-
-/** The interpreter chosen in the Python extension, or null: it is not installed, or has none, or takes too long. */
-async function chosenInterpreter(uri: vscode.Uri): Promise<string | null> {
-  const extension = vscode.extensions.getExtension<PythonExtension>(PYTHON_EXTENSION);
-  if (!extension) return null;
-  const asked = (async (): Promise<string | null> => {
-    const { environments } = await extension.activate();
-    if (!environments) return null;
-    const resolved = await environments.resolveEnvironment(environments.getActiveEnvironmentPath(uri));
-    return resolved?.executable?.uri?.fsPath ?? null;
-  })();
-  const late = new Promise<null>((resolve) => setTimeout(resolve, 5_000, null));
-  return Promise.race([asked.catch(() => null), late]);
 }

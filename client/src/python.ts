@@ -112,6 +112,34 @@ export async function probePython(
   return named ? expand(named, folders, machine) : chosen();
 }
 
+/** The part of the Python extension's interface that is used here. */
+export interface PythonExtension {
+  readonly environments?: {
+    getActiveEnvironmentPath(resource?: unknown): { readonly id: string; readonly path: string };
+    resolveEnvironment(environment: {
+      readonly id: string;
+      readonly path: string;
+    }): Promise<{ readonly executable?: { readonly uri?: { readonly fsPath: string } | undefined } } | undefined>;
+  };
+}
+
+/** What is chosen in the Python extension; null where it is not installed, has none, fails or takes too long. */
+export async function chosenInterpreter(
+  extension: { activate(): PromiseLike<PythonExtension> } | undefined,
+  resource: unknown,
+  patience = 5_000,
+): Promise<string | null> {
+  if (!extension) return null;
+  const asked = (async (): Promise<string | null> => {
+    const { environments } = await extension.activate();
+    if (!environments) return null;
+    const resolved = await environments.resolveEnvironment(environments.getActiveEnvironmentPath(resource));
+    return resolved?.executable?.uri?.fsPath ?? null;
+  })();
+  const late = new Promise<null>((resolve) => setTimeout(resolve, patience, null));
+  return Promise.race([asked.catch(() => null), late]);
+}
+
 /** What an interpreter says of itself when it is asked by `bundled/start.py --check`. */
 export interface Answer {
   readonly version: readonly [number, number];
@@ -127,9 +155,7 @@ export type Refusal =
   | { readonly kind: "too-old"; readonly named: string; readonly version: readonly [number, number] }
   | { readonly kind: "fails"; readonly named: string; readonly why: string };
 
-export type Choice =
-  | { readonly kind: "found"; readonly interpreter: Interpreter; readonly answer: Answer }
-  | Refusal;
+export type Choice = { readonly kind: "found"; readonly interpreter: Interpreter; readonly answer: Answer } | Refusal;
 
 /** The first candidate that is new enough and, by its own words as well, outside of the opened folders. */
 export async function chooseServer(

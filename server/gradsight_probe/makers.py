@@ -41,7 +41,7 @@ class Makers:
         return known[1] if known is not None and known[0]() is tensor else []
 
     def _is_new(self, site: Site, module: Any) -> bool:
-        """Whether this module was not seen here yet; one that grows (`append`) is seen again, within limits."""
+        """Whether this module was not seen here yet; one that grows (`append`) is looked at again."""
         known = self._looked.get(id(module))
         if known is None or known[0]() is not module:
             if len(self._looked) > MOST_TENSORS:

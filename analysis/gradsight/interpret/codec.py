@@ -65,6 +65,9 @@ _PLACED: dict[type, Callable[[Any, int], Value]] = {
 }
 
 
+_FIXED = frozenset({Const, Func, Lib, Class})  # the same on either side
+
+
 class Encoder:
     """Numbers nodes and objects in the order of their first appearance."""
 
@@ -97,8 +100,8 @@ class Encoder:
                 Obj(
                     obj.kind,
                     obj.cls,
-                    tuple((name, self.value(value)) for name, value in obj.fields),
-                    tuple(self.value(value) for value in obj.items),
+                    tuple([(name, self.value(value)) for name, value in obj.fields]),
+                    tuple([self.value(value) for value in obj.items]),
                     obj.many,
                 )
             )
@@ -111,11 +114,12 @@ class Encoder:
         return known
 
     def value(self, value: Value) -> Value:
+        kind = type(value)
+        if kind in _FIXED:
+            return value
         if isinstance(value, (Tensor, Number, Array, Unknown)):
             node = self.node(value.node)
-            return value if value.node == node else _PLACED[type(value)](value, node)
-        if isinstance(value, (Const, Func, Lib, Class)):
-            return value
+            return value if value.node == node else _PLACED[kind](value, node)
         if isinstance(value, Ref):
             known = self._oids.get(value.oid)
             if known is None:
@@ -149,13 +153,27 @@ class Encoder:
 
 def moved(thing: Any, nodes: dict[int, int], oids: dict[int, int]) -> Any:
     """A value or object state with its nodes and objects renumbered."""
-    if isinstance(thing, (Tensor, Number, Array, Unknown)):
-        node = nodes.get(thing.node, NOWHERE)
-        return thing if thing.node == node else _PLACED[type(thing)](thing, node)
-    if isinstance(thing, (Const, Func, Lib, Class)):
+    kind = type(thing)
+    if kind in _FIXED:
         return thing
-    if isinstance(thing, Ref):
+    if kind in _PLACED:
+        node = nodes.get(thing.node, NOWHERE)
+        return thing if thing.node == node else _PLACED[kind](thing, node)
+    if kind is Ref:
         return Ref(oids[thing.oid]) if thing.oid in oids else Unknown("an object that is not known here")
+    if kind is Obj:
+        return Obj(
+            thing.kind,
+            thing.cls,
+            tuple(
+                [
+                    (name, value if type(value) in _FIXED else moved(value, nodes, oids))
+                    for name, value in thing.fields
+                ]
+            ),
+            tuple([moved(value, nodes, oids) for value in thing.items]),
+            thing.many,
+        )
     if isinstance(thing, Seq):
         return Seq(tuple(moved(item, nodes, oids) for item in thing.items))
     if isinstance(thing, Params):
@@ -176,12 +194,4 @@ def moved(thing: Any, nodes: dict[int, int], oids: dict[int, int]) -> Any:
         return Super(moved(thing.receiver, nodes, oids), thing.cid)
     if isinstance(thing, Closure):
         return Unknown(f"`{thing.name}` is defined inside another function")
-    if isinstance(thing, Obj):
-        return Obj(
-            thing.kind,
-            thing.cls,
-            tuple((name, moved(value, nodes, oids)) for name, value in thing.fields),
-            tuple(moved(value, nodes, oids) for value in thing.items),
-            thing.many,
-        )
     return thing

@@ -146,30 +146,33 @@ def summarize(it: Statements, key: Key, value: Value) -> Summary:
         raise OutOfBudget
     graph = Graph()
     renumbered = {NOWHERE: NOWHERE}
-    for number in keep:
-        renumbered[number] = len(graph.nodes)
-        graph.nodes.append(it.graph[number])
-    for number in keep:
-        node = it.graph[number]
-        node.inputs = tuple(renumbered.get(i, NOWHERE) for i in node.inputs)
+    nodes = it.graph.nodes
+    graph.nodes = [nodes[number] for number in keep]
+    renumbered.update(zip(keep, range(len(keep)), strict=True))
+    find = renumbered.get
+    for node in graph.nodes:
+        if node.inputs:
+            node.inputs = tuple([find(i, NOWHERE) for i in node.inputs])
     return Summary(
         inputs=key.inputs,
         graph=graph,
         returned=moved(value, renumbered, oids),
         created=tuple(range(len(key.heap), len(key.heap) + len(created))),
-        heap=tuple((oids[oid], moved(heap[oid], renumbered, oids)) for oid in kept),
-        module=tuple((name, moved(one, renumbered, oids)) for name, one in written),
+        heap=tuple([(oids[oid], moved(heap[oid], renumbered, oids)) for oid in kept]),
+        module=tuple([(name, moved(one, renumbered, oids)) for name, one in written]),
         events=tuple(
-            type(event)(
-                event.kind,
-                renumbered.get(event.node, NOWHERE),
-                tuple(renumbered.get(n, NOWHERE) for n in event.nodes),
-                tuple(oids.get(oid, NOWHERE) for oid in event.oids),
-                event.context,
-                event.facts,
-                event.places,
-            )
-            for event in it.events
+            [
+                type(event)(
+                    event.kind,
+                    find(event.node, NOWHERE),
+                    tuple([find(n, NOWHERE) for n in event.nodes]),
+                    tuple([oids.get(oid, NOWHERE) for oid in event.oids]),
+                    event.context,
+                    event.facts,
+                    event.places,
+                )
+                for event in it.events
+            ]
         ),
         grad=it.state.grad if it.state.grad != key.grad else "",
         counter=it.counter,

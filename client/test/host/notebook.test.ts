@@ -25,7 +25,10 @@ describe("a notebook", () => {
     await until(() => findings(second.uri).length > 0, "there is a finding in the second cell");
     assert.equal(second.getText(findings(second.uri)[0]?.range), "model(torch.randn(8, 4)).detach()");
     // Neither magic nor shell lines are.
-    assert.deepEqual([...findings(first.uri), ...findings(third.uri)].map((each) => each.message), []);
+    assert.deepEqual(
+      [...findings(first.uri), ...findings(third.uri)].map((each) => each.message),
+      [],
+    );
   });
 
   it("is probed with the cells before it", async function () {
@@ -37,11 +40,15 @@ describe("a notebook", () => {
     const [, second, third] = editor.notebook.getCells();
     assert.ok(second && third);
     editor.selection = new vscode.NotebookRange(2, 3);
-    await vscode.commands.executeCommand("gradsight.probeSelection");
-    await until(() => gradsight.views.drawn(second.document.uri).length > 0, "results are shown in the second cell");
+    const view = await vscode.commands.executeCommand("gradsight.probeSelection");
+    assert.ok(view, "there was no answer");
+    await until(
+      () => gradsight.views.drawn(second.document.uri).length > 0,
+      `results are shown in the second cell, as of ${JSON.stringify(view)}`,
+    );
     assert.ok(gradsight.views.drawn(second.document.uri).some((each) => each.line === 0 && each.state === "cut"));
     await vscode.commands.executeCommand("gradsight.clearResults");
-    await until(() => gradsight.views.drawn(second.document.uri).length === 0, "nothing is shown");
+    await until(() => !gradsight.views.drawn(second.document.uri).length, "nothing is shown");
     await set("probe.python", undefined);
   });
 });

@@ -32,9 +32,15 @@ describe("the probe", () => {
   it("shows what autograd did, each label with a symbol, and saves nothing", async () => {
     const editor = await probed();
     const cut = drawn(editor).filter((each) => each.line === CUT_LINE);
-    assert.ok(cut.some((each) => each.state === "cut"), JSON.stringify(drawn(editor)));
+    assert.ok(
+      cut.some((each) => each.state === "cut"),
+      JSON.stringify(drawn(editor)),
+    );
     for (const each of drawn(editor)) assert.match(each.label, /^[^\w\s]/u);
-    assert.equal(drawn(editor).some((each) => each.stale), false);
+    assert.equal(
+      drawn(editor).some((each) => each.stale),
+      false,
+    );
     assert.equal(gradsight.probePython(), python);
     assert.equal(editor.document.isUntitled, true);
     assert.match(gradsight.status().tooltip, /Device of the last probe: (cpu|cuda|mps)/);

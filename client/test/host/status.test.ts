@@ -29,7 +29,15 @@ describe("the server", () => {
 
   it("leaves no command twice and none out", async () => {
     const commands = (await vscode.commands.getCommands(true)).filter((each) => each.startsWith("gradsight."));
-    for (const each of ["probeSelection", "clearResults", "explainFinding", "restartServer", "showOutput", "runProbe", "clearProbe"])
+    for (const each of [
+      "probeSelection",
+      "clearResults",
+      "explainFinding",
+      "restartServer",
+      "showOutput",
+      "runProbe",
+      "clearProbe",
+    ])
       assert.equal(commands.filter((command) => command === `gradsight.${each}`).length, 1, each);
   });
 });

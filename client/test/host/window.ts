@@ -59,7 +59,9 @@ export async function set(key: string, value: unknown): Promise<void> {
 
 export async function closeAll(): Promise<void> {
   // VS Code would ask whether to save them.
-  for (const document of vscode.workspace.textDocuments.filter((each) => each.uri.scheme === "untitled" && !each.isClosed)) {
+  for (const document of vscode.workspace.textDocuments.filter(
+    (each) => each.uri.scheme === "untitled" && !each.isClosed,
+  )) {
     await vscode.window.showTextDocument(document);
     await vscode.commands.executeCommand("workbench.action.revertAndCloseActiveEditor");
   }

@@ -20,7 +20,10 @@ test("a place stays with the text behind it", () => {
 /** The same by counting in the text itself. */
 function byText(lines: string, place: Position, one: Change): Position {
   const offset = (where: Position): number =>
-    lines.split("\n").slice(0, where.line).reduce((sum, line) => sum + line.length + 1, 0) + where.character;
+    lines
+      .split("\n")
+      .slice(0, where.line)
+      .reduce((sum, line) => sum + line.length + 1, 0) + where.character;
   const [start, end, here] = [offset(one.start), offset(one.end), offset(place)];
   const after = here < start ? here : here < end ? start : here + one.text.length - (end - start);
   const before = (lines.slice(0, start) + one.text + lines.slice(end)).slice(0, after).split("\n");
@@ -29,7 +32,9 @@ function byText(lines: string, place: Position, one: Change): Position {
 
 test("for every place and every small change it is what the text says", () => {
   const text = "ab\n\ncde\nf";
-  const places = text.split("\n").flatMap((line, row) => Array.from({ length: line.length + 1 }, (_, column) => at(row, column)));
+  const places = text
+    .split("\n")
+    .flatMap((line, row) => Array.from({ length: line.length + 1 }, (_, column) => at(row, column)));
   let tried = 0;
   for (const start of places)
     for (const end of places) {
@@ -49,8 +54,14 @@ test("changes since a version, as far as they are remembered", () => {
   assert.deepEqual(changes.since(7), []);
   const one = (text: string): Change => change(at(0, 0), at(0, 0), text);
   for (let version = 2; version <= 6; version += 1) changes.add(version, [one(String(version))]);
-  assert.deepEqual(changes.since(4)?.map((each) => each.text), ["5", "6"]);
-  assert.deepEqual(changes.since(3)?.map((each) => each.text), ["4", "5", "6"]);
+  assert.deepEqual(
+    changes.since(4)?.map((each) => each.text),
+    ["5", "6"],
+  );
+  assert.deepEqual(
+    changes.since(3)?.map((each) => each.text),
+    ["4", "5", "6"],
+  );
   assert.deepEqual(changes.since(6), []);
   assert.equal(changes.since(2), null);
 });

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
   chooseServer,
+  chosenInterpreter,
   expand,
   explain,
   liesWithin,
@@ -10,6 +11,7 @@ import {
   type Answer,
   type Interpreter,
   type Machine,
+  type PythonExtension,
 } from "../../src/python";
 
 /** A machine with these files (each with where it really is) and this PATH. */
@@ -24,7 +26,8 @@ function machine(files: Record<string, string>, path: string[], platform: NodeJS
   };
 }
 
-const commands = (found: readonly Interpreter[]): string[] => found.map((each) => [each.command, ...each.args].join(" "));
+const commands = (found: readonly Interpreter[]): string[] =>
+  found.map((each) => [each.command, ...each.args].join(" "));
 const same = (...files: string[]): Record<string, string> => Object.fromEntries(files.map((file) => [file, file]));
 const answers = (versions: Record<string, [number, number]>, prefix = "/usr") => {
   const asked: string[] = [];
@@ -38,8 +41,15 @@ const answers = (versions: Record<string, [number, number]>, prefix = "/usr") =>
 };
 
 test("PATH gives every python3, in its order", () => {
-  const here = machine(same("/opt/bin/python3", "/usr/bin/python3", "/usr/bin/python"), ["/opt/bin", "/usr/bin", "/opt/bin"]);
-  assert.deepEqual(commands(serverCandidates("", ["/work/project"], here).usable), ["/opt/bin/python3", "/usr/bin/python3"]);
+  const here = machine(same("/opt/bin/python3", "/usr/bin/python3", "/usr/bin/python"), [
+    "/opt/bin",
+    "/usr/bin",
+    "/opt/bin",
+  ]);
+  assert.deepEqual(commands(serverCandidates("", ["/work/project"], here).usable), [
+    "/opt/bin/python3",
+    "/usr/bin/python3",
+  ]);
 });
 
 test("relative entries of PATH are passed over", () => {
@@ -49,7 +59,10 @@ test("relative entries of PATH are passed over", () => {
 
 test("Windows has py -3 first, then python", () => {
   const here = machine(same("C:\\Windows\\py.exe", "C:\\Python\\python.exe"), ["C:\\Python", "C:\\Windows"], "win32");
-  assert.deepEqual(commands(serverCandidates("", ["D:\\project"], here).usable), ["C:\\Windows\\py.exe -3", "C:\\Python\\python.exe"]);
+  assert.deepEqual(commands(serverCandidates("", ["D:\\project"], here).usable), [
+    "C:\\Windows\\py.exe -3",
+    "C:\\Python\\python.exe",
+  ]);
 });
 
 test("a python3 inside of an opened folder is refused, also where it links out or is linked in", () => {
@@ -128,7 +141,10 @@ test("each refusal is a sentence that says what to do", async () => {
   const here = machine(same("/old/python3"), ["/old"]);
   const { ask } = answers({ "/old/python3": [3, 8] });
   const old = await chooseServer("", [], here, ask);
-  assert.equal(old.kind === "found" ? "" : explain(old), "Gradsight needs Python 3.10 or newer, and /old/python3 is Python 3.8. Name one in the setting gradsight.server.python.");
+  assert.equal(
+    old.kind === "found" ? "" : explain(old),
+    "Gradsight needs Python 3.10 or newer, and /old/python3 is Python 3.8. Name one in the setting gradsight.server.python.",
+  );
   const missing = await chooseServer("", [], machine({}, ["/usr/bin"]), ask);
   assert.match(missing.kind === "found" ? "" : explain(missing), /there is no python3 on PATH/);
   const named = await chooseServer("/gone/python3", [], here, ask);
@@ -144,8 +160,31 @@ test("the probe takes the setting, else what the Python extension says, and asks
     return Promise.resolve("/conda/bin/python");
   };
   const here = machine({}, []);
-  assert.equal(await probePython("${workspaceFolder}/.venv/bin/python", ["/work"], here, chosen), "/work/.venv/bin/python");
+  assert.equal(
+    await probePython("${workspaceFolder}/.venv/bin/python", ["/work"], here, chosen),
+    "/work/.venv/bin/python",
+  );
   assert.equal(asked, 0);
   assert.equal(await probePython(" ", ["/work"], here, chosen), "/conda/bin/python");
   assert.equal(await probePython("", [], here, () => Promise.resolve(null)), null);
+});
+
+test("the Python extension may be missing, silent, broken, or without a choice", async () => {
+  const asking = (environments: PythonExtension["environments"]) => ({
+    activate: () => Promise.resolve(environments ? { environments } : {}),
+  });
+  const chosen = (executable: { uri?: { fsPath: string } }): PythonExtension["environments"] => ({
+    getActiveEnvironmentPath: (resource) => ({ id: String(resource), path: "/env" }),
+    resolveEnvironment: (environment) => Promise.resolve(environment.id === "file" ? { executable } : undefined),
+  });
+  assert.equal(
+    await chosenInterpreter(asking(chosen({ uri: { fsPath: "/env/bin/python" } })), "file"),
+    "/env/bin/python",
+  );
+  assert.equal(await chosenInterpreter(asking(chosen({})), "file"), null);
+  assert.equal(await chosenInterpreter(asking(chosen({ uri: { fsPath: "/x" } })), "other file"), null);
+  assert.equal(await chosenInterpreter(asking(undefined), "file"), null);
+  assert.equal(await chosenInterpreter(undefined, "file"), null);
+  assert.equal(await chosenInterpreter({ activate: () => Promise.reject(new Error("no")) }, "file"), null);
+  assert.equal(await chosenInterpreter({ activate: () => new Promise(() => undefined) }, "file", 1), null);
 });

@@ -240,7 +240,7 @@ export async function allProblems(page) {
   const rows = page.locator('.markers-panel .monaco-list-row');
   const labels = () => rows.evaluateAll(each => each.map(row => [Number(row.dataset.index), row.getAttribute('aria-label')]));
   const seen = new Map();
-  await rows.first().click();
+  await page.locator('.markers-panel .monaco-list').focus();
   await page.keyboard.press('Home');
   for (let last = -1, same = 0; same < 3;) {
     for (const [index, label] of await labels()) seen.set(index, label);
