@@ -10,7 +10,12 @@ Each turn's graph stays in memory as long as the sum or the list does: memory gr
 training ends with "out of memory". The numbers are right.
 
 ## Use instead
-Keep the number: `running += loss.detach()`, or `loss.item()`, which waits for the device.
+Keep the value without its graph, or the number, which waits for the device.
+
+```python
+running += loss.detach()
+losses.append(loss.item())
+```
 
 ## When it is right
 Sums and lists that are differentiated later, and what is computed without gradients. Not flagged.

@@ -10,7 +10,15 @@ Lightning takes a step that returns `None` for one to be skipped: nothing is dif
 Nothing is raised.
 
 ## Use instead
-`return loss`.
+Return the loss, or a dictionary that holds it under `"loss"`.
+
+```python
+def training_step(self, batch, batch_idx):
+    x, y = batch
+    loss = self.criterion(self(x), y)
+    self.log("loss", loss)
+    return loss
+```
 
 ## When it is right
 Manual optimization, which calls `manual_backward` itself. Not flagged.

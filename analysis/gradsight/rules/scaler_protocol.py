@@ -10,6 +10,7 @@ Without `update()` the second step raises "step() has already been called since 
 `optimizer.step()` takes gradients that are some 65536 times too large, and steps even where they overflowed.
 
 ## Use instead
+Let the scaler do all three: scale the loss, step, and adapt the scale.
 
 ```python
 scaler.scale(loss).backward()

@@ -12,7 +12,7 @@ A pass through weights that were changed since they were used raises "one of the
 computation has been modified by an inplace operation".
 
 ## Use instead
-`backward()` first, then `step()`.
+Call `backward()` first and `step()` behind it, in the same turn.
 
 ```python
 optimizer.zero_grad()

@@ -1,5 +1,5 @@
 """
-A statement that does nothing: a method that is not called, or a result that is dropped.
+A method that is named and not called, or whose result is dropped.
 
 ## What it does
 Flags `optimizer.step`, `loss.backward`, `optimizer.zero_grad` and their like as statements without
@@ -10,7 +10,7 @@ Naming a method does not call it: the gradients are not computed, the weights do
 trailing underscore give a new tensor and leave the old one as it was. Python says nothing about either.
 
 ## Use instead
-Call the method; bind the result.
+Call the method, and give the result a name, which may be the old one.
 
 ```python
 optimizer.step()

@@ -10,7 +10,7 @@ The optimizer steps with gradients of `None` or zero: nothing moves (with moment
 what the loss says). In an inner loop only the last turn counts. Nothing is raised.
 
 ## Use instead
-Clear before `backward()` or behind `step()`.
+Clear before `backward()` or behind `step()`, and nowhere in between.
 
 ```python
 optimizer.zero_grad()
