@@ -66,6 +66,7 @@ class Activation:
         self.yields: list[Value] = []
         self.breaks: list[list[State]] = []  # for each loop around this point, the states that leave it early
         self.continues = 0  # that were met
+        self.trying = 0  # blocks around this point whose errors somebody expects
         self.born: dict[int, tuple[int, ...]] = {}  # of objects made here, the loops around that
         self.nonlocals: set[str] = set()
         self.globals_: set[str] = set()
@@ -190,6 +191,11 @@ class Activation:
         if isinstance(value, Ref):
             return self.state.heap.get(value.oid)
         return None
+
+    def is_new(self, oid: int | None) -> bool:
+        """Whether an object was made in this turn of the innermost loop around this point."""
+        loops = self.graph.loops
+        return bool(loops) and oid is not None and self.born.get(oid, ())[-1:] == loops[-1:]
 
     def put(self, ref: Ref, obj: Obj) -> None:
         self.state.heap[ref.oid] = obj

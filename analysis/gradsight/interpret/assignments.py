@@ -21,12 +21,10 @@ class Assignments(Calls):
         value = self.evaluate(node.value)
         written = node.value
         if (
-            self.graph.loops
-            and isinstance(written, ast.BinOp)
+            isinstance(written, ast.BinOp)
             and isinstance(written.op, ast.Add)
-            and isinstance(written.left, ast.Name)
-            and isinstance(node.targets[0], ast.Name)
-            and written.left.id == node.targets[0].id
+            and isinstance(written.left, (ast.Name, ast.Attribute))
+            and ast.unparse(written.left) == ast.unparse(node.targets[0])
             and isinstance(value, Tensor)
             and value.node != NOWHERE
         ):
@@ -65,7 +63,8 @@ class Assignments(Calls):
         self, target: ast.expr, left: Value, right: Value, value: Value, at: ast.AST, added: ast.AST
     ) -> None:
         """`total += loss` in a loop."""
-        if isinstance(value, Tensor) and self.graph.loops and node_of(right) != NOWHERE:
+        within = self.graph.loops or not self.at_module_level  # a helper may be called in a loop
+        if isinstance(value, Tensor) and within and node_of(right) != NOWHERE:
             if self.state.grad != "off":
                 self.event(
                     "accumulate",

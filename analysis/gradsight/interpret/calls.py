@@ -200,6 +200,8 @@ class Calls(Functions):
         oids = dict(enumerate(encoder.oids))
         for oid in summary.created:
             oids[oid] = self.next_oid
+            if self.graph.loops:
+                self.born[self.next_oid] = self.graph.loops
             self.next_oid += 1
         for oid, obj in summary.heap:
             self.state.heap[oids[oid]] = moved(obj, nodes, oids)
@@ -214,6 +216,8 @@ class Calls(Functions):
         if info is not None and info.generator:
             context = (*context, ("m", self.number(), 0))  # it runs when what it yields is asked for
         for number, event in enumerate(summary.events):
+            if event.kind == "append" and self.is_new(oids.get(event.oids[0])):
+                continue
             self.events.append(
                 Event(
                     event.kind,

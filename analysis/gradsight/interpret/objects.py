@@ -68,8 +68,7 @@ class Objects(Modules):
 
     def list_method(self, receiver: Ref, obj: Obj, name: str, args: list[Value], node: ast.Call) -> Value:
         if name in ("append", "add", "appendleft", "put") and args:
-            older = self.graph.loops[-1:] != self.born.get(receiver.oid, ())[-1:]
-            if isinstance(args[0], Tensor) and args[0].node != NOWHERE and self.graph.loops and older:
+            if isinstance(args[0], Tensor) and args[0].node != NOWHERE and not self.is_new(receiver.oid):
                 self.event(
                     "append",
                     args[0].node,

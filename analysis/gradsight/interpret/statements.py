@@ -51,6 +51,17 @@ DROPPED_FOR_NOTHING = frozenset({
 })  # fmt: skip
 
 
+# Contexts in which something is run to see it raise.
+EXPECTING = ("suppress", "contextlib.suppress", "pytest.raises", "self.assertRaises")
+
+
+def is_dotted(node: ast.expr) -> bool:
+    """`x`, `self.x`, `self.x.y`."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return isinstance(node, ast.Name)
+
+
 class Statements(Assignments):
     """Runs blocks of logical lines."""
 
@@ -125,13 +136,15 @@ class Statements(Assignments):
             and isinstance(written.func, ast.Attribute)
             and written.func.attr in DROPPED_FOR_NOTHING
             and not (self.at_module_level and not self.context)  # the last line of a cell shows its value
+            and not self.trying  # whether it raises
         ):
             base = written.func.value
-            if isinstance(base, ast.Name) and isinstance(self.look_up(base.id), Tensor):
+            receiver = self.evaluate(base) if is_dotted(base) else NONE
+            if isinstance(receiver, Tensor):
                 self.event(
                     "dropped",
-                    node_of(self.look_up(base.id)),
-                    facts={"name": written.func.attr, "of": base.id},
+                    receiver.node,
+                    facts={"name": written.func.attr, "of": ast.unparse(base)},
                     call=self.here(written),
                 )
 
@@ -435,7 +448,10 @@ class Statements(Assignments):
             if item.optional_vars is not None:
                 bound: Value = value if isinstance(value, Ref) else Unknown("what a context manager gives")
                 self.assign(item.optional_vars, bound, item.context_expr)
+        expected = any(ast.unparse(item.context_expr).startswith(EXPECTING) for item in node.items)
+        self.trying += expected
         self.run_body(block, node.body)
+        self.trying -= expected
         self.at = at
         self.state.grad = before
         self.block = block_before
@@ -453,7 +469,9 @@ class Statements(Assignments):
             self.run_body(None, node.finalbody)
             return
         before = self.state.fork()
+        self.trying += 1
         self.run_block(block)
+        self.trying -= 1
         died = self.dead
         after = self.state
         handled: State | None = None

@@ -97,12 +97,15 @@ def report(q: Queries, step: Step, backward: Event, why: str, clears: list[Event
         cleared = event.place("call")
         if cleared is not None:
             path.insert(0, ("they are cleared here only", cleared))
+    # Before a backward pass in a loop of its own, each turn of that would clear what the one before gave.
+    inner = loops(backward) != loops(step.event) and not accumulated
+    places = (("step", stepped),) if inner else (("backward", where), ("step", stepped))
     yield RULE.report(
         SEVERITY["wrong"],
         f"{message}: `{name}` steps with the sum over all turns so far; clear them in each turn",
         where,
         tuple(path),
-        (("backward", where), ("step", stepped)),
+        places,
         (("optimizer", name), ("why", why), ("accumulated", "yes" if accumulated else "")),
     )
 
