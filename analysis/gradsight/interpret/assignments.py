@@ -30,9 +30,9 @@ class Assignments(Calls):
         ):
             # `total = total + loss`; the sum's operands are its node's inputs.
             inputs = self.graph[value.node].inputs
-            if len(inputs) == 2:
-                left, right = (Tensor(number) for number in inputs)
-                self.accumulates(node.targets[0], left, right, value, node, written.right)
+            left = Tensor(inputs[0] if len(inputs) == 2 else NOWHERE)
+            if len(inputs) in (1, 2):
+                self.accumulates(node.targets[0], left, Tensor(inputs[-1]), value, node, written.right)
         for target in node.targets:
             self.assign(target, value, node.value)
 
@@ -64,6 +64,8 @@ class Assignments(Calls):
     ) -> None:
         """`total += loss` in a loop."""
         within = self.graph.loops or not self.at_module_level  # a helper may be called in a loop
+        if isinstance(target, ast.Name) and node_of(left) == NOWHERE:
+            return  # it was set in this turn
         if isinstance(value, Tensor) and within and node_of(right) != NOWHERE:
             if self.state.grad != "off":
                 self.event(

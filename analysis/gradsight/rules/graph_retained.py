@@ -23,6 +23,7 @@ Sums and lists that are differentiated later, and what is computed without gradi
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 
 from gradsight.domain import Edge
@@ -87,14 +88,22 @@ def later(q: Queries, kept: int, own: int) -> bool:
     return any(kept in q.graph.feeding(top, ANY) for sink in q.sinks for top in q.roots(sink) if top != own)
 
 
+def is_primary(text: str) -> bool:
+    """Whether a method can be called on the expression as it is written."""
+    try:
+        written = ast.parse(text.strip(), mode="eval").body
+    except SyntaxError:
+        return False
+    return isinstance(written, (ast.Name, ast.Attribute, ast.Call, ast.Subscript))
+
+
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     where = finding.place("value")
     if where is None:
         return
     text = source.slice(where)
-    end = Edit(source.file, Span(where.end, where.end), ".detach()")
-    edits: tuple[Edit, ...] = (end,)
-    if not text.replace(".", "").replace("_", "").isalnum() and not text.endswith(")"):
+    edits: tuple[Edit, ...] = (Edit(source.file, Span(where.end, where.end), ".detach()"),)
+    if not is_primary(text):
         start = Edit(source.file, Span(where.start, where.start), "(")
         edits = (start, Edit(source.file, Span(where.end, where.end), ").detach()"))
     safe = Applicability.SAFE if finding.fact("kind") == "accumulate" else Applicability.UNSAFE

@@ -24,17 +24,18 @@ loop. Not flagged."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 
 from gradsight import surgery
 from gradsight.finding import Applicability, Finding, Fix
-from gradsight.graph import Place, There
 from gradsight.interpret.state import Event
+from gradsight.outline import outline
 from gradsight.policy import SEVERITY
 from gradsight.protocol import Step, branches, entry, loops, protocol_of, surely_with
 from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
-from gradsight.text import Source
+from gradsight.text import Source, Span
 
 
 def check(q: Queries) -> Iterator[Report]:
@@ -97,11 +98,15 @@ def is_rarer(q: Queries, clear: Event, backward: Event, step: Step) -> bool:
     return bool(own & rare)
 
 
-def in_one_function(one: Place, other: Place) -> bool:
-    """Whether two places stand in one function, and so may change places."""
-    if isinstance(one, There) and isinstance(other, There):
-        return one.callee == other.callee
-    return type(one) is type(other)
+def in_one_function(source: Source, one: Span, other: Span) -> bool:
+    """Whether two places stand in one function, or both in none, and so may change places."""
+    whole = outline(source.units)
+
+    def function(span: Span) -> int | None:
+        unit = bisect_right(source.starts, source.row_column(span.start)[0]) - 1
+        return next((at for at, region in enumerate(whole.functions) if unit in region.at), None)
+
+    return function(one) == function(other)
 
 
 def report(q: Queries, step: Step, backward: Event, clear: Event, kind: str) -> Report:
@@ -129,8 +134,7 @@ def report(q: Queries, step: Step, backward: Event, clear: Event, kind: str) -> 
     ]
     if kind != "between":
         path = [path[1], path[0], *path[2:]]
-    movable = given is not None and in_one_function(where, given)
-    places = (("clear", where), *((("backward", given),) if given is not None and movable else ()))
+    places = (("clear", where), *((("backward", given),) if given is not None else ()))
     return RULE.report(SEVERITY["wrong"], message, where, tuple(path), places, (("kind", kind),))
 
 
@@ -138,6 +142,8 @@ def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     clear, backward = finding.place("clear"), finding.place("backward")
     if clear is None or backward is None or finding.fact("kind") != "between":
         return
+    if not in_one_function(source, clear, backward):
+        return  # others may call the function that clears
     before = surgery.insert_before(source, backward, source.slice(clear))
     if not isinstance(before, surgery.Refusal):
         edits = (*surgery.remove_statement(source, clear), *before)
