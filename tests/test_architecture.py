@@ -152,6 +152,45 @@ def test_nothing_imports_the_source_roots(folder: str) -> None:
             assert not names & OURS, file
 
 
+_RANGES = {"Range", "Position"}
+
+
+def _built_ranges(tree: ast.Module) -> list[str]:
+    """The editor's ranges and positions that a module builds, by the protocol's types or as JSON."""
+    found = [
+        ast.unparse(node)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, (ast.Name, ast.Attribute))
+        and ast.unparse(node.func).rpartition(".")[2] in _RANGES
+    ]
+    texts = [node for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    return found + [repr(node.value) for node in texts if node.value in ("character", '"character":')]
+
+
+def test_only_one_room_builds_the_editors_ranges() -> None:
+    assert _built_ranges(_tree("lsp.Range(lsp.Position(1, 2), end)\nx = {'character': 1}")) == [
+        "lsp.Range(lsp.Position(1, 2), end)",
+        "lsp.Position(1, 2)",
+        "'character'",
+    ]
+    built = {file.name: _built_ranges(_tree(file.read_text("utf-8"))) for file in _files("gradsight_server")}
+    assert len(built.pop("convert.py")) > 3
+    built["documents.py"] = [each for each in built["documents.py"] if each != "'character'"]  # reads one
+    assert {name: found for name, found in built.items() if found} == {}
+
+
+def test_the_server_starts_without_what_only_fixes_and_probes_need() -> None:
+    program = "import sys, gradsight_server.app as app; app.create(); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment(), check=True
+    )
+    loaded = {name.split(".")[0] for name in done.stdout.split()}
+    assert "lsprotocol" in loaded
+    assert not loaded & {"libcst", "torch", "rich", "pathspec", "multiprocessing"}
+    assert "gradsight.engine" not in done.stdout.split()
+
+
 def test_the_probe_runs_on_python_3_8() -> None:
     for file in _files("gradsight_probe"):
         ast.parse(file.read_text("utf-8"), str(file), feature_version=(3, 8))

@@ -106,3 +106,34 @@ def test_messages_are_mirrored() -> None:
     states = re.search(r"^export const STATES = (\[.*\]) as const;$", mirror, re.MULTILINE)
     assert states is not None
     assert tuple(json.loads(states[1])) == messages.STATES
+
+
+def test_every_state_has_a_colour() -> None:
+    manifest = json.loads(MANIFEST.read_text(encoding="utf-8"))
+    offered = {colour["id"] for colour in manifest["contributes"]["colors"]}
+    view = (CLIENT / "src" / "probeView.ts").read_text(encoding="utf-8")
+    used = dict(re.findall(r'^  "?([\w-]+)"?: "(gradsight\.\w+)",$', view, re.MULTILINE))
+    assert set(used) == {*messages.STATES, "stale"}
+    assert set(used.values()) == offered
+    for colour in manifest["contributes"]["colors"]:
+        assert set(colour["defaults"]) == {"light", "dark", "highContrast", "highContrastLight"}
+
+
+def test_commands_and_menus_fit() -> None:
+    manifest = json.loads(MANIFEST.read_text(encoding="utf-8"))["contributes"]
+    offered = {
+        command["command"]: f"{command['category']}: {command['title']}" for command in manifest["commands"]
+    }
+    assert sorted(offered.values()) == [
+        "Gradsight: Clear Probe Results",
+        "Gradsight: Explain Finding",
+        "Gradsight: Restart Server",
+        "Gradsight: Run Probe",
+        "Gradsight: Show Output",
+    ]
+    # The language client registers the server's own; one of ours by such a name would keep it out.
+    assert not {messages.RUN_PROBE, messages.CLEAR_PROBE} & set(offered)
+    for entries in manifest["menus"].values():
+        assert {entry["command"] for entry in entries} <= set(offered)
+    source = (CLIENT / "src" / "extension.ts").read_text(encoding="utf-8")
+    assert set(re.findall(r'command\("(gradsight\.\w+)"', source)) == set(offered)

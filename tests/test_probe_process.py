@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,15 @@ from gradsight_server import child, probe
 
 PROGRAMS = Path(__file__).resolve().parent.parent / "fixtures" / "probe"
 POSIX = pytest.mark.skipif(os.name == "nt", reason="forks and signals are POSIX")
+
+
+MARK = f"GRADSIGHT_TEST_MARK={uuid.uuid4().hex}"
+
+
+@pytest.fixture(autouse=True)
+def marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything that is started here can be told from what other tests start at the same time."""
+    monkeypatch.setenv(*MARK.split("="))
 
 
 class Ran:
@@ -43,7 +53,7 @@ class Ran:
 
 
 def _tagged() -> set[int]:
-    """Every process that carries a probe's token."""
+    """Every process of a probe that was started here."""
     found = set()
     for entry in Path("/proc").glob("[0-9]*") if sys.platform.startswith("linux") else ():
         try:
@@ -51,7 +61,7 @@ def _tagged() -> set[int]:
             state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
             continue
-        if child.TOKEN.encode() in environment and state != "Z":
+        if child.TOKEN.encode() in environment and MARK.encode() in environment and state != "Z":
             found.add(int(entry.name))
     return found
 

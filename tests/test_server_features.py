@@ -92,7 +92,7 @@ def programs() -> list[tuple[str, str]]:
     return [*((path.name, read(path)) for path in PROGRAMS), ("awkward.py", AWKWARD)]
 
 
-@pytest.mark.parametrize("encoding", WIDTHS)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", pytest.param("utf-32", marks=pytest.mark.slow)])
 def test_diagnostics_say_what_the_command_line_says(encoding: str, tmp_path: Path) -> None:
     with Client(tmp_path, encodings=(encoding,)) as client:
         for name, text in programs():
@@ -161,7 +161,7 @@ def test_without_a_cache_folder_there_is_no_page_and_nothing_else_is_lost(tmp_pa
         assert "codeDescription" not in found
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("encoding", [pytest.param("utf-8", marks=pytest.mark.slow), "utf-16"])
 def test_quick_fixes_do_what_the_command_line_would_do(encoding: str, tmp_path: Path) -> None:
     with Client(tmp_path, encodings=(encoding,)) as client:
         for name, text in programs():

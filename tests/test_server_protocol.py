@@ -128,9 +128,11 @@ def test_malformed_parameters_are_answered_with_an_error(client: Client, method:
 def test_commands_that_cannot_be_meant_say_why(
     client: Client, command: str, arguments: Any, words: str
 ) -> None:
+    before = client.log
     with pytest.raises(Failed) as error:
         client.request("workspace/executeCommand", {"command": command, "arguments": arguments})
     assert words in error.value.message
+    assert "Traceback" not in client.log.removeprefix(before)
 
 
 def test_notifications_that_cannot_be_meant_are_passed_over(client: Client) -> None:
@@ -235,6 +237,7 @@ def test_the_server_ends_with_its_editor_though_its_pipes_are_open(tmp_path: Pat
     client.close()
 
 
+@pytest.mark.slow
 def test_a_client_in_another_container_is_not_missed(tmp_path: Path) -> None:
     with Client(tmp_path, process_id=2**22 + 12345) as client:
         time.sleep(4)  # longer than the server takes to look

@@ -284,3 +284,25 @@ def test_long_sessions_of_edits_in_real_files(path: Path) -> None:
         assert expressions_of(after) == expected
     print(f"{path.name}: {states} valid states")
     assert states >= 10
+
+
+def test_offsets_of_few_places_are_those_of_all() -> None:
+    # Few are found from sums over many lines, which edits carry over.
+    rng = random.Random(7)
+    for count in (0, 1, 255, 256, 257, 511, 512, 600):
+        lines = ["x" * rng.randint(0, 9) + rng.choice(["\n", "\r\n", "\r"]) for _ in range(count)]
+        few = Source("program.py", "".join(lines) + "y" * rng.randint(0, 3))
+        for _ in range(12):
+            few.row_column(3)
+            row, column = rng.randint(0, count + 1), rng.randint(0, 5)
+            stop = row + rng.choice([0, 0, 0, 1, 2])
+            few = few.edited(
+                row, column, stop, column + rng.randint(0, 3), rng.choice(["z", "", "zz\n", "\r"])
+            )
+            every = Source("program.py", few.text)
+            offsets = every.line_offsets()
+            for _ in range(8):
+                place = rng.randint(-2, len(every.text) + 3)
+                assert few.row_column(place) == every.row_column(place)
+                assert few.line_offset(row % len(offsets)) == offsets[row % len(offsets)]
+                assert few.offset(row, column) == every.offset(row, column)

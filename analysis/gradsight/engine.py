@@ -11,10 +11,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gradsight import suppression
+from gradsight.broken import Standing, unparsable, unparsable_whole
 from gradsight.domain import Edge
 from gradsight.finding import Finding, Fix, Severity, Step
 from gradsight.graph import Place, Within
@@ -28,7 +28,6 @@ from gradsight.places import Bugs, Placed, Places, Spot
 from gradsight.queries import Program, Queries
 from gradsight.roots import class_root, function_root, is_lone_loss, module_root, plain
 from gradsight.rule import Report
-from gradsight.syntax import UNPARSABLE, parse
 from gradsight.text import Source, Span
 from gradsight.values import NOWHERE, Value
 
@@ -112,8 +111,7 @@ class Findings:
 
 
 Telling = Callable[[Places, Place, str], object]
-# Where a finding stands, by its unit and the offsets within it, and its code.
-Standing = tuple[int, int, int, str]
+Entry = tuple[Severity, Hashable, Finding | Placed[Finding]]  # what stands there, with its anchor
 
 
 def ignore_bug(where: str, error: BaseException) -> None:
@@ -132,6 +130,7 @@ class Engine:
         self.report_bug = report_bug
         self._analyses: OrderedDict[str, _Analysis] = OrderedDict()  # of each file the latest
         self._roots: OrderedDict[tuple[str, str], list[_Root]] = OrderedDict()
+        self._names: dict[str, dict[str, Value]] = {}  # what modules of these files bind, lately
         self._forgotten = 0
 
     @property
@@ -189,12 +188,13 @@ class Engine:
             before = self._analyses[source.file] = _Analysis(self, source, world)
         self._analyses.move_to_end(source.file)
         if len(self._analyses) > MOST_DOCUMENTS:
-            self._analyses.popitem(last=False)
+            self._names.pop(self._analyses.popitem(last=False)[0], None)
         return before
 
     def forget(self, file: str) -> None:
         """Keep nothing of a file: its graphs take much memory. It is analysed from scratch the next time."""
         analysis = self._analyses.pop(file, None)
+        self._names.pop(file, None)
         for key in [key for key in self._roots if key[0] == file]:
             del self._roots[key]
         if analysis is not None:
@@ -272,43 +272,6 @@ def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda one: (one.where.start, one.where.end, one.code)))
 
 
-def unparsable(source: Source) -> Iterator[tuple[Standing, Finding, Hashable]]:
-    """Lines that do not parse: findings of their own, beside the others, with what anchors them."""
-    starts = source.starts
-    for at in source.broken:
-        line = source.units[at]
-        row, column = line.error_at
-        first = source.offset(starts[at], 0)
-        start = source.offset(starts[at] + row, column)
-        end = max(start, source.offset(starts[at] + row, 1 << 30))
-        where = Span(start, end)
-        if line.needs is not None:
-            message = (
-                f"this line needs Python {line.needs} or newer to be read; what it binds is unknown here"
-            )
-            finding = Finding("GS002", "newer-python", Severity.INFORMATION, message, source.file, where)
-        else:
-            message = f"this line does not parse: {line.error}"
-            finding = Finding("GS001", "syntax-error", Severity.ERROR, message, source.file, where)
-        yield (at, start - first, end - first, finding.code), finding, (line, starts[at])
-
-
-def unparsable_whole(source: Source) -> Iterator[Finding]:
-    """The syntax error of a file, or of each cell of a notebook, whose lines each parse."""
-    edges = (0, *source.bounds, len(source.physical))
-    for (first, stop), part in zip(pairwise(edges), source.parts, strict=True):
-        try:
-            parse(source.slice(part))
-        except SyntaxError as error:
-            row = min(first + (error.lineno or 1), stop) - 1
-            start = source.offset(row, max((error.offset or 1) - 1, 0))
-            where = Span(start, max(start, source.offset(row, 1 << 30)))
-            message = f"this {'cell' if source.bounds else 'file'} does not parse: {error.msg}"
-            yield Finding("GS001", "syntax-error", Severity.ERROR, message, source.file, where)
-        except UNPARSABLE:
-            continue  # too deep for one parse, though each line is not
-
-
 @dataclass(eq=False)
 class _Root:
     """One analysed root and what it was made from. `program` is None where it grew too large."""
@@ -338,13 +301,21 @@ class _Analysis:
         self.places = Places(source, world, engine.report_bug)
         self.module: _Root | None = None
         self.roots: list[tuple[str, _Root]] = []
+        self._standing: list[tuple[Standing, Entry]] | None = None
+        self._owners: set[str] = set()  # the functions that these stand in
         self._run()
 
     def move(self, source: Source, outline: Outline) -> bool:
         """Become the analysis of a text whose lines mean what they meant. False: they do not."""
-        if not self.world.move(outline):
+        before = self.source.starts, self.outline.skeleton
+        others = self.world.move(outline)
+        if others is None:
             return False
         self.source, self.outline = source, outline
+        if before[0] is not source.starts or before[1] is not outline.skeleton:
+            self._standing = None
+        elif not self._owners.isdisjoint(others):
+            self._standing = None
         self.places = Places(source, self.world, self.engine.report_bug)
         return True
 
@@ -354,6 +325,11 @@ class _Analysis:
         entered: set[str] = set()
         quiet: set[str] = set()  # seen on a way that asks for no gradient: lone losses are asked once more
         module = self.module = self._root("<module>", self.outline.skeleton, partial(module_root, self.world))
+        if module is not None:
+            known = self.engine._names.get(self.source.file)
+            if known is not module.names and known == module.names:
+                module.names = known  # equal ones are one: whoever compares them later is quick
+            self.engine._names[self.source.file] = module.names
         if module is not None and module.program is not None:
             if any(event.kind in ("backward", "grad") for event in module.program.events):
                 entered |= module.record.functions
@@ -515,14 +491,23 @@ class _Analysis:
             yield Placed([spot], partial(silence, reason, self.source.file))
 
     def anchored(
-        self, broken: Iterable[tuple[Standing, Finding, Hashable]]
+        self, broken: Sequence[tuple[Standing, Finding, Hashable]]
     ) -> list[tuple[Hashable, Finding | Placed[Finding]]]:
         """Each finding with its anchor, in their order: as `deduplicated` and `in_order` would have them."""
-        starts = self.source.starts
-        regions, skeleton = self.world.regions, self.outline.skeleton
-        best: dict[Standing, tuple[Severity, Hashable, Finding | Placed[Finding]]] = {}
+        if self._standing is None:
+            self._standing = self._stand()
+        if not broken:
+            return [entry[1:] for _, entry in self._standing]
+        best = dict(self._standing)
         for standing, one, anchor in broken:
             best[standing] = one.severity, anchor, one
+        return [best[standing][1:] for standing in sorted(best)]
+
+    def _stand(self) -> list[tuple[Standing, Entry]]:
+        """The findings about gradients for `anchored`."""
+        starts = self.source.starts
+        regions, skeleton = self.world.regions, self.outline.skeleton
+        best: dict[Standing, Entry] = {}
         for placed in self.findings():
             report = placed.report
             assert report is not None
@@ -532,7 +517,8 @@ class _Analysis:
             old = best.get(standing)
             if old is None or severity.rank < old[0].rank:
                 best[standing] = severity, (placed.identity, tuple([starts[unit] for unit in units])), placed
-        return [best[standing][1:] for standing in sorted(best)]
+            self._owners.update([owner for owner, _ in placed.lines])
+        return sorted(best.items(), key=lambda item: item[0])
 
     def firsts(self) -> Callable[[Spot], int]:
         """How far from the text's beginning the line of a spot begins."""

@@ -141,12 +141,21 @@ class Source:
 
     def row_column(self, offset: int) -> tuple[int, int]:
         """Row and column of an offset. One outside the text counts as the text's nearer end."""
-        offsets = self.line_offsets()
-        offset = max(0, min(offset, offsets[-1]))
-        row = bisect_right(offsets, offset) - 1
-        if row == len(self.physical) and row and self.physical[-1][-1] not in "\r\n":
-            row -= 1  # no line end, no further line
-        return row, offset - offsets[row]
+        lines = self.physical
+        offset = max(0, min(offset, self.line_offset(len(lines))))
+        if self._offsets is not None:
+            row = bisect_right(self._offsets, offset) - 1
+            start = self._offsets[row]
+        else:
+            assert self._blocks is not None
+            block = min(bisect_right(self._blocks, offset) - 1, len(lines) // _BLOCK)
+            row, start = block * _BLOCK, self._blocks[block]
+            while row < len(lines) and start + len(lines[row]) <= offset:
+                start += len(lines[row])
+                row += 1
+        if row == len(lines) and row and lines[-1][-1] not in "\r\n":
+            row, start = row - 1, start - len(lines[-1])  # no line end, no further line
+        return row, offset - start
 
     def offset(self, row: int, column: int) -> int:
         """The offset of a place. A column behind its line's end counts as that, a row too far as the end."""

@@ -28,11 +28,11 @@ const COLOURS: Record<State | "stale", string> = {
   cut: "gradsight.cut",
   "cut-upstream": "gradsight.cutUpstream",
   constant: "gradsight.constant",
-  none: "gradsight.constant",
+  none: "gradsight.none",
   stale: "gradsight.stale",
 };
 // What is as it should be needs no mark in the overview ruler.
-const MARKED: readonly State[] = ["zero", "nonfinite", "cut", "cut-upstream"];
+const MARKED: readonly State[] = ["zero", "nonfinite", "cut", "cut-upstream", "none"];
 
 export class ProbeViews implements vscode.Disposable {
   private readonly types = new Map<State | "stale", vscode.TextEditorDecorationType>();

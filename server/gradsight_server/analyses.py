@@ -134,13 +134,13 @@ class Analyses:
                 except BaseException as error:
                     future.set_exception(error)
             return True
-        if self._opened:  # one parse of the whole is little beside the first analysis
-            return self._take(engine, self._opened, last=False, whole=True)
-        if self._dropped:
+        if self._dropped:  # before more is opened: a session's thousand documents come without a pause
             uri, file = self._dropped.popleft()
             if not self._keeps(uri):
                 engine.forget(file)
             return True
+        if self._opened:  # one parse of the whole is little beside the first analysis
+            return self._take(engine, self._opened, last=False, whole=True)
         return False
 
     def _take(self, engine: Engine, waiting: OrderedDict[str, Later], last: bool, whole: bool) -> bool:
@@ -162,7 +162,7 @@ class Analyses:
         self._grown = True
         engine.analysed.clear()
         analysis = Analysis(snapshot, findings, whole)
-        if whole or any(finding.code == "GS001" for finding in findings.findings):
+        if whole:
             self._idle.pop(snapshot.uri, None)
         else:
             self._idle[snapshot.uri] = analysis
@@ -180,7 +180,8 @@ class Analyses:
                 _, analysis = self._idle.popitem()
             except KeyError:  # closed meanwhile
                 break
-            self._analyse(engine, analysis.snapshot, whole=True)
+            if not any(finding.code == "GS001" for finding in analysis.findings.findings):
+                self._analyse(engine, analysis.snapshot, whole=True)
         if self._grown and self._wake.empty():
             began = time.perf_counter()
             self._freezes += 1

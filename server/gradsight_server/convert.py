@@ -12,7 +12,7 @@ import itertools
 import json
 from bisect import bisect_right
 from collections.abc import Callable, Hashable, Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from gradsight.finding import Edit, Finding, Severity
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 MARK = "\ufeff"
 SEVERITIES = {Severity.ERROR: 1, Severity.WARNING: 2, Severity.INFORMATION: 3, Severity.HINT: 4}
+FEW = 8  # new diagnostics, up to which each is found by itself: a line that is typed is one of a hundred
 UNNECESSARY = frozenset({"GS003"})  # what an editor may show faded
 
 
@@ -263,17 +264,18 @@ def to_notifications(
     `wanted` says as what a finding is shown, if it is. `fragments` holds the diagnostics of the last time by
     all that is in them, and afterwards those of now; it is for one `wanted` and one `href`.
     """
-    place = _placing(snapshot)
     if findings.anchors is not None and snapshot.notebook is None:
         texts = [fragments.get(anchor) for anchor in findings.anchors]
         if None in texts:  # else nobody has to look at the findings
-            for at, finding in enumerate(findings.findings):
-                if texts[at] is None:
-                    shown = wanted(finding)
-                    texts[at] = _to_diagnostic(snapshot, shown, place, href) if shown is not None else ""
+            new = [at for at, text in enumerate(texts) if text is None]
+            place = _placing(snapshot) if len(new) > FEW else partial(_place, snapshot)
+            for at in new:
+                shown = wanted(findings.one(at) if len(new) <= FEW else findings.findings[at])
+                texts[at] = _to_diagnostic(snapshot, shown, place, href) if shown is not None else ""
         fragments.clear()
         fragments.update((anchor, text or "") for anchor, text in zip(findings.anchors, texts, strict=True))
         return [_published(snapshot.uri, snapshot.version, ",".join(filter(None, texts)))]
+    place = _placing(snapshot)
     kept: dict[Hashable, str] = {}
     said: dict[str, list[str]] = {part.uri: [] for part in snapshot.parts}
     where = tuple((part.uri, part.row) for part in snapshot.parts) if snapshot.notebook is not None else ()

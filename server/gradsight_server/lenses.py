@@ -41,7 +41,7 @@ def to_hints(view: messages.ProbeView, first: int, last: int) -> list[lsp.InlayH
     """A probe's rows as hints, between two rows of the editor."""
     return [
         lsp.InlayHint(
-            position=lsp.Position(row.range.end.line, row.range.end.character),
+            position=convert.to_lsp_range(row.range).end,
             label=(STALE if view.stale else "") + row.label,
             padding_left=True,
             tooltip=lsp.MarkupContent(lsp.MarkupKind.Markdown, row.tooltip),

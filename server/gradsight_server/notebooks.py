@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gradsight.notebook import Cell, Notebook
 from gradsight.text import Source
 
 from gradsight_server import uris
 from gradsight_server.convert import Encoding
 from gradsight_server.documents import Part, Snapshot, Unit, changed
+
+if TYPE_CHECKING:
+    from gradsight.notebook import Notebook
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,11 @@ class NotebookUnit(Unit):
 
     def snapshot(self) -> Snapshot:
         if self._snapshot is None:
+            from gradsight.notebook import (
+                Cell,
+                Notebook,
+            )  # most sessions open none, and all would wait for it
+
             names = self.cells
             cells = [Cell(number, self._open[uri].source.text) for number, uri in enumerate(names, 1)]
             if self._notebook is None:

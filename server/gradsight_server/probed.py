@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 UNTRUSTED = "Gradsight runs no code of a workspace that is not trusted. Trust it, and run the probe again."
+SHOWN_EVERY = 0.1  # seconds
 LONGEST_LINE = 120  # characters of the program's output that progress shows
 _PHASES = {"importing torch": "importing torch", "running": "running", "reporting": "reading the gradients"}
 
@@ -265,6 +266,8 @@ class Progress:
         self._shows = False
         self._cancel: Callable[[], object] = lambda: None
         self._phase = ""
+        self._line = self._said = ""  # what the program printed last
+        self._timer: asyncio.TimerHandle | None = None
         self.cancelled = False
 
     def on_cancel(self, cancel: Callable[[], object]) -> None:
@@ -298,12 +301,23 @@ class Progress:
 
     def output(self, text: str) -> None:
         """The program printed something."""
-        lines = [line for line in text.replace("\r", "\n").split("\n") if line.strip()]
-        if lines:
-            self._report(f"{self._phase}: {lines[-1].strip()[:LONGEST_LINE]}")
+        lines = (self._line + text).replace("\r", "\n").split("\n")
+        self._line = lines[-1][:LONGEST_LINE]  # it may go on
+        said = [line.strip() for line in lines if line.strip()]
+        if said:
+            self._said = said[-1][:LONGEST_LINE]
+            if self._timer is None:  # a program may print faster than an editor shows
+                self._timer = asyncio.get_running_loop().call_later(SHOWN_EVERY, self._tell_output)
+
+    def _tell_output(self) -> None:
+        self._timer = None
+        self._report(f"{self._phase}: {self._said}")
 
     def end(self) -> None:
         """Show it no longer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._shows:
             self._shows = False
             self._progress.end(self._token, lsp.WorkDoneProgressEnd())

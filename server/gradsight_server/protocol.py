@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lsprotocol import types as lsp
-from pygls.exceptions import JsonRpcException
+from pygls.exceptions import JsonRpcException, JsonRpcRequestCancelled
 from pygls.protocol import LanguageServerProtocol, lsp_method
 
 if TYPE_CHECKING:
@@ -127,6 +127,14 @@ class Protocol(LanguageServerProtocol):
                 )
             return
         self.send(body.encode("ascii"))
+
+    def _send_handler_result(self, future: Any, *, msg_id: int | str) -> None:
+        error = None if future.cancelled() else future.exception()
+        if isinstance(error, (Refused, Outdated, JsonRpcRequestCancelled)):  # nothing went wrong here
+            self._request_futures.pop(msg_id, None)
+            self._send_response(msg_id, error=error.to_response_error())
+            return
+        super()._send_handler_result(future, msg_id=msg_id)
 
     # -- what pygls would do otherwise
 

@@ -12,9 +12,10 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-_LENGTH = re.compile(rb"content-length:[ \t]*(\d+)[ \t]*$", re.IGNORECASE | re.MULTILINE)
+_LENGTH = re.compile(rb"content-length:[ \t]*(\d+)[ \t]*\r\n", re.IGNORECASE)
+_PIECE = 1 << 16  # bytes to read at once; more would be mapped memory, new for every message
 _MOST_HEADER = 65536  # bytes without a header's end: no client of ours
 
 
@@ -22,30 +23,37 @@ class Frames:
     """Cuts a stream of bytes into bodies. Headers that say no length are passed over."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._wanted = -1  # length of the body that is being received
+        self._pieces: list[bytes] = []  # of a message that is not complete
+        self._missing = 0  # bytes that it lacks at least
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
+    def feed(self, data: bytes) -> list[bytes]:
         """The bodies that are complete with this piece."""
-        buffer = self._buffer
-        buffer += data
-        while True:
-            if self._wanted < 0:
-                end = buffer.find(b"\r\n\r\n")
-                if end < 0:
-                    del buffer[: max(0, len(buffer) - _MOST_HEADER)]
-                    return
-                length = _LENGTH.search(bytes(buffer[:end]).replace(b"\r\n", b"\n"))
-                del buffer[: end + 4]
-                if length is None:
-                    continue
-                self._wanted = int(length[1])
-            if len(buffer) < self._wanted:
-                return
-            body = bytes(buffer[: self._wanted])
-            del buffer[: self._wanted]
-            self._wanted = -1
-            yield body
+        if self._pieces:
+            self._pieces.append(data)
+            self._missing -= len(data)
+            if self._missing > 0:
+                return []
+            data = b"".join(self._pieces)
+            self._pieces = []
+        bodies = []
+        at = 0
+        while at < len(data):
+            end = data.find(b"\r\n\r\n", at)
+            if end < 0:
+                self._keep(data[max(at, len(data) - _MOST_HEADER) :], 1)
+                break
+            length = _LENGTH.search(data, at, end + 2)
+            stop = end + 4 + (int(length[1]) if length is not None else 0)
+            if stop > len(data):
+                self._keep(data[at:], stop - len(data))
+                break
+            if length is not None:
+                bodies.append(data[end + 4 : stop])
+            at = stop
+        return bodies
+
+    def _keep(self, data: bytes, missing: int) -> None:
+        self._pieces, self._missing = [data], missing
 
 
 class Output:
@@ -100,14 +108,16 @@ async def read(descriptor: int, receive: Callable[[bytes], None], ended: Callabl
 
     if os.name != "nt":
         try:
-            await loop.connect_read_pipe(lambda: _Pipe(feed, ended), os.fdopen(descriptor, "rb", 0))
+            stream = os.fdopen(descriptor, "rb", 0)
+            transport, _ = await loop.connect_read_pipe(lambda: _Pipe(feed, ended), stream)
+            transport.max_size = _PIECE  # type: ignore[attr-defined]
             return
         except (OSError, ValueError):  # a file, or something else that cannot be waited for
             pass
 
     def pump() -> None:
         try:
-            while data := os.read(descriptor, 1 << 16):
+            while data := os.read(descriptor, _PIECE):
                 loop.call_soon_threadsafe(feed, data)
         except OSError:
             pass

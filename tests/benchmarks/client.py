@@ -170,6 +170,11 @@ class Client:
         """Close a document."""
         self.send("textDocument/didClose", {"textDocument": {"uri": self.uri(file)}})
 
+    def cpu(self) -> float:
+        """Seconds that all of its threads have computed. Linux."""
+        threads = Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
+        return sum(int(each.read_text().split()[0]) for each in threads) / 1e9
+
     def memory(self) -> float:
         """Resident MiB of the process. Linux."""
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])

@@ -146,7 +146,8 @@ def probed(text: str) -> list[dict[str, Any]]:
         gradsight = Path(sys.executable).with_name("gradsight")
         command = [str(gradsight), "probe", "--output-format", "json", "--python", sys.executable, str(path)]
         done = subprocess.run([*command, "--device", "cpu"], capture_output=True, text=True, timeout=120)
-        assert done.returncode in (0, 1) and done.stdout, done.stderr
+        assert done.returncode in (0, 1), done.stderr
+        assert done.stdout, done.stderr
         lines: list[dict[str, Any]] = json.loads(done.stdout)["lines"]
         return [line for line in lines if line["filename"] == str(path)]
 

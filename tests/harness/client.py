@@ -200,8 +200,8 @@ class Client:
 
         def look() -> Any:
             for number, each in enumerate(self.received):
-                if each["method"] == method and where(each["params"]):
-                    return self.received.pop(number)["params"] or {}
+                if each["method"] == method and where(each.get("params")):
+                    return self.received.pop(number).get("params") or {}
             return None
 
         return self.wait(look, method)

@@ -9,7 +9,7 @@ makes an analysis that keeps its memo say what one from scratch says.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 
 from gradsight import model
@@ -107,23 +107,26 @@ class World:
             self.token, self._module_names = previous.token, previous._module_names
             self._stores, self._cycles, self._behind = previous._stores, previous._cycles, previous._behind
 
-    def move(self, outline: Outline) -> bool:
-        """Become the world of a text whose lines mean what they meant, wherever they stand. False: they do
-        not, and nothing was done."""
+    def move(self, outline: Outline) -> Set[str] | None:
+        """Become the world of a text whose lines mean what they meant, wherever they stand.
+
+        Returns the functions that stand in other units, or with other lines; None if something means
+        something else, and nothing was done.
+        """
         old = self.outline
         if not (
             old.names == outline.names
             and old.functions == outline.functions
             and old.skeleton == outline.skeleton
         ):
-            return False
+            return None
         pairs = zip(self.fids, outline.functions, old.functions, strict=True)
         other = {fid: region for fid, region, before in pairs if region is not before}
         self.outline = outline
         if other:
             self.regions = self.regions | other
             self._infos = {fid: info for fid, info in self._infos.items() if fid not in other}
-        return True
+        return other.keys()
 
     @property
     def declared(self) -> frozenset[str]:

@@ -18,7 +18,7 @@ page.setDefaultTimeout(20000);
 
 const asked = new RegExp(process.argv[4] ?? '');
 
-async function scenario(name, body) {
+async function scenario(name, body, tidy = () => {}) {
   if (!asked.test(name)) return;
   const started = Date.now();
   window.printed.length = 0;
@@ -32,6 +32,8 @@ async function scenario(name, body) {
     await page.screenshot({ path: `${kept}.png` }).catch(() => {});
     fs.writeFileSync(`${kept}.txt`, `${error.stack}\n\n${window.printed.join('\n')}\n`);
     await it.closeAll(page).catch(() => {});
+  } finally {
+    tidy();
   }
   tell();
 }
@@ -283,9 +285,10 @@ await scenario('an unfinished statement while typing', async () => {
   await restore(first.text, wanted(first));
 });
 
+const settings = path.join(window.workspace, '.vscode', 'settings.json');
+fs.mkdirSync(path.dirname(settings), { recursive: true });
+
 await scenario('settings are taken while one works', async () => {
-  const settings = path.join(window.workspace, '.vscode', 'settings.json');
-  fs.mkdirSync(path.dirname(settings), { recursive: true });
   await it.openFile(page, first.name);
   await sees(wanted(first), 'the squiggle');
   const [{ code }] = first.findings;
@@ -301,17 +304,18 @@ await scenario('settings are taken while one works', async () => {
   await it.until('no lens', lensless);
   fs.writeFileSync(settings, '{}');
   await it.until('lenses again', async () => !(await lensless()));
-});
+}, () => fs.writeFileSync(settings, '{}'));
+
+const project = path.join(window.workspace, 'pyproject.toml');
 
 await scenario('a project file is read while one works', async () => {
-  const project = path.join(window.workspace, 'pyproject.toml');
   await it.openFile(page, first.name);
   await sees(wanted(first), 'the squiggle');
   fs.writeFileSync(project, `[tool.gradsight]\nignore = ["${first.findings[0].code}"]\n`);
   await sees([], 'silence');
   fs.rmSync(project);
   await sees(wanted(first), 'the finding as it was');
-});
+}, () => fs.rmSync(project, { force: true }));
 
 await scenario('a file that is written from outside', async () => {
   await it.openText(window, 'outside.py', first.text);

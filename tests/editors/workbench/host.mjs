@@ -1,6 +1,7 @@
 // Runs a bundle of mocha tests inside VS Code's extension host. `node host.mjs GIVEN`; exits as the tests did.
 //
-// GIVEN: { editors, folder, workspace, extension, tests, settings }. The extension is loaded from its folder, not from a VSIX.
+// GIVEN: { editors, folder, workspace, trusted, extension, tests, failures }. The extension is loaded from its folder,
+// not from a VSIX.
 import fs from 'node:fs';
 import * as it from './window.mjs';
 

@@ -12,13 +12,14 @@ const SECONDS = 1000;
 
 /** Start the editor on a clean profile and open `workspace` in it. */
 export async function open({ editors, folder, workspace, settings = {}, size = { width: 1280, height: 900 }, payload = [],
-                             scale = 1, prepare = async () => {}, environment = {} }) {
+                             scale = 1, trusted = true, prepare = async () => {}, environment = {} }) {
   const profile = path.join(folder, 'profile'), extensions = path.join(folder, 'extensions');
   fs.mkdirSync(path.join(profile, 'User'), { recursive: true });
   fs.mkdirSync(extensions, { recursive: true });
   fs.writeFileSync(path.join(folder, 'config.yaml'), '{}\n');
   const quiet = JSON.parse(fs.readFileSync(new URL('profile.json', import.meta.url), 'utf8'));
-  fs.writeFileSync(path.join(profile, 'User', 'settings.json'), JSON.stringify({ ...quiet, ...settings }, null, 2));
+  const trust = trusted ? {} : { 'security.workspace.trust.enabled': true, 'security.workspace.trust.startupPrompt': 'never' };
+  fs.writeFileSync(path.join(profile, 'User', 'settings.json'), JSON.stringify({ ...quiet, ...trust, ...settings }, null, 2));
 
   const port = await freePort();
   const log = fs.openSync(path.join(folder, 'code-server.log'), 'w');
@@ -26,7 +27,7 @@ export async function open({ editors, folder, workspace, settings = {}, size = {
     path.join(editors, 'node_modules/code-server/out/node/entry.js'),
     '--config', path.join(folder, 'config.yaml'), '--bind-addr', `127.0.0.1:${port}`, '--auth', 'none',
     '--user-data-dir', profile, '--extensions-dir', extensions,
-    '--disable-telemetry', '--disable-update-check', '--disable-workspace-trust', '--disable-getting-started-override',
+    '--disable-telemetry', '--disable-update-check', ...(trusted ? ['--disable-workspace-trust'] : []), '--disable-getting-started-override',
     '--disable-proxy', '--ignore-last-opened', '--reconnection-grace-time', '2',
   ], {
     stdio: ['ignore', log, log],
