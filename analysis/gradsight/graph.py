@@ -46,7 +46,7 @@ class Node:
     """One abstract value.
 
     kind: "op" | "join" (branches) | "loop" (initial value, then what the loop's body left) | "source" |
-        "input"
+        "input" | "mark" (a point in time: what has a higher number came later)
     op: the operation's canonical name; for a source what it is ("parameter", "leaf", "argument", "call",
         "element", "laundered", "unknown"); for an input nothing
     cause: why its cut edges cut ("detach", "data", "numpy", "number", "rewrap", "no_grad", "integer", ...)

@@ -11,6 +11,7 @@ import ast
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from gradsight.domain import Edge, Reach, Tri
 from gradsight.finding import Severity
@@ -18,6 +19,9 @@ from gradsight.graph import Graph, Node, Place
 from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
 from gradsight.values import NOWHERE, Obj, Ref, Seq, Tensor, Unknown, Value, node_of
+
+if TYPE_CHECKING:
+    from gradsight.protocol import Protocol
 
 LEARNING = ("parameter", "leaf")  # sources that hold a gradient
 POSSIBLE = (*LEARNING, "call", "argument", "element")  # sources that may require one
@@ -102,6 +106,7 @@ class Queries:
         self._requiring: dict[int, bool] = {}
         self._chains: dict[tuple[int, int], tuple[int, ...]] = {}
         self._lost: tuple[Lost, ...] | None = None
+        self.protocol: Protocol | None = None  # see `protocol_of`
 
     # -- events
 
@@ -152,9 +157,12 @@ class Queries:
         """The parameters that optimizers hold."""
         out: set[int] = set()
         for event in self.optimizers:
-            for number in event.nodes:
-                out |= self._parameters(number)
+            out |= self.parameters_of(event)
         return frozenset(out - self.frozen)
+
+    def parameters_of(self, event: Event) -> set[int]:
+        """What an optimizer was given, as sources."""
+        return {source for number in event.nodes for source in self._parameters(number)}
 
     def _parameters(self, number: int) -> set[int]:
         """The sources behind one thing that an optimizer was given."""

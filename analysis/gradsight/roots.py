@@ -9,12 +9,12 @@ import ast
 import re
 from collections.abc import Mapping
 
-from gradsight.interpret.index import LOSS_NAME
+from gradsight.interpret.index import LOSS_NAME, FunctionInfo
 from gradsight.interpret.statements import Statements
 from gradsight.interpret.world import World
 from gradsight.outline import Region
 from gradsight.queries import TARGETS, Program
-from gradsight.values import NOWHERE, Class, Const, Number, Obj, Ref, Tensor, Unknown, Value
+from gradsight.values import NONE, NOWHERE, Class, Const, Lib, Number, Obj, Ref, Tensor, Unknown, Value
 
 NOT_A_LOSS = re.compile(
     r"metric|accuracy|eval|valid|scor|estimate|plot|log_|print|make|build|get_loss_fn|create|register|init|test",
@@ -45,7 +45,7 @@ def function_root(world: World, opened: Mapping[str, Value], fid: str) -> Progra
     args, kwargs, env = unknown_arguments(it, info.node, info.header, skip=0)
     lone = "loss" if is_lone_loss(info.node, world.regions[fid]) else ""
     value = it.call_function(fid, args, kwargs, info.node)
-    if lone and not any(event.kind in ("backward", "grad") for event in it.events):
+    if lone and not asks(it):
         it.sink(it.returned_loss(value), info.node, None, kind="return")
     else:
         lone = ""
@@ -72,18 +72,56 @@ def class_root(world: World, opened: Mapping[str, Value], cid: str) -> Program:
         it.owner = fid
         args, kwargs, _ = unknown_arguments(it, info.node, info.header, skip)
         before = it.state.fork()
+        it.context = (("m", it.number(), 0),)
         it.state.grad = "on"
         value = it.call_function(fid, [reference, *args] if skip else args, kwargs, info.node)
+        if name == "training_step" and value == NONE and skips(it, info, cid):
+            it.at = info.header
+            it.event("unreturned", call=it.here(header_name(info)))
         if name == "training_step":
             it.sink(it.returned_loss(value), info.node, None, kind="return")
         elif name == "forward" and lone:
             for one in returned_values(it, value):
                 it.sink(one, info.node, None, kind="return")
+        it.context = ()
         it.state = it.joiner.states([before, it.state])
-    if lone and any(event.kind in ("backward", "grad") for event in it.events):
+    if lone and asks(it):
         lone = ""
     del it.joiner  # as above
     return Program("class", cid, it.graph, tuple(it.events), {}, it.state.heap, reference.oid, lone)
+
+
+def skips(it: Statements, info: FunctionInfo, cid: str) -> bool:
+    """Whether a training step without a result is one that Lightning skips, and no interface."""
+    nodes = [part for line in info.region.lines[info.header + 1 :] for part in line.nodes]
+    does = any(
+        not isinstance(part, ast.Pass)
+        and not (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))
+        for part in nodes
+    )
+    return does and is_lightning(it.world, cid) and not asks(it)
+
+
+def is_lightning(world: World, cid: str) -> bool:
+    """Whether Lightning trains objects of the class, as far as its bases say."""
+    names = [base.name for base in world.library_bases(cid) if isinstance(base, Lib)]
+    return any(name.endswith("LightningModule") for name in (*names, *world.mro(cid)[1:]))
+
+
+def header_name(info: FunctionInfo) -> ast.Name:
+    """The name in a function's header, as a node that has its place."""
+    name, text = info.node.name, info.region.lines[info.header].text
+    start = len(text[: text.index(name, text.index("def") + 3)].encode())
+    row, end = info.node.lineno, start + len(name)
+    return ast.Name(name, ast.Load(), lineno=row, col_offset=start, end_lineno=row, end_col_offset=end)
+
+
+def asks(it: Statements) -> bool:
+    """Whether gradients are asked for, be it without parentheses."""
+    return any(
+        event.kind in ("backward", "grad") or (event.kind == "uncalled" and event.fact("name") == "backward")
+        for event in it.events
+    )
 
 
 def opened_activation(world: World, opened: Mapping[str, Value]) -> Statements:

@@ -17,8 +17,12 @@ from harness.markers import Raises
 AT_ARGUMENT = ("GS301", "GS302", "GS303")
 
 
+# What a finding can stand at: an expression, or the name of a function.
+PLACED = (ast.expr, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
 class Unplaced(ValueError):
-    """A span that is no expression of the program."""
+    """A span that is neither an expression of the program nor a function's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +173,9 @@ def span(text: str, node: ast.expr | ast.stmt) -> tuple[int, int]:
 
     assert node.end_lineno is not None
     assert node.end_col_offset is not None
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        start = text.index(node.name, text.index("def", offset(node.lineno, node.col_offset)) + 3)
+        return start, start + len(node.name)
     return offset(node.lineno, node.col_offset), offset(node.end_lineno, node.end_col_offset)
 
 
@@ -179,7 +186,7 @@ def _mark(tree: ast.Module, text: str, places: list[Place]) -> None:
             (
                 each
                 for each in ast.walk(tree)  # outer nodes come first
-                if isinstance(each, ast.expr)
+                if isinstance(each, PLACED)
                 and each.lineno == rows
                 and span(text, each) == (place.start, place.end)
             ),
@@ -194,7 +201,7 @@ def _marked(tree: ast.AST, parsed: ast.AST, text: str, count: int) -> Mapping[in
     found: dict[int, tuple[int, int]] = {}
     for old, new in _pairs(tree, parsed):
         for number in old.__dict__.get("_marks", ()):
-            assert isinstance(new, ast.expr)
+            assert isinstance(new, PLACED)
             assert number not in found, "a place was copied"
             found[number] = span(text, new)
     assert len(found) == count, "a place was lost"

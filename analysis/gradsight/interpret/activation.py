@@ -65,6 +65,9 @@ class Activation:
         self.returns: list[tuple[Value, State]] = []
         self.yields: list[Value] = []
         self.breaks: list[list[State]] = []  # for each loop around this point, the states that leave it early
+        self.continues = 0  # that were met
+        self.trying = 0  # blocks around this point whose errors somebody expects
+        self.born: dict[int, tuple[int, ...]] = {}  # of objects made here, the loops around that
         self.nonlocals: set[str] = set()
         self.globals_: set[str] = set()
         self.module_written: set[str] = set()  # names of the module that were rebound
@@ -180,12 +183,19 @@ class Activation:
         oid = self.next_oid
         self.next_oid += 1
         self.state.heap[oid] = obj
+        if self.graph.loops:
+            self.born[oid] = self.graph.loops
         return Ref(oid)
 
     def obj(self, value: Value | None) -> Obj | None:
         if isinstance(value, Ref):
             return self.state.heap.get(value.oid)
         return None
+
+    def is_new(self, oid: int | None) -> bool:
+        """Whether an object was made in this turn of the innermost loop around this point."""
+        loops = self.graph.loops
+        return bool(loops) and oid is not None and self.born.get(oid, ())[-1:] == loops[-1:]
 
     def put(self, ref: Ref, obj: Obj) -> None:
         self.state.heap[ref.oid] = obj

@@ -19,6 +19,20 @@ class Assignments(Calls):
 
     def assignment(self, node: ast.Assign, block: Any, statement: Any) -> None:
         value = self.evaluate(node.value)
+        written = node.value
+        if (
+            isinstance(written, ast.BinOp)
+            and isinstance(written.op, ast.Add)
+            and isinstance(written.left, (ast.Name, ast.Attribute))
+            and ast.unparse(written.left) == ast.unparse(node.targets[0])
+            and isinstance(value, Tensor)
+            and value.node != NOWHERE
+        ):
+            # `total = total + loss`; the sum's operands are its node's inputs.
+            inputs = self.graph[value.node].inputs
+            left = Tensor(inputs[0] if len(inputs) == 2 else NOWHERE)
+            if len(inputs) in (1, 2):
+                self.accumulates(node.targets[0], left, Tensor(inputs[-1]), value, node, written.right)
         for target in node.targets:
             self.assign(target, value, node.value)
 
@@ -40,7 +54,28 @@ class Assignments(Calls):
             return  # a manual update: `w -= lr * w.grad` under no_grad
         if isinstance(left, Tensor) and left.origin == "data":
             return
-        self.assign(target, self.operate(op, left, right, node), node.value)
+        value = self.operate(op, left, right, node)
+        if op == "add":
+            self.accumulates(target, left, right, value, node, node.value)
+        self.assign(target, value, node.value)
+
+    def accumulates(
+        self, target: ast.expr, left: Value, right: Value, value: Value, at: ast.AST, added: ast.AST
+    ) -> None:
+        """`total += loss` in a loop."""
+        within = self.graph.loops or not self.at_module_level  # a helper may be called in a loop
+        if isinstance(target, ast.Name) and node_of(left) == NOWHERE:
+            return  # it was set in this turn
+        if isinstance(value, Tensor) and within and node_of(right) != NOWHERE:
+            if self.state.grad != "off":
+                self.event(
+                    "accumulate",
+                    value.node,
+                    (node_of(left), node_of(right)),
+                    facts={"name": ast.unparse(target)},
+                    call=self.here(at),
+                    value=self.here(added),
+                )
 
     def assign(self, target: ast.expr, value: Value, at: ast.AST) -> None:
         if target is self.watched:
@@ -112,7 +147,9 @@ class Assignments(Calls):
                 return  # `module.requires_grad = False` sets a plain attribute
             self.require_grad(receiver, value, target, base)
             return
-        if name in ("data", "grad"):
+        if name in ("grad", "_grad"):
+            self.event("zero", nodes=self.nodes_in(receiver), facts={"by": "hand"}, call=self.here(target))
+        if name in ("data", "grad", "_grad"):
             return  # writes of values: the graph stays what it was
         if isinstance(receiver, Ref):
             obj = self.state.heap.get(receiver.oid)
@@ -121,8 +158,19 @@ class Assignments(Calls):
             if obj.kind == "instance" and isinstance(obj.cls, Class) and self.world.is_module(obj.cls.cid):
                 value = self.plain_tensor(receiver, obj.cls, name, value, at)
                 obj = self.state.heap[receiver.oid]
+            self.replaced(obj.get(name), value, name, target)
+            if obj.kind == "module" and name == "weight" and isinstance(obj.get("*"), Tensor):
+                obj = obj.with_field("*", value)  # tied: it computes with this one
             if obj.kind in ("instance", "module", "object"):
                 self.state.heap[receiver.oid] = obj.with_field(name, value)
+
+    def replaced(self, old: Value | None, new: Value, name: str, target: ast.AST) -> None:
+        """Another part stands where one stood: optimizers that were made before hold the old one."""
+        if isinstance(old, Ref) and isinstance(new, Ref) and old.oid != new.oid:
+            nodes = self.parameters_of(new)[0]
+            self.event(
+                "replaced", nodes=nodes, oids=(old.oid, new.oid), facts={"name": name}, call=self.here(target)
+            )
 
     def plain_tensor(self, receiver: Ref, cls: Class, name: str, value: Value, at: ast.AST) -> Value:
         """A tensor that is no Parameter becomes an attribute of a module: it gets a node of its own."""
@@ -185,6 +233,7 @@ class Assignments(Calls):
                         position = index.value if isinstance(index.value, int) else None
                         if position is not None and -len(obj.items) <= position < len(obj.items):
                             items = list(obj.items)
+                            self.replaced(items[position], value, f"[{position}]", target)
                             items[position] = value
                             self.state.heap[receiver.oid] = Obj(
                                 obj.kind, obj.cls, obj.fields, tuple(items), obj.many

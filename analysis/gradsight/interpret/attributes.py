@@ -80,6 +80,7 @@ class Attributes(Containers):
                 )
             return Unknown("a shape")
         if name == "grad":
+            self.event("read", nodes=self.nodes_in(receiver))
             return Tensor(NOWHERE, "float", shape)
         if operation.kind not in ("tensor", "same", "tensors"):
             return (

@@ -200,6 +200,8 @@ class Calls(Functions):
         oids = dict(enumerate(encoder.oids))
         for oid in summary.created:
             oids[oid] = self.next_oid
+            if self.graph.loops:
+                self.born[self.next_oid] = self.graph.loops
             self.next_oid += 1
         for oid, obj in summary.heap:
             self.state.heap[oids[oid]] = moved(obj, nodes, oids)
@@ -210,14 +212,19 @@ class Calls(Functions):
             switches = [event for event in summary.events if event.kind == "off"]
             if summary.grad == "off" and switches:
                 self.block = switches[-1].context[-1][1] + offset
+        context = self.context
+        if info is not None and info.generator:
+            context = (*context, ("m", self.number(), 0))  # it runs when what it yields is asked for
         for number, event in enumerate(summary.events):
+            if event.kind == "append" and self.is_new(oids.get(event.oids[0])):
+                continue
             self.events.append(
                 Event(
                     event.kind,
                     nodes.get(event.node, NOWHERE),
                     tuple(nodes.get(n, NOWHERE) for n in event.nodes),
                     tuple(oids[oid] for oid in event.oids if oid in oids),
-                    (*self.context, *((kind, loop + offset, arm) for kind, loop, arm in event.context)),
+                    (*context, *((kind, loop + offset, arm) for kind, loop, arm in event.context)),
                     event.facts,
                     tuple((name, There(here, key, (number, name))) for name, _ in event.places),
                 )

@@ -83,8 +83,10 @@ class Containers(Activation):
 
     def comprehension(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp) -> Value:
         before = dict(self.state.env)
+        outer = self.graph.loops
         size = self.generators(node.generators)
         value = self.evaluate(node.elt)
+        self.graph.loops = outer
         self.state.env = {**before}
         if self.state.module is not self.state.env and self.at_module_level:
             self.state.module = self.state.env
@@ -97,9 +99,11 @@ class Containers(Activation):
 
     def dictionary_comprehension(self, node: ast.DictComp) -> Value:
         before = dict(self.state.env)
+        outer = self.graph.loops
         self.generators(node.generators)
         self.evaluate(node.key)
         value = self.evaluate(node.value)
+        self.graph.loops = outer
         self.state.env = before
         if self.at_module_level:
             self.state.module = self.state.env
@@ -109,6 +113,8 @@ class Containers(Activation):
         size: int | None = 1
         for generator in generators:
             iterable = self.evaluate(generator.iter)
+            if generator is generators[0]:
+                self.each()
             known = self.items(iterable)
             obj = self.obj(iterable)
             if known is None or (obj is not None and obj.many) or generator.ifs or size is None:
@@ -119,6 +125,14 @@ class Containers(Activation):
             for test in generator.ifs:
                 self.evaluate(test)
         return size
+
+    def each(self) -> None:
+        """What is made from here on is made once for each element, like the body of a loop."""
+        number, before = self.number(), self.context
+        self.graph.loops = (*self.graph.loops, number)
+        self.context = (*before, ("l", number, 0))
+        self.event("each")
+        self.context = before
 
     # -- what they hold
 

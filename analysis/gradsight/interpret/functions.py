@@ -53,6 +53,15 @@ class Functions(Methods):
         if handler is not None:
             return handler(self, name, args, kwargs, node)
         last = name.rpartition(".")[2]
+        if name.startswith(("torch.nn.utils.clip_grad_", "torch.nn.utils.clip_grad.clip_grad_")):
+            given = args[0] if args else kwargs.get("parameters", NONE)
+            params = self.parameter_groups(given)
+            self.event(
+                "clip",
+                nodes=params.nodes,
+                facts={"unknown": "yes" if params.unknown else ""},
+                call=self.here(node),
+            )
         if name in WRAPPERS:
             return args[0] if args else next(iter(kwargs.values()), Unknown("a wrapper without a module"))
         if name in PASS_THROUGH:

@@ -29,6 +29,17 @@ from gradsight.values import (
     Value,
 )
 
+WRITES_GRAD = frozenset({"zero_", "detach_", "fill_", "copy_", "mul_", "requires_grad_"})
+
+
+def attributes_of(node: ast.expr) -> set[str]:
+    """The attributes in a chain: `grad` and `data` of `p.grad.data`."""
+    out = set()
+    while isinstance(node, ast.Attribute):
+        out.add(node.attr)
+        node = node.value
+    return out
+
 
 class Methods(Objects):
     """What a method does, whatever it is called on."""
@@ -50,6 +61,8 @@ class Methods(Objects):
             return self.object_method(receiver, name, args, kwargs, node)
         if isinstance(receiver, Params):
             return receiver
+        if name in WRITES_GRAD and base is not None and "grad" in attributes_of(base):
+            self.event("zero", facts={"unknown": "yes", "by": "hand"}, call=self.here(node))
         if isinstance(receiver, (Tensor, Unknown)):
             special = self.tensor_method(receiver, name, args, kwargs, node, base)
             if special is not None:
@@ -93,6 +106,8 @@ class Methods(Objects):
             if name in ("parameters", "named_parameters"):
                 nodes = (receiver.node,) if receiver.node != NOWHERE else ()
                 return Params(nodes, True, True, name == "named_parameters")
+            if name == "step" and "lr_scheduler" in receiver.why:
+                return NONE
             if name in ("step", "zero_grad"):
                 if name == "step" and args and not isinstance(args[0], (Closure, Partial)):
                     optimizer = self.obj(args[0])
@@ -102,7 +117,7 @@ class Methods(Objects):
                 self.event(
                     "step" if name == "step" else "zero",
                     node=receiver.node,
-                    facts={"unknown": "yes"},
+                    facts={"unknown": "yes", "given": "yes" if args else ""},
                     call=self.here(node),
                 )
                 for value in args:

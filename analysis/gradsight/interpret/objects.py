@@ -55,6 +55,8 @@ class Objects(Modules):
                 if isinstance(old, Params):
                     merged = Params((*old.nodes, *new.nodes), False, old.unknown or new.unknown)
                     self.put(receiver, obj.with_field("params", merged))
+            elif name not in ("state_dict", "load_state_dict", "train", "eval"):
+                self.event("escape", oids=(receiver.oid,), call=self.here(node))  # hooks, and who knows what
             return NONE if name in ("step", "zero_grad") else Unknown("an optimizer's state")
         if obj.kind in ("module", "instance"):
             return self.module_method(receiver, obj, name, args, kwargs, node)
@@ -66,6 +68,14 @@ class Objects(Modules):
 
     def list_method(self, receiver: Ref, obj: Obj, name: str, args: list[Value], node: ast.Call) -> Value:
         if name in ("append", "add", "appendleft", "put") and args:
+            if isinstance(args[0], Tensor) and args[0].node != NOWHERE and not self.is_new(receiver.oid):
+                self.event(
+                    "append",
+                    args[0].node,
+                    oids=(receiver.oid,),
+                    call=self.here(node),
+                    value=self.here(node.args[0]) if node.args else None,
+                )
             if self.in_loop() and obj.many and len(obj.items) >= 8:
                 items: tuple[Value, ...] = (self.joiner.values([*obj.items, args[0]]),)
             else:
@@ -242,11 +252,8 @@ class Objects(Modules):
     ) -> Value:
         short = cls.rpartition(".")[2]
         if short == "GradScaler":
-            if name == "scale" and args:
-                return args[0]
-            if name == "step" and args:
-                self.step(args[0])
-            return NONE
+            self.scaler_method(receiver, name, args, node)
+            return args[0] if name == "scale" and args else NONE
         if short in ("Accelerator", "Fabric"):
             if name == "backward" and args:
                 return self.sink(args[0], node, node.args[0] if node.args else None)
@@ -280,6 +287,18 @@ class Objects(Modules):
         if name == "backward" and args:
             return self.sink(args[0], node, node.args[0] if node.args else None)
         return self.unknown_call(f"`{short}.{name}` is not known", own, args, kwargs, node)
+
+    def scaler_method(self, receiver: Ref, name: str, args: list[Value], node: ast.AST) -> None:
+        """What a GradScaler does to losses and optimizers."""
+        optimizers = [value.oid for value in args[:1] if isinstance(value, Ref)]
+        here = self.here(node)
+        if name == "scale" and args:
+            self.event("scaled", nodes=self.nodes_in(args[0]), oids=(receiver.oid,), call=here)
+        elif name == "step" and args:
+            self.event("scaler_step", oids=(receiver.oid, *optimizers), call=here)
+            self.step(args[0])
+        elif name in ("unscale_", "update"):
+            self.event(name.rstrip("_"), oids=(receiver.oid, *optimizers), call=here)
 
     def distribution(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
         """A distribution depends on its parameters; what it draws by `sample` does not."""

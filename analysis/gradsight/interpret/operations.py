@@ -24,6 +24,7 @@ from gradsight.values import (
     Lib,
     Number,
     Obj,
+    Ref,
     Seq,
     Shape,
     Tensor,
@@ -352,6 +353,9 @@ class Operations(Expressions):
         parts += [(n, Edge.UNKNOWN) for value in (*args, *kwargs.values()) for n in self.nodes_in(value)]
         inputs = tuple(n for n, _ in parts)
         edges = tuple(e for _, e in parts)
+        given = [value for value in (*args, *kwargs.values()) if isinstance(value, Ref)]
+        if given and any(obj.kind == "optimizer" for obj in self.state.heap.values()):
+            self.event("escape", oids=[value.oid for value in given], call=self.here(node))
         off = self.state.grad == "off"
         if off:
             edges = tuple(Edge.CUT for _ in edges)

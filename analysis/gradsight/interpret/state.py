@@ -40,9 +40,15 @@ class Event:
 
     kind: "backward" | "grad" | "return" (a returned loss) | "optimizer" | "step" | "zero" | "freeze" |
           "thaw" | "criterion" | "attribute" (a plain tensor kept on a module) |
-          "module" (one of the program was made)
+          "module" (one of the program was made) | "uncalled" and "dropped" (statements without effect) |
+          "escape" (an object is given to code that is not seen) | "replaced" (a part of a module) |
+          "read" (a `.grad`) | "clip" | "scaled", "unscale", "scaler_step" and "update" (of a GradScaler) |
+          "accumulate" and "append" (what a loop adds up or collects) | "unreturned" |
+          "every" (its branch is taken every so many turns) | "once" (its loop has one turn) |
+          "each" (its loop is a comprehension)
     node: the value that it happened to; nodes: further values (an optimizer's parameters); oids: objects
-    context: the loops ("l", number) and branches ("b", number, arm) it stands in, outermost first
+    context: the loops ("l", number), branches ("b", number, arm) and entries ("m", number, 0) that it stands
+        in, outermost first; an entry is a method or generator of which nothing in the file says when it runs
     facts: words of structure; places: where its parts stand (never part of a summary's structure)
     """
 

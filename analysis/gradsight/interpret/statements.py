@@ -23,9 +23,11 @@ from gradsight.values import (
     NONE,
     NOWHERE,
     Array,
+    Bound,
     Closure,
     Const,
     Lib,
+    Method,
     Number,
     Ref,
     Seq,
@@ -34,6 +36,30 @@ from gradsight.values import (
     Value,
     node_of,
 )
+
+# Methods that do something, and do nothing where they are named and not called.
+ACTING = frozenset({
+    "backward", "step", "zero_grad", "train", "eval", "update", "detach_", "requires_grad_", "unscale_",
+    "cuda", "to", "cpu", "manual_backward",
+})  # fmt: skip
+# Methods of tensors that only give a new tensor, and are called for it.
+DROPPED_FOR_NOTHING = frozenset({
+    "detach", "to", "cuda", "float", "double", "half", "long", "int", "bool", "view", "reshape", "squeeze",
+    "unsqueeze", "permute", "transpose", "contiguous", "mean", "sum", "clamp", "clip", "masked_fill", "type",
+    "flatten", "add", "sub", "mul", "div", "relu", "sigmoid", "softmax", "log_softmax", "requires_grad",
+    "scatter", "index_fill", "index_copy", "fill_diagonal", "expand", "repeat",
+})  # fmt: skip
+
+
+# Contexts in which something is run to see it raise.
+EXPECTING = ("suppress", "contextlib.suppress", "pytest.raises", "self.assertRaises")
+
+
+def is_dotted(node: ast.expr) -> bool:
+    """`x`, `self.x`, `self.x.y`."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return isinstance(node, ast.Name)
 
 
 class Statements(Assignments):
@@ -100,7 +126,27 @@ class Statements(Assignments):
     # -- simple statements
 
     def expression_statement(self, node: ast.Expr, block: Any, statement: Any) -> None:
-        self.evaluate(node.value)
+        value = self.evaluate(node.value)
+        written = node.value
+        if isinstance(written, ast.Attribute):
+            if written.attr in ACTING and isinstance(value, (Method, Bound, Unknown)):
+                self.event("uncalled", facts={"name": written.attr}, call=self.here(written))
+        elif (
+            isinstance(written, ast.Call)
+            and isinstance(written.func, ast.Attribute)
+            and written.func.attr in DROPPED_FOR_NOTHING
+            and not (self.at_module_level and not self.context)  # the last line of a cell shows its value
+            and not self.trying  # whether it raises
+        ):
+            base = written.func.value
+            receiver = self.evaluate(base) if is_dotted(base) else NONE
+            if isinstance(receiver, Tensor):
+                self.event(
+                    "dropped",
+                    receiver.node,
+                    facts={"name": written.func.attr, "of": ast.unparse(base)},
+                    call=self.here(written),
+                )
 
     def returning(self, node: ast.Return, block: Any, statement: Any) -> None:
         value = self.evaluate(node.value)
@@ -149,6 +195,7 @@ class Statements(Assignments):
         self.dead = True
 
     def continue_(self, node: ast.Continue, block: Any, statement: Any) -> None:
+        self.continues += 1
         if self.breaks:
             self.breaks[-1].append(self.state)
         self.dead = True
@@ -194,6 +241,8 @@ class Statements(Assignments):
                 has_else = True
             self.state = before.fork()
             self.context = (*outer, ("b", number, arm))
+            if test is not None and self.in_loop() and any(isinstance(n, ast.Mod) for n in ast.walk(test)):
+                self.event("every")
             self.narrow(test)
             self.run_body(lines, nodes)
             self.at = at
@@ -262,6 +311,7 @@ class Statements(Assignments):
         loops = self.graph.loops
         self.graph.loops = (*loops, number)
         self.breaks.append([])
+        continues = self.continues
         if isinstance(node, (ast.For, ast.AsyncFor)):
             items = self.items(iterable)
             obj = self.obj(iterable)
@@ -281,6 +331,8 @@ class Statements(Assignments):
         ends = self.breaks.pop()
         if not self.dead:
             ends.append(self.state)
+        elif self.continues == continues:
+            self.event("once")
         self.dead = False
         self.at = at
         self.context = outer
@@ -396,7 +448,10 @@ class Statements(Assignments):
             if item.optional_vars is not None:
                 bound: Value = value if isinstance(value, Ref) else Unknown("what a context manager gives")
                 self.assign(item.optional_vars, bound, item.context_expr)
+        expected = any(ast.unparse(item.context_expr).startswith(EXPECTING) for item in node.items)
+        self.trying += expected
         self.run_body(block, node.body)
+        self.trying -= expected
         self.at = at
         self.state.grad = before
         self.block = block_before
@@ -414,7 +469,9 @@ class Statements(Assignments):
             self.run_body(None, node.finalbody)
             return
         before = self.state.fork()
+        self.trying += 1
         self.run_block(block)
+        self.trying -= 1
         died = self.dead
         after = self.state
         handled: State | None = None

@@ -9,6 +9,7 @@ import ast
 
 from gradsight import model
 from gradsight.domain import Edge
+from gradsight.graph import Node
 from gradsight.interpret.factories import Factories
 from gradsight.values import (
     NONE,
@@ -166,8 +167,11 @@ class Training(Factories):
             params = obj.get("params")
             if isinstance(params, Params):
                 reference = (optimizer.oid,) if isinstance(optimizer, Ref) else ()
+                # A node of its own says what was computed before the step, and what behind it.
+                mark = self.graph.add(Node("mark", "step", place=self.here()))
                 self.event(
                     "step",
+                    mark,
                     nodes=params.nodes,
                     oids=reference,
                     facts={"unknown": "yes" if params.unknown else ""},

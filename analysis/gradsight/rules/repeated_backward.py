@@ -26,7 +26,7 @@ these is flagged.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from gradsight import surgery
 from gradsight.domain import Edge
@@ -38,9 +38,14 @@ from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
 from gradsight.text import Source
 
+MOST_JOINS = 64  # that one question looks through
+
 
 def check(q: Queries) -> Iterator[Report]:
     passes = [event for event in q.events if event.kind in ("backward", "grad") and not event.fact("off")]
+    own = {
+        event.context[-1][1] for event in q.all("each")
+    }  # each element of a list may have a graph of its own
     said: set[int] = set()
     walked = {id(event): saving(q, event) for event in passes}
     for position, second in enumerate(passes):
@@ -64,7 +69,9 @@ def check(q: Queries) -> Iterator[Report]:
             or any(kind == "b" for kind, _, _ in second.context[inner_loop(second) :])
         ):
             continue
-        old = {number for number in walked[id(second)] if loop not in q.graph[number].loops}
+        old = {
+            n for n in walked[id(second)] if own.isdisjoint(loops := q.graph[n].loops) and loop not in loops
+        }
         if old:
             said.add(id(second))
             yield again(q, min(old), where)
@@ -92,15 +99,26 @@ def together(first: Event, second: Event) -> bool:
 
 def saving(q: Queries, event: Event) -> set[int]:
     """Nodes that a backward pass surely walks and that saved something: what is freed by it."""
+    return walk(q, q.roots(event), {})
+
+
+def walk(q: Queries, tops: Iterable[int], known: dict[int, set[int]]) -> set[int]:
+    """The same, from some nodes on. Of several alternatives what all of them walk."""
     out: set[int] = set()
     seen: set[int] = set()
-    stack = list(q.roots(event))
+    stack = list(tops)
     while stack:
         number = stack.pop()
         if number in seen:
             continue
         seen.add(number)
         node = q.graph[number]
+        if node.kind == "join" and len(known) < MOST_JOINS and all(i >= 0 for i in node.inputs):
+            if number not in known:
+                known[number] = set()
+                known[number] = set.intersection(*(walk(q, (i,), known) for i in node.inputs))
+            out |= known[number]
+            continue
         if node.kind in ("join", "loop") or node.kind == "source":
             continue
         if Edge.UNKNOWN in node.edges:

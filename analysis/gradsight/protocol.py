@@ -1,0 +1,185 @@
+"""The order of things in training: gradients cleared, computed, stepped with, per optimizer.
+
+Events stand in the order in which the program comes to them, each with the loops and branches around it.
+Nothing here speaks of an optimizer that cannot be seen to be torch's own, or that code which is not seen may
+have used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from gradsight.domain import Edge, Tri
+from gradsight.interpret.state import Event
+from gradsight.queries import LEARNING, Queries
+from gradsight.values import Ref, Seq, Value
+
+ANY = (Edge.LIVE, Edge.CUT, Edge.ZERO, Edge.UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One `step()` of an optimizer that is known; places are positions among the program's events."""
+
+    at: int
+    event: Event
+    optimizer: Event
+    held: frozenset[int]  # the parameters that it holds
+
+
+def protocol_of(queries: Queries) -> Protocol:
+    """The protocol of a program, made once for all rules."""
+    if queries.protocol is None:
+        queries.protocol = Protocol(queries)
+    return queries.protocol
+
+
+class Protocol:
+    """One program's events, seen as a protocol."""
+
+    def __init__(self, queries: Queries) -> None:
+        self.q = queries
+        self.events = queries.events
+        self._passes: dict[frozenset[int], tuple[tuple[int, Event], ...]] = {}
+
+    @cached_property
+    def optimizers(self) -> dict[int, Event]:
+        """Torch's own optimizers, by their object."""
+        return {
+            event.oids[0]: event
+            for event in self.events
+            if event.kind == "optimizer" and event.oids and event.fact("name").startswith("torch.optim")
+        }
+
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps of optimizers whose parameters are all known and that nobody else can have used."""
+        return tuple(self._find_steps()) if self.optimizers else ()
+
+    def _find_steps(self) -> Iterator[Step]:
+        for at, event in enumerate(self.events):
+            if event.kind != "step" or event.fact("unknown") or len(event.oids) != 1:
+                continue
+            optimizer = self.optimizers.get(event.oids[0])
+            if optimizer is None or optimizer.fact("unknown") or self.escapes(event.oids[0]):
+                continue
+            held = frozenset(
+                source
+                for number in event.nodes
+                for source in self.q.graph.feeding(number, (Edge.LIVE,))
+                if self.q.graph[source].kind == "source" and self.q.graph[source].op in LEARNING
+            )
+            if held:
+                yield Step(at, event, optimizer, held)
+
+    def escapes(self, oid: int) -> bool:
+        """Whether code that is not seen has been given the object, or one that holds it."""
+        return any(
+            oid in self._behind(other)
+            for event in self.events
+            if event.kind == "escape"
+            for other in event.oids
+        )
+
+    def _behind(self, oid: int) -> set[int]:
+        """An object and all that it holds."""
+        seen: set[int] = set()
+        stack: list[Value] = [Ref(oid)]
+        while stack:
+            value = stack.pop()
+            if isinstance(value, Seq):
+                stack += value.items
+            if not isinstance(value, Ref) or value.oid in seen:
+                continue
+            seen.add(value.oid)
+            obj = self.q.program.heap.get(value.oid)
+            if obj is not None:
+                stack += [*obj.items, *(item for _, item in obj.fields)]
+        return seen
+
+    def passes(self, held: frozenset[int]) -> tuple[tuple[int, Event], ...]:
+        """The backward passes that surely give some of these parameters a gradient, with their positions."""
+        known = self._passes.get(held)
+        if known is None:
+            known = self._passes[held] = tuple(self._find_passes(held))
+        return known
+
+    def _find_passes(self, held: frozenset[int]) -> Iterator[tuple[int, Event]]:
+        for at, event in enumerate(self.events):
+            if event.kind != "backward" or event.fact("off") or event.fact("inputs"):
+                continue
+            if any(self._gives(top, held) for top in self.q.roots(event)):
+                yield at, event
+
+    def _gives(self, top: int, held: frozenset[int]) -> bool:
+        return any(
+            source in held and reach.live is Tri.MUST and not reach.unknown
+            for source, reach in self.q.graph.reach(top).items()
+        )
+
+    def clears(self, step: Step) -> Iterator[tuple[int, Event]]:
+        """What clears gradients of the step's optimizer, or may."""
+        for at, event in enumerate(self.events):
+            if event.kind == "zero" and (
+                event.fact("unknown")
+                or step.event.oids[0] in event.oids
+                or not step.held.isdisjoint(self._sources(event))
+            ):
+                yield at, event
+
+    def _sources(self, event: Event) -> set[int]:
+        return {n for number in event.nodes for n in self.q.graph.feeding(number, (Edge.LIVE,))}
+
+    def by_hand(self, event: Event) -> bool:
+        """Whether the program reads or writes `.grad` itself, in the loops that the event stands in."""
+        around = loops(event)
+        return any(
+            loops(other)[: len(around)] == around
+            for other in self.events
+            if other.kind == "read" or (other.kind == "zero" and other.fact("by"))
+        )
+
+    def names_only(self, *names: str) -> bool:
+        """Whether one of these methods stands somewhere without being called: that is said already."""
+        return any(event.kind == "uncalled" and event.fact("name") in names for event in self.events)
+
+    @cached_property
+    def reached(self) -> frozenset[int]:
+        """All that any sink depends on, by whatever way."""
+        tops = [top for sink in self.q.sinks for top in self.q.roots(sink)]
+        return frozenset(number for top in tops for number in self.q.graph.feeding(top, ANY))
+
+    def blind(self) -> bool:
+        """Whether some sink may depend on what cannot be seen."""
+        return any(sink.node < 0 for sink in self.q.sinks)
+
+
+def loops(event: Event) -> tuple[int, ...]:
+    """The loops that an event stands in, outermost first."""
+    return tuple(number for kind, number, _ in event.context if kind == "l")
+
+
+def entry(event: Event) -> tuple[int, ...]:
+    """The methods and generators that an event happens in, of which nobody says when they run."""
+    return tuple(number for kind, number, _ in event.context if kind == "m")
+
+
+def branches(event: Event, loop: int | None = None) -> frozenset[tuple[int, int]]:
+    """The arms of branches that an event stands in; within a loop, where one is given."""
+    inside = loop is None
+    found = set()
+    for kind, number, arm in event.context:
+        if kind == "l" and number == loop:
+            inside = True
+        elif kind == "b" and inside:
+            found.add((number, arm))
+    return frozenset(found)
+
+
+def surely_with(event: Event, other: Event) -> bool:
+    """Whether the event happens whenever the other does, in the same turn of every loop."""
+    return (
+        entry(event) == entry(other) and loops(event) == loops(other) and branches(event) <= branches(other)
+    )

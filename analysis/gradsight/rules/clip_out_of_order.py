@@ -1,0 +1,103 @@
+"""
+Gradients that are clipped too early, too late, or elsewhere.
+
+## What it does
+Flags `clip_grad_norm_` and `clip_grad_value_` before the backward pass of the same turn, behind the step, on
+parameters that the backward pass does not reach, or on gradients that a GradScaler has still scaled.
+
+## Why is this bad?
+The step is taken with gradients that nothing has clipped: one bad batch can ruin the weights. With a scaler
+nearly every step is clipped to the wrong size. Nothing is raised.
+
+## Use instead
+Between `backward()` and `step()`, with a scaler behind `scaler.unscale_(optimizer)`.
+
+```python
+loss.backward()
+torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+optimizer.step()
+```
+
+## When it is right
+Clipping within one of several backward passes (per sample, per task). Not flagged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradsight.domain import Edge
+from gradsight.finding import Finding, Fix
+from gradsight.interpret.state import Event
+from gradsight.policy import SEVERITY
+from gradsight.protocol import Protocol, Step, entry, loops, protocol_of, surely_with
+from gradsight.queries import LEARNING, Queries
+from gradsight.rule import Report, Rule
+from gradsight.text import Source
+
+
+def check(q: Queries) -> Iterator[Report]:
+    protocol = protocol_of(q)
+    clips = [(at, event) for at, event in enumerate(q.events) if event.kind == "clip"]
+    if not clips:
+        return
+    steps = protocol.steps
+    for at, clip in clips:
+        where = clip.place("call")
+        if where is None or clip.fact("unknown") or not loops(clip):
+            continue
+        clipped = frozenset(
+            n
+            for number in clip.nodes
+            for n in q.graph.feeding(number, (Edge.LIVE,))
+            if q.graph[n].op in LEARNING
+        )
+        beside = [step for step in steps if surely_with(clip, step.event) or surely_with(step.event, clip)]
+        why = next(
+            (found for step in beside if (found := misplaced(protocol, at, clip, clipped, step, beside))),
+            None,
+        )
+        if why is not None:
+            message, other = why
+            there = other.place("call")
+            yield RULE.report(
+                SEVERITY["wrong"],
+                f"`{q.text_of(where)}` {message}",
+                where,
+                (("clipped here", where), *((("and this", there),) if there is not None else ())),
+            )
+
+
+def misplaced(
+    protocol: Protocol, at: int, clip: Event, clipped: frozenset[int], step: Step, beside: list[Step]
+) -> tuple[str, Event] | None:
+    """What is wrong with a clip that stands beside a step, and the event that it is out of order with."""
+    passes = [(n, event) for n, event in protocol.passes(step.held) if entry(event) == entry(clip)]
+    turn = [(n, event) for n, event in passes if loops(event)[: len(loops(clip))] == loops(clip)]
+    if not clipped & step.held:
+        if len(beside) == 1 and turn and not any(True for _ in protocol.passes(clipped)):
+            return "clips parameters that no loss gives a gradient; the step's are not clipped", step.event
+        return None
+    if turn and all(n > at for n, _ in passes) and step.at > at:
+        return "comes before the backward pass: there is nothing to clip yet", turn[0][1]
+    same = [each for each in beside if each.event.oids == step.event.oids]
+    before = turn and turn[-1][0] < step.at < at
+    again = any(event.kind == "step" for event in protocol.events[at:])
+    if before and not again and all(each.at < at for each in same):
+        return "comes after the step, which has used the gradients as they were", step.event
+    scaled = next((event for event in protocol.events if event.kind == "scaler_step"), None)
+    if scaled is not None and step.event.oids[0] in scaled.oids and turn:
+        unscaled = any(
+            event.kind == "unscale" and step.event.oids[0] in event.oids and n < at
+            for n, event in enumerate(protocol.events)
+        )
+        if not unscaled:
+            return "clips gradients that are still scaled; call `unscale_` on the optimizer first", scaled
+    return None
+
+
+def fix(source: Source, finding: Finding) -> Iterator[Fix]:
+    yield from ()
+
+
+RULE = Rule("GS213", "clip-out-of-order", check, fix)

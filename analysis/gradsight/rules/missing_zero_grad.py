@@ -1,0 +1,138 @@
+"""
+Gradients that are never cleared.
+
+## What it does
+Flags a `backward()` in a loop whose optimizer steps in every turn, where nothing in that loop clears the
+gradients: no `zero_grad()` at all, one before the loop only, or one in a branch that not every turn takes.
+
+## Why is this bad?
+`backward()` adds to `.grad`. Each step is then taken with the sum of the gradients of all turns so far: the
+direction is stale, its size grows, and training stalls or diverges. Nothing is raised.
+
+## Use instead
+Clear the gradients in each turn, before `backward()`.
+
+```python
+optimizer.zero_grad()
+loss.backward()
+optimizer.step()
+```
+
+## When it is right
+Gradients that are accumulated on purpose, with the step and the clearing in one branch. Optimizers that are
+made anew in each turn, or whose gradients other code clears. None of these is flagged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradsight import surgery
+from gradsight.finding import Applicability, Finding, Fix
+from gradsight.interpret.state import Event
+from gradsight.policy import SEVERITY
+from gradsight.protocol import Step, branches, loops, protocol_of
+from gradsight.queries import Queries, shortened
+from gradsight.rule import Report, Rule
+from gradsight.text import Source
+
+
+def check(q: Queries) -> Iterator[Report]:
+    protocol = protocol_of(q)
+    said: set[int] = set()
+    if protocol.names_only("zero_grad"):
+        return
+    once = {event.context[-1][1] for event in q.all("once")}
+    for step in protocol.steps:
+        around = loops(step.event)
+        if not around or around[-1] in once or around[-1] in loops(step.optimizer):
+            continue
+        loop = around[-1]
+        passes = [event for _, event in protocol.passes(step.held) if loop in loops(event)]
+        if not passes or id(passes[0]) in said:
+            continue
+        clears = [event for _, event in protocol.clears(step)]
+        if any(event.fact("by") or event.fact("unknown") for event in clears):
+            continue  # by hand, or by somebody: which gradients is not known
+        inside = [event for event in clears if loop in loops(event)]
+        why = unclear(step, inside, loop)
+        if why is None:
+            continue
+        said.add(id(passes[0]))
+        yield from report(q, step, passes[0], why, clears)
+
+
+def unclear(step: Step, inside: list[Event], loop: int) -> str | None:
+    """Why the gradients are not cleared in each turn: "nowhere", "branch"; None where they may be."""
+    if not inside:
+        return "nowhere"
+    own = branches(step.event, loop)
+    if own:
+        return None  # a step that not every turn takes: gradients are accumulated
+    arms = [branches(event, loop) for event in inside]
+    if any(not arm for arm in arms):
+        return None
+    numbers = [number for arm in arms for number, _ in arm]
+    if len(numbers) != len(set(numbers)):
+        return None  # both arms of a branch
+    return "branch"
+
+
+def report(q: Queries, step: Step, backward: Event, why: str, clears: list[Event]) -> Iterator[Report]:
+    where = backward.place("call")
+    stepped = step.event.place("call")
+    if where is None or stepped is None:
+        return
+    name = optimizer_name(q, step)
+    loss = q.sink_text(backward)
+    accumulated = bool(branches(step.event, loops(step.event)[-1]))
+    path = [("each turn adds its gradients here", where), ("and steps with their sum here", stepped)]
+    if why == "branch":
+        message = f"the gradients of {loss} are cleared in a branch that not every turn takes"
+    elif clears:
+        message = f"the gradients of {loss} are cleared before the loop only"
+    else:
+        message = f"the gradients of {loss} are never cleared"
+    for event in clears[:1]:
+        cleared = event.place("call")
+        if cleared is not None:
+            path.insert(0, ("they are cleared here only", cleared))
+    # Before a backward pass in a loop of its own, each turn of that would clear what the one before gave.
+    inner = loops(backward) != loops(step.event) and not accumulated
+    places = (("step", stepped),) if inner else (("backward", where), ("step", stepped))
+    yield RULE.report(
+        SEVERITY["wrong"],
+        f"{message}: `{name}` steps with the sum over all turns so far; clear them in each turn",
+        where,
+        tuple(path),
+        places,
+        (("optimizer", name), ("why", why), ("accumulated", "yes" if accumulated else "")),
+    )
+
+
+def optimizer_name(q: Queries, step: Step) -> str:
+    """How the program calls an optimizer where it steps."""
+    place = step.event.place("call")
+    text = q.text_of(place) if place is not None else ""
+    before, _, given = text.partition(".step(")
+    by_scaler = any(event.kind == "scaler_step" and step.event.oids[0] in event.oids for event in q.events)
+    name = given.rpartition(")")[0] if by_scaler else before if given else ""
+    return shortened(name) if name.replace(".", "").replace("_", "").isalnum() else "optimizer"
+
+
+def fix(source: Source, finding: Finding) -> Iterator[Fix]:
+    where, name = finding.place("backward"), finding.fact("optimizer")
+    if where is None or not name or finding.fact("why") == "branch":
+        return
+    step = finding.place("step")
+    if finding.fact("accumulated") and step is not None:
+        edits = surgery.insert_behind(source, step, f"{name}.zero_grad()")
+        if not isinstance(edits, surgery.Refusal):
+            yield Fix(f"Clear them behind the step: `{name}.zero_grad()`", Applicability.UNSAFE, edits)
+        return
+    edits = surgery.insert_before(source, where, f"{name}.zero_grad()")
+    if not isinstance(edits, surgery.Refusal):
+        yield Fix(f"Clear the gradients first: `{name}.zero_grad()`", Applicability.UNSAFE, edits)
+
+
+RULE = Rule("GS203", "missing-zero-grad", check, fix)

@@ -1,0 +1,115 @@
+"""
+An optimizer that holds something else than what the loss trains.
+
+## What it does
+Flags an optimizer of whose parameters no loss of the program depends on any: another model's, those of a
+model that was made anew since, or copies of them. Also one that was made before a layer was replaced whose
+new parameters nothing holds.
+
+## Why is this bad?
+`backward()` fills the gradients of parameters that nobody steps with, and the optimizer steps with parameters
+that have none. Nothing is raised, and the loss does not fall.
+
+## Use instead
+Make the optimizer last, from the model that is trained.
+
+```python
+model.fc = nn.Linear(512, 10)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+```
+
+## When it is right
+Parts that another optimizer holds, and parts that are left out on purpose. Not flagged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradsight.domain import Tri
+from gradsight.finding import Finding, Fix
+from gradsight.interpret.state import Event
+from gradsight.policy import SEVERITY
+from gradsight.protocol import Protocol, Step, entry, protocol_of
+from gradsight.queries import LEARNING, Queries
+from gradsight.rule import Report, Rule
+from gradsight.text import Source
+
+
+def check(q: Queries) -> Iterator[Report]:
+    protocol = protocol_of(q)
+    if protocol.blind() or any(event.fact("by") for event in q.all("zero")):
+        return
+    said: set[int] = set()
+    for step in protocol.steps:
+        oid = step.event.oids[0]
+        trained = free(q)
+        if oid in said or not trained or entry(step.optimizer) != entry(step.event):
+            continue
+        lost = step.held - protocol.reached
+        where = step.optimizer.place("call")
+        if where is None:
+            continue
+        if lost == step.held and not hidden(protocol, lost):
+            said.add(oid)
+            yield report(q, step, trained, None)
+            continue
+        for event in q.all("replaced"):
+            if q.events.index(event) > q.events.index(step.optimizer) and set(event.nodes) & trained and lost:
+                said.add(oid)
+                yield report(q, step, frozenset(event.nodes) & trained, event)
+                break
+
+
+def free(q: Queries) -> frozenset[int]:
+    """What some loss surely gives a gradient and no optimizer holds, nothing about those being unknown."""
+    if any(event.fact("unknown") for event in q.optimizers):
+        return frozenset()
+    return frozenset(
+        source
+        for sink in q.sinks
+        if not sink.fact("off")
+        for top in q.roots(sink)
+        for source, reach in q.graph.reach(top).items()
+        if reach.live is Tri.MUST
+        and not reach.unknown
+        and q.graph[source].op in LEARNING
+        and source not in q.held
+        and source not in q.frozen
+    )
+
+
+def hidden(protocol: Protocol, parameters: frozenset[int]) -> bool:
+    """Whether code that is not seen may use the parameters."""
+    return any(
+        parameters & set(event.nodes) for event in protocol.events if event.kind == "escape" and event.nodes
+    )
+
+
+def report(q: Queries, step: Step, trained: frozenset[int], replaced: Event | None) -> Report:
+    where = step.optimizer.place("call")
+    assert where is not None
+    held, wanted = q.names(tuple(sorted(step.held))), q.names(tuple(sorted(trained)))
+    several = " and " in wanted
+    learn, them = ("learn", "them") if several else ("learns", "it")
+    path = [("the optimizer takes its parameters here", where)]
+    sink = next((one for one in q.sinks if one.place("call") is not None), None)
+    loss = q.sink_text(sink)
+    if replaced is not None:
+        place = replaced.place("call")
+        if place is not None:
+            path.append(("and this replaces a part of the model later", place))
+        message = f"{wanted} never {learn}: made after this optimizer, which does not hold {them}"
+    else:
+        message = f"no loss depends on {held}, which is all that this optimizer holds; {wanted} never {learn}"
+    end = sink.place("call") if sink is not None else None
+    if end is not None:
+        path.append((f"{loss} trains {wanted}", end))
+    return RULE.report(SEVERITY["starved"], message, where, tuple(path))
+
+
+def fix(source: Source, finding: Finding) -> Iterator[Fix]:
+    yield from ()
+
+
+RULE = Rule("GS211", "optimizer-misses-parameters", check, fix)

@@ -1,0 +1,92 @@
+"""
+A GradScaler that is used by half.
+
+## What it does
+Flags `scaler.step(optimizer)` without any `scaler.update()`, and `optimizer.step()` on the gradients of a
+loss that the scaler has scaled.
+
+## Why is this bad?
+Without `update()` the second step raises "step() has already been called since the last update()". A plain
+`optimizer.step()` takes gradients that are some 65536 times too large, and steps even where they overflowed.
+
+## Use instead
+Let the scaler do all three: scale the loss, step, and adapt the scale.
+
+```python
+scaler.scale(loss).backward()
+scaler.step(optimizer)
+scaler.update()
+```
+
+## When it is right
+Gradients that `scaler.unscale_(optimizer)` has divided before. Not flagged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradsight import surgery
+from gradsight.finding import Applicability, Finding, Fix
+from gradsight.policy import SEVERITY
+from gradsight.protocol import loops, protocol_of
+from gradsight.queries import Queries
+from gradsight.rule import Report, Rule
+from gradsight.text import Source
+
+
+def check(q: Queries) -> Iterator[Report]:
+    protocol = protocol_of(q)
+    if protocol.names_only("step", "update"):
+        return
+    updated = {event.oids[0] for event in q.all("update") if event.oids}
+    said: set[int] = set()
+    for event in q.all("scaler_step"):
+        where = event.place("call")
+        scaler = event.oids[0] if event.oids else -1
+        if where is None or scaler in updated | said or not loops(event) or protocol.escapes(scaler):
+            continue
+        said.add(scaler)
+        unscaled = any(scaler in other.oids[:1] for other in q.all("unscale"))
+        raised = "unscale_() is being called after step()" if unscaled else "step() has already been called"
+        yield RULE.report(
+            SEVERITY["wrong"],
+            f'nothing calls `update()` after `{q.text_of(where)}`: the second turn raises "{raised}"',
+            where,
+            (),
+            (("step", where),),
+            (("kind", "update"),),
+        )
+    scaled = {number for event in q.all("scaled") for number in event.nodes}
+    through = {oid for event in q.all("scaler_step", "unscale") for oid in event.oids[1:]}
+    for step in protocol.steps:
+        where = step.event.place("call")
+        oid = step.event.oids[0]
+        if where is None or oid in through or oid in said:
+            continue
+        passes = [event for _, event in protocol.passes(step.held)]
+        if passes and all(set(q.roots(event)) & scaled for event in passes):
+            said.add(oid)
+            given = passes[0].place("call")
+            yield RULE.report(
+                SEVERITY["wrong"],
+                f"`{q.text_of(where)}` steps with gradients that the scaler has scaled: "
+                "they are many thousand times too large; step with the scaler",
+                where,
+                ((("the scaled loss", given),) if given is not None else ()),
+                (),
+                (("kind", "step"),),
+            )
+
+
+def fix(source: Source, finding: Finding) -> Iterator[Fix]:
+    step = finding.place("step")
+    if finding.fact("kind") != "update" or step is None:
+        return
+    scaler = source.slice(step).partition(".step(")[0]
+    edits = surgery.insert_behind(source, step, f"{scaler}.update()")
+    if not isinstance(edits, surgery.Refusal):
+        yield Fix(f"Update the scaler: `{scaler}.update()`", Applicability.UNSAFE, edits)
+
+
+RULE = Rule("GS214", "scaler-protocol", check, fix)
