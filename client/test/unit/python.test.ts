@@ -16,7 +16,7 @@ import {
 
 /** A machine with these files (each with where it really is) and this PATH. */
 function machine(files: Record<string, string>, path: string[], platform: NodeJS.Platform = "linux"): Machine {
-  const folders: Record<string, string> = { "/links": "/work/project" };
+  const folders: Record<string, string> = { "/links": "/projects/model" };
   return {
     platform,
     env: { PATH: path.join(platform === "win32" ? ";" : ":"), VENV: "/opt/venv" },
@@ -46,7 +46,7 @@ test("PATH gives every python3, in its order", () => {
     "/usr/bin",
     "/opt/bin",
   ]);
-  assert.deepEqual(commands(serverCandidates("", ["/work/project"], here).usable), [
+  assert.deepEqual(commands(serverCandidates("", ["/projects/model"], here).usable), [
     "/opt/bin/python3",
     "/usr/bin/python3",
   ]);
@@ -68,24 +68,24 @@ test("Windows has py -3 first, then python", () => {
 test("a python3 inside of an opened folder is refused, also where it links out or is linked in", () => {
   const here = machine(
     {
-      "/work/project/.venv/bin/python3": "/usr/bin/python3.11",
+      "/projects/model/.venv/bin/python3": "/usr/bin/python3.11",
       "/links/.venv/bin/python3": "/usr/bin/python3.11",
-      "/opt/in/python3": "/work/project/evil",
+      "/opt/in/python3": "/projects/model/evil",
       "/usr/bin/python3": "/usr/bin/python3.11",
     },
-    ["/work/project/.venv/bin", "/opt/in", "/usr/bin"],
+    ["/projects/model/.venv/bin", "/opt/in", "/usr/bin"],
   );
-  const { usable, refused } = serverCandidates("", ["/work/project"], here);
+  const { usable, refused } = serverCandidates("", ["/projects/model"], here);
   assert.deepEqual(commands(usable), ["/usr/bin/python3"]);
-  assert.deepEqual(refused, ["/work/project/.venv/bin/python3", "/opt/in/python3"]);
+  assert.deepEqual(refused, ["/projects/model/.venv/bin/python3", "/opt/in/python3"]);
   // The folder was opened by way of a link.
-  assert.equal(liesWithin("/work/project/.venv/bin/python3", ["/links"], here), true);
+  assert.equal(liesWithin("/projects/model/.venv/bin/python3", ["/links"], here), true);
 });
 
 test("a folder whose name only begins alike holds nothing of another", () => {
-  const here = machine(same("/work/project-tools/python3", "/work/..hidden/python3"), []);
-  assert.equal(liesWithin("/work/project-tools/python3", ["/work/project"], here), false);
-  assert.equal(liesWithin("/work/..hidden/python3", ["/work"], here), true);
+  const here = machine(same("/projects/model-tools/python3", "/projects/..hidden/python3"), []);
+  assert.equal(liesWithin("/projects/model-tools/python3", ["/projects/model"], here), false);
+  assert.equal(liesWithin("/projects/..hidden/python3", ["/work"], here), true);
 });
 
 test("Windows and macOS do not tell upper from lower case", () => {
@@ -95,12 +95,12 @@ test("Windows and macOS do not tell upper from lower case", () => {
 });
 
 test("the setting wins over PATH, as a path or a name, and is refused like any other in an opened folder", () => {
-  const here = machine(same("/usr/bin/python3", "/usr/bin/python3.12", "/work/project/bin/python3"), ["/usr/bin"]);
+  const here = machine(same("/usr/bin/python3", "/usr/bin/python3.12", "/projects/model/bin/python3"), ["/usr/bin"]);
   assert.deepEqual(commands(serverCandidates("/usr/bin/python3.12", [], here).usable), ["/usr/bin/python3.12"]);
   assert.deepEqual(commands(serverCandidates("python3.12", [], here).usable), ["/usr/bin/python3.12"]);
-  assert.deepEqual(serverCandidates("${workspaceFolder}/bin/python3", ["/work/project"], here), {
+  assert.deepEqual(serverCandidates("${workspaceFolder}/bin/python3", ["/projects/model"], here), {
     usable: [],
-    refused: ["/work/project/bin/python3"],
+    refused: ["/projects/model/bin/python3"],
   });
   // What the setting names and is not there is not replaced in silence.
   assert.deepEqual(serverCandidates("/opt/gone/python3", [], here), { usable: [], refused: [] });
@@ -122,18 +122,18 @@ test("the first one that is new enough is chosen", async () => {
 });
 
 test("nothing in an opened folder is even asked for its version", async () => {
-  const here = machine(same("/work/project/bin/python3"), ["/work/project/bin"]);
-  const { ask, asked } = answers({ "/work/project/bin/python3": [3, 12] });
-  const choice = await chooseServer("", ["/work/project"], here, ask);
-  assert.deepEqual(choice, { kind: "in-workspace", named: "/work/project/bin/python3" });
+  const here = machine(same("/projects/model/bin/python3"), ["/projects/model/bin"]);
+  const { ask, asked } = answers({ "/projects/model/bin/python3": [3, 12] });
+  const choice = await chooseServer("", ["/projects/model"], here, ask);
+  assert.deepEqual(choice, { kind: "in-workspace", named: "/projects/model/bin/python3" });
   assert.deepEqual(asked, []);
   assert.match(choice.kind === "in-workspace" ? explain(choice) : "", /does not run on \/work\/project\/bin\/python3/);
 });
 
 test("a version manager that leads into an opened folder is refused by what it says", async () => {
   const here = machine(same("/shims/python3"), ["/shims"]);
-  const { ask } = answers({ "/shims/python3": [3, 12] }, "/work/project/.venv");
-  const choice = await chooseServer("", ["/work/project"], here, ask);
+  const { ask } = answers({ "/shims/python3": [3, 12] }, "/projects/model/.venv");
+  const choice = await chooseServer("", ["/projects/model"], here, ask);
   assert.equal(choice.kind, "in-workspace");
 });
 
