@@ -85,7 +85,7 @@ test("a python3 inside of an opened folder is refused, also where it links out o
 test("a folder whose name only begins alike holds nothing of another", () => {
   const here = machine(same("/projects/model-tools/python3", "/projects/..hidden/python3"), []);
   assert.equal(liesWithin("/projects/model-tools/python3", ["/projects/model"], here), false);
-  assert.equal(liesWithin("/projects/..hidden/python3", ["/work"], here), true);
+  assert.equal(liesWithin("/projects/..hidden/python3", ["/projects"], here), true);
 });
 
 test("Windows and macOS do not tell upper from lower case", () => {
@@ -127,7 +127,7 @@ test("nothing in an opened folder is even asked for its version", async () => {
   const choice = await chooseServer("", ["/projects/model"], here, ask);
   assert.deepEqual(choice, { kind: "in-workspace", named: "/projects/model/bin/python3" });
   assert.deepEqual(asked, []);
-  assert.match(choice.kind === "in-workspace" ? explain(choice) : "", /does not run on \/work\/project\/bin\/python3/);
+  assert.match(choice.kind === "in-workspace" ? explain(choice) : "", /does not run on \/projects\/model\/bin\/python3/);
 });
 
 test("a version manager that leads into an opened folder is refused by what it says", async () => {
@@ -161,11 +161,11 @@ test("the probe takes the setting, else what the Python extension says, and asks
   };
   const here = machine({}, []);
   assert.equal(
-    await probePython("${workspaceFolder}/.venv/bin/python", ["/work"], here, chosen),
-    "/work/.venv/bin/python",
+    await probePython("${workspaceFolder}/.venv/bin/python", ["/projects"], here, chosen),
+    "/projects/.venv/bin/python",
   );
   assert.equal(asked, 0);
-  assert.equal(await probePython(" ", ["/work"], here, chosen), "/conda/bin/python");
+  assert.equal(await probePython(" ", ["/projects"], here, chosen), "/conda/bin/python");
   assert.equal(await probePython("", [], here, () => Promise.resolve(null)), null);
 });
 
