@@ -112,6 +112,7 @@ class Memo:
         self.structures: dict[Key, tuple[Any, ...]] = {}  # the latest, so that equal ones are one
         self.analysed: list[str] = []
         self.versions = 0
+        self.most = MOST_ENTRIES  # more for a file that has more functions
 
     def version(self) -> int:
         """A number for one more version of a file."""
@@ -133,7 +134,7 @@ class Memo:
         entries.insert(0, entry)
         del entries[MOST_VERSIONS:]
         # What the version at hand was told stays, however much it is.
-        while len(self.entries) > MOST_ENTRIES and self._oldest() < self.versions:
+        while len(self.entries) > self.most and self._oldest() < self.versions:
             self.entries.popitem(last=False)
 
     def forget(self, token: object) -> None:
@@ -153,6 +154,6 @@ class Memo:
         if self.structures.get(key) == summary.structure:
             summary.structure = self.structures[key]
             return
-        if len(self.structures) > MOST_ENTRIES:
+        if len(self.structures) > self.most:
             self.structures.clear()
         self.structures[key] = summary.structure

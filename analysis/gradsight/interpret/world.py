@@ -25,7 +25,7 @@ from gradsight.interpret.index import (
     links,
     parsed,
 )
-from gradsight.interpret.memo import Entry, Memo, Question, Record, Trace
+from gradsight.interpret.memo import MOST_ENTRIES, Entry, Memo, Question, Record, Trace
 from gradsight.interpret.summarize import interpret_function
 from gradsight.interpret.summary import Summary
 from gradsight.outline import Outline, Region
@@ -39,6 +39,7 @@ from gradsight.values import (
 
 MOST_DEPTH = 24  # activations within activations
 MOST_RING = 8  # functions that call each other in a ring, every way through it followed
+ENTRIES_PER_FUNCTION = 6  # kept of a large file: kinds of arguments, and what was typed lately
 MOST_COST = 20_000  # activations that one leads to, counted without the memo
 
 Bugs = Callable[[str, BaseException], None]
@@ -71,6 +72,7 @@ class World:
         self.index: Index = previous.index if previous is not None and kept else Index(outline)
         self.fids, self.classes, self.skeleton = self.index.fids, self.index.classes, self.index.skeleton
         self.regions: dict[str, Region] = dict(zip(self.fids, outline.functions, strict=True))
+        memo.most = max(MOST_ENTRIES, ENTRIES_PER_FUNCTION * len(self.fids))
         self.changed: set[str] = set()  # the functions that are not what they were in `since`
         self.since = -1
         self.token: object = object()  # as long as it is the same, facts are
