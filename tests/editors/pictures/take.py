@@ -50,17 +50,13 @@ def main() -> None:
             sys.exit("screenshots: failed; see .cache/failed.png")
         IMAGES.mkdir(exist_ok=True)
         for each in ("finding", "fixes", "probe"):
-            small(Image.open(folder / "pictures" / f"{each}.png")).save(IMAGES / f"{each}.png", optimize=True)
+            taken = Image.open(folder / "pictures" / f"{each}.png").convert("RGB")
+            in_few_colours([taken])[0].save(IMAGES / f"{each}.png", optimize=True)
         animate(folder / "pictures", IMAGES / "whole-job.gif")
     for file in sorted(IMAGES.iterdir()):
         print(f"{file.relative_to(ROOT)}: {file.stat().st_size // 1000} kB")
         if file.stat().st_size > LARGEST:
             sys.exit(f"screenshots: {file.name} is larger than {LARGEST // 1000} kB")
-
-
-def small(picture: Image.Image, colours: int = 128) -> Image.Image:
-    """The same in few colours, which a page of text does not need."""
-    return picture.convert("RGB").quantize(colours, dither=Image.Dither.NONE)
 
 
 def animate(pictures: Path, to: Path) -> None:
@@ -70,8 +66,22 @@ def animate(pictures: Path, to: Path) -> None:
     for each in frames:
         image = Image.open(pictures / each["file"]).convert("RGB")
         images.append(image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS))
-    # One palette for all, or else what did not change would differ by a shade. In it each shade counts once,
-    # as the few letters of a colour are what one looks at; but what is everywhere has to be exact.
+    # One palette for all, or else what did not change would differ by a shade.
+    first, *others = in_few_colours(images)
+    first.save(
+        to,
+        save_all=True,
+        append_images=others,
+        duration=[each["milliseconds"] for each in frames],
+        loop=0,
+        optimize=True,
+        disposal=1,
+    )
+
+
+def in_few_colours(images: list[Image.Image]) -> list[Image.Image]:
+    """The same with one palette. In it each shade counts once, as the few letters of a colour are what one looks
+    at; but what is everywhere has to be exact."""
     counts: Counter[tuple[int, int, int]] = Counter()
     for image in images:
         counts.update({colour: count for count, colour in image.getcolors(1 << 24) or ()})
@@ -79,17 +89,8 @@ def animate(pictures: Path, to: Path) -> None:
     weighed = [*shades.values(), *(colour for colour, _ in counts.most_common(24) for _ in range(200))]
     every = Image.new("RGB", (len(weighed), 1))
     every.putdata(weighed)
-    palette = small(every, 128)
-    images = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
-    images[0].save(
-        to,
-        save_all=True,
-        append_images=images[1:],
-        duration=[each["milliseconds"] for each in frames],
-        loop=0,
-        optimize=True,
-        disposal=1,
-    )
+    palette = every.quantize(128, dither=Image.Dither.NONE)
+    return [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
 
 
 if __name__ == "__main__":
