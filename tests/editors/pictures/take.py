@@ -80,8 +80,11 @@ def animate(pictures: Path, to: Path) -> None:
 
 
 def in_few_colours(images: list[Image.Image]) -> list[Image.Image]:
-    """The same with one palette. In it each shade counts once, as the few letters of a colour are what one looks
-    at; but what is everywhere has to be exact."""
+    """The same with one palette.
+
+    In it each shade counts once, as the few letters of a colour are what one looks at; but what is everywhere
+    has to be exact.
+    """
     counts: Counter[tuple[int, int, int]] = Counter()
     for image in images:
         counts.update({colour: count for count, colour in image.getcolors(1 << 24) or ()})
