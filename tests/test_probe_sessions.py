@@ -351,6 +351,19 @@ def test_rest_and_close_end_what_runs_and_what_waits(place: Place) -> None:
         with pytest.raises(Closed, match="was stopped"):
             await task
         place.assert_nothing_left()
+        # Stopped while it makes room for another, which has seen torch.
+        running.clear()
+        endless = place.request("import torch\n" + ENDLESS)
+        first = asyncio.ensure_future(probes.run(endless, None, lambda text: running.set()))
+        await running.wait()
+        second = asyncio.ensure_future(probes.run(place.request(TINY)))
+        await asyncio.sleep(0)
+        await probes.rest()
+        for each in (first, second):
+            with pytest.raises((Closed, Replaced)):
+                await each
+        place.assert_nothing_left()
+        assert probes.state == "none"
         # Closed while the spare is being warmed.
         await probes.run(place.request(TINY))
         assert probes.state == "warming"

@@ -298,6 +298,23 @@ def test_a_fix_of_a_text_that_changed_is_for_the_text_as_it_is_or_none(client: C
     assert error.value.code == -32801
 
 
+def test_a_text_that_is_opened_again_gets_its_own_fixes(client: Client) -> None:
+    """The finding stands where it stood and the version begins anew, but its line is longer."""
+    uri = client.uri("reopened.py")
+    longer = LOST.replace(".mean()", ".mean()  # of all")
+    places = []
+    for version, text in enumerate((LOST, longer), 1):
+        client.open(uri, text, version)
+        places.append(client.diagnostics(uri)[0]["range"])
+        silencing = next(each for each in actions(client, uri, places[-1]) if "Ignore" in each["title"])
+        edits = only_edits(client.request("codeAction/resolve", silencing), uri, version)
+        before, after = text.split("\n")[5], applied(text, edits, "utf-16").split("\n")[5]
+        assert after.startswith(before)
+        assert "gradsight: ignore[GS102]" in after[len(before) :]
+        client.shut(uri)
+    assert places[0] == places[1]
+
+
 def hover(client: Client, uri: str, line: int, character: int) -> Any:
     position = {"line": line, "character": character}
     return client.request("textDocument/hover", {"textDocument": {"uri": uri}, "position": position})

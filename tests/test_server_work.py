@@ -88,6 +88,18 @@ def test_a_document_that_is_closed_while_it_is_analysed_stays_silent(client: Cli
         assert "version" not in said[-1]
 
 
+def test_a_document_that_is_opened_twice_answers_who_asked_before(client: Client) -> None:
+    uri = client.uri("twice.py")
+    client.open(uri, "".join(LOST.replace("prediction", f"prediction{number}") for number in range(300)))
+    where = {"line": 5, "character": 8}
+    asked = [client.ask("textDocument/hover", document(uri, position=where)) for _ in range(3)]
+    hints(client, uri)  # so that those were taken
+    client.open(uri, KEPT, 2)
+    assert client.diagnostics(uri) == []
+    for number in asked:
+        client.answer(number)
+
+
 def test_many_documents_are_all_answered_and_edited_ones_again(client: Client) -> None:
     uris = [client.uri(f"many{number}.py") for number in range(60)]
     for number, uri in enumerate(uris):
@@ -180,6 +192,14 @@ def test_nothing_runs_in_a_workspace_that_is_not_trusted(tmp_path: Path) -> None
         with pytest.raises(Failed):
             client.answer(probe(client, uri))
     assert not (tmp_path / "ran").exists()
+
+
+def test_options_that_cannot_be_meant_give_no_trust(tmp_path: Path) -> None:
+    with Client(tmp_path, options={"trusted": False, "decorations": "yes"}) as client:
+        uri = client.uri("a.py")
+        client.open(uri, KEPT)
+        with pytest.raises(Failed, match="not trusted"):
+            client.answer(probe(client, uri))
 
 
 @pytest.mark.parametrize("by", ["request", "progress", "closing"])

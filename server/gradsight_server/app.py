@@ -87,7 +87,10 @@ class Server(LanguageServer):
     # -- documents, on the loop
 
     def _open(self, params: Mapping[str, Any]) -> None:
+        before = self.documents.get(params["textDocument"]["uri"])
         unit = self.documents.open(params)
+        if before is not None:  # opened twice: who waits for the text that was, waits for nothing
+            self._wake(before)
         self.analyses.want(unit.uri, unit.later(), edited=False)
 
     def _change(self, params: Mapping[str, Any]) -> None:
@@ -113,6 +116,9 @@ class Server(LanguageServer):
         from gradsight_server.notebooks import NotebookUnit
 
         unit = NotebookUnit(params, self.documents.encoding)
+        if (before := self.documents.get(unit.uri)) is not None:  # as above
+            self.documents.put(before, ())
+            self._wake(before)
         self.documents.put(unit, (unit.uri, *unit.cells))
         self.documents.touch(unit)
         self.analyses.want(unit.uri, unit.later(), edited=False)
@@ -194,7 +200,9 @@ class Server(LanguageServer):
         snapshot, findings = analysis.snapshot, analysis.findings
         unit = self.documents.get(snapshot.uri)
         now = time.monotonic()
-        if unit is None or (outdated and now - unit.published < ANYWAY):
+        if unit is None or snapshot.edition < unit.first:  # it was closed, and may have been opened again
+            return
+        if outdated and now - unit.published < ANYWAY:
             return
         configurations = self.configurations
         wanted = configurations.wanted(snapshot.uri)

@@ -8,6 +8,7 @@ keep their parsed lines: the others are text alone until somebody asks.
 
 from __future__ import annotations
 
+import itertools
 from asyncio import Future
 from bisect import bisect_right
 from collections import OrderedDict
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from gradsight.engine import Findings
     from gradsight.notebook import Notebook
 
+_EDITIONS = itertools.count(1)
 MOST_PARSED = 8  # documents whose parsed lines are kept: those that were edited or asked for last
 
 
@@ -47,7 +49,7 @@ class Snapshot:
     source: Source
     encoding: Encoding
     parts: tuple[Part, ...]
-    edition: int = 0  # counts changes: versions are the editor's, and may stand still or jump
+    edition: int = 0  # no other text has it: versions are the editor's, and stand still, jump and begin anew
     notebook: Notebook | None = None  # whose cells the parts are
 
     def part_at(self, row: int) -> Part:
@@ -91,13 +93,17 @@ class Unit:
     def __init__(self, uri: str, encoding: Encoding) -> None:
         self.uri = uri
         self.encoding = encoding
-        self.edition = 0
+        self.first = self.edition = next(_EDITIONS)  # since it was opened, and now
         self.found: Found | None = None
         self.waiters: list[Future[None]] = []  # of the loop, for the latest edition to be analysed
         self.fragments: dict[Hashable, str] = {}  # see `convert.to_notifications`
         self.styled: object = None  # the settings that they were made by
         self.published = 0.0  # when diagnostics were sent, by `time.monotonic`
         self.sent: dict[str, bytes] = {}  # of each cell of a notebook, what was sent last
+
+    def renew(self) -> None:
+        """Its text is another now."""
+        self.edition = next(_EDITIONS)
 
     def snapshot(self) -> Snapshot:
         """What it is now, frozen. The same one until it changes."""
@@ -179,7 +185,7 @@ class Document(Unit):
         for each in changes:
             source = changed(source, each, self.encoding)
         self._source, self._snapshot = source, None
-        self.edition += 1
+        self.renew()
         self.version = version if version is not None else self.version
 
     def release(self) -> None:

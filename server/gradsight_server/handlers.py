@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lsprotocol import types as lsp
@@ -61,7 +62,8 @@ def _options(server: Server, given: Any) -> messages.InitializationOptions | Non
         return messages.from_json(messages.InitializationOptions, given)
     except BadMessage as error:
         server.warn(f"the client's initialization options cannot be meant: {error}")
-        return messages.InitializationOptions()
+        trusted = not isinstance(given, Mapping) or given.get("trusted", True) is True
+        return messages.InitializationOptions(trusted=trusted)
 
 
 async def _register_watchers(server: Server) -> None:
@@ -247,7 +249,10 @@ def _probing(server: Server) -> None:
             raise Refused("this document is not open in the editor, so there is nothing to probe")
         folders = [uris.to_file(each) for each in server.protocol.workspace.folders]
         progress = Progress(server, params.work_done_token, server.editor.creates_progress)
-        return messages.to_json(await server.probed.run(unit, wanted, server.settings, folders, progress))
+        view = await server.probed.run(unit, wanted, server.settings, folders, progress)
+        if server.documents.get(wanted.uri) is not unit:  # closed meanwhile
+            server.probed.clear(unit)
+        return messages.to_json(view)
 
     @server.command(messages.CLEAR_PROBE)
     async def clear_probe(params: lsp.ExecuteCommandParams) -> None:

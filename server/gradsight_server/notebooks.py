@@ -118,7 +118,7 @@ class NotebookUnit(Unit):
         self.version = version if version is not None else self.version
         if not same:
             self._snapshot = None
-            self.edition += 1
+            self.renew()
         return not same
 
 

@@ -227,7 +227,8 @@ class _Run:
         self._set_state = set_state
 
     def stop(self, reason: Exception) -> None:
-        self.reason = self.reason or reason
+        if self.reason is None or isinstance(reason, Closed):  # after which no spare may start
+            self.reason = reason
         self.alarm.stop()
 
     def keep(self, child: Child) -> None:
