@@ -335,8 +335,11 @@ class _Analysis:
                 entered |= module.record.functions
             else:
                 quiet |= module.record.functions
-        for cid, info in self.world.classes.items():
-            if any(fid in entered for fid in info.methods.values()) or not info.methods:
+        # Those that are made of others stand behind them, and lead to all that these do.
+        for cid, info in reversed(self.world.classes.items()):
+            forward = info.methods.get("forward")
+            seen = (fid in entered for fid in ((forward,) if forward else info.methods.values()))
+            if any(seen) or not info.methods:
                 continue
             if cid in self.world.index.derived_from:
                 continue  # seen through the classes that derive from it

@@ -9,6 +9,7 @@ first thing that cannot be.
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import re
 import threading
@@ -22,6 +23,10 @@ UNPARSABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 # While CPython makes an `ast`, the collector may call back and so let another thread run; a second `ast` made
 # then breaks the count of the first one's depth (SystemError). The filters of warnings are shared as well.
 _ONE_AT_A_TIME = threading.Lock()
+
+# What the tokenizer warns about: `"\d"`, `1if x else 2`. To silence it takes a third as long as to parse.
+_MAY_WARN = re.compile(r"\\|[0-9][A-Za-z]")
+_AS_IT_IS = contextlib.nullcontext()
 
 _END = r"(?:\r\n|\r|\n)"
 TOKEN = re.compile(
@@ -74,14 +79,20 @@ def has_field(text: str) -> bool:
     return "{" in text and _HAS_FIELD.search(text) is not None
 
 
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def parse(text: str) -> list[ast.stmt]:
     """The statements of a text, without a word about its escapes.
 
     Raises:
         one of UNPARSABLE: it does not parse.
     """
-    with _ONE_AT_A_TIME, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _ONE_AT_A_TIME, _without_warnings() if _MAY_WARN.search(text) else _AS_IT_IS:
         module = compile(text, "<line>", "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
     assert isinstance(module, ast.Module)
     return module.body
