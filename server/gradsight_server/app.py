@@ -292,10 +292,13 @@ class Server(LanguageServer):
             except Exception as error:
                 logger.warning("the client does not say its settings: %s", error)
                 return
+        lenses = self.settings.lenses
         self.settings, problems = to_settings(section, _codes)
         for problem in problems:
             self.warn(problem)
         self.republish()
+        if self.settings.lenses != lenses and self.editor.refreshes_lenses:
+            self.soon(self.protocol.send_request, lsp.WORKSPACE_CODE_LENS_REFRESH)
 
     # -- the process
 

@@ -20,6 +20,7 @@ class Editor:
         self.versions_edits = False
         self.resolves_edits = False
         self.refreshes_hints = False
+        self.refreshes_lenses = False
         self.creates_progress = False
         self.shows_markdown = True
         self.decorations = False
@@ -44,6 +45,7 @@ class Editor:
             ask("text_document.code_action.data_support")
         )
         self.refreshes_hints = bool(ask("workspace.inlay_hint.refresh_support"))
+        self.refreshes_lenses = bool(ask("workspace.code_lens.refresh_support"))
         self.creates_progress = bool(ask("window.work_done_progress"))
         formats = get_capability(can, "text_document.hover.content_format", None)
         self.shows_markdown = not formats or lsp.MarkupKind.Markdown in formats

@@ -192,7 +192,13 @@ def _reading(server: Server) -> None:
         offset = convert.from_position(snapshot, params.text_document.uri, params.position)
         at = hover.finding_at(found.shown, offset)
         if at:
-            said = [hover.explain(snapshot, each, server.pages.uri(each.code)) for each in at]
+            # VS Code shows message and path itself; twice, they would push its link to fixes out of sight.
+            if server.editor.decorations:
+                said = [advice for each in at if (advice := hover.advise(each))]
+            else:
+                said = [hover.explain(snapshot, each, server.pages.uri(each.code)) for each in at]
+            if not said:
+                return None
             return convert.to_hover(snapshot, at[0].where, said, server.editor.shows_markdown)
         name = await _ask(server, snapshot, lambda engine: engine.known(snapshot.source, offset))
         if name is None:

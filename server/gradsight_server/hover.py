@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from gradsight.finding import Finding, Step
+from gradsight.pages import PAGES
 
 from gradsight_server import convert
 from gradsight_server.documents import Snapshot
@@ -28,6 +29,13 @@ def explain(snapshot: Snapshot, finding: Finding, page: str | None) -> str:
     if page is not None:
         lines += ["", f"[About {finding.code}]({page})"]
     return "\n".join(lines)
+
+
+def advise(finding: Finding) -> str:
+    """What to do about a finding, for editors that show its message and its path by themselves."""
+    page = next((each.doc for each in PAGES if each.code == finding.code), "")
+    advice = page.partition("\n## Use instead\n")[2].strip().partition("\n\n")[0]
+    return f"**{finding.code}** {finding.name}: {' '.join(advice.split())}" if advice else ""
 
 
 def tell(snapshot: Snapshot, known: Known) -> str:
