@@ -120,6 +120,8 @@ export class Server {
       return;
     }
     if (this.client !== client) return;
+    // What was granted while it started, it was not told.
+    if (vscode.workspace.isTrusted) await client.sendNotification(messages.TRUSTED, { trusted: true });
     this.enter("ready", answer.fixes ? [`${answer.fixes.reason} ${answer.fixes.command}`] : []);
     if (answer.fixes) void this.offerFixes(answer.fixes, answer.version);
   }
