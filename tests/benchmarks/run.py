@@ -123,6 +123,8 @@ def main(names: Sequence[str]) -> None:
     for name in GROUPS:
         rows = [line for line in groups.get(name, ()) if line.startswith("|")]
         notes = [line for line in groups.get(name, ()) if not line.startswith("|")]
+        if not rows:
+            continue
         lines += ["", f"## {name}", "", HEADER, "|---|---|---|---|---|---|", *rows]
         lines += [part for note in notes for part in ("", note)]
     RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
