@@ -148,7 +148,8 @@ class Assignments(Calls):
             self.require_grad(receiver, value, target, base)
             return
         if name in ("grad", "_grad"):
-            self.event("zero", nodes=self.nodes_in(receiver), facts={"by": "hand"}, call=self.here(target))
+            facts = {"by": "hand", **({"unknown": "yes"} if isinstance(receiver, Unknown) else {})}
+            self.event("zero", nodes=self.nodes_in(receiver), facts=facts, call=self.here(target))
         if name in ("data", "grad", "_grad"):
             return  # writes of values: the graph stays what it was
         if isinstance(receiver, Ref):

@@ -65,6 +65,7 @@ def free(q: Queries) -> frozenset[int]:
     """What some loss surely gives a gradient and no optimizer holds, nothing about those being unknown."""
     if any(event.fact("unknown") for event in q.optimizers):
         return frozenset()
+    stepped = {source for event in q.all("step") for source in q.parameters_of(event)}  # groups may be added
     return frozenset(
         source
         for sink in q.sinks
@@ -75,6 +76,7 @@ def free(q: Queries) -> frozenset[int]:
         and not reach.unknown
         and q.graph[source].op in LEARNING
         and source not in q.held
+        and source not in stepped
         and source not in q.frozen
     )
 
