@@ -60,7 +60,7 @@ def check(q: Queries) -> Iterator[Report]:
                 ("and it is kept here", where),
             ),
             (("value", value),),
-            (("kind", event.kind),),
+            (("kind", event.kind), ("retained", "yes" if backward.fact("retain") else "")),
         )
 
 
@@ -106,8 +106,10 @@ def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     if not is_primary(text):
         start = Edit(source.file, Span(where.start, where.start), "(")
         edits = (start, Edit(source.file, Span(where.end, where.end), ").detach()"))
-    safe = Applicability.SAFE if finding.fact("kind") == "accumulate" else Applicability.UNSAFE
-    yield Fix("Keep it without its graph: `.detach()`", safe, edits)
+    # A sum whose graphs are freed cannot be differentiated any more, by whoever gets it.
+    is_safe = finding.fact("kind") == "accumulate" and not finding.fact("retained")
+    applicability = Applicability.SAFE if is_safe else Applicability.UNSAFE
+    yield Fix("Keep it without its graph: `.detach()`", applicability, edits)
 
 
 RULE = Rule("GS208", "graph-retained", check, fix)
