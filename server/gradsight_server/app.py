@@ -108,6 +108,7 @@ class Server(LanguageServer):
             logger.warning("a document is closed that is not open: %s", uri)
             return
         self.analyses.forget(uri)
+        self._released(unit)
         self.probed.clear(unit)
         self._wake(unit)
         self.output.send(convert.no_diagnostics(uri))
@@ -148,6 +149,7 @@ class Server(LanguageServer):
             return
         self._put_cells(unit, unit.cells, ())
         self.analyses.forget(uri)
+        self._released(unit)
         self.probed.clear(unit)
         self._wake(unit)
 
