@@ -12,6 +12,7 @@ from gradsight.values import (
     NONE,
     NOWHERE,
     Bound,
+    Class,
     Closure,
     Const,
     Func,
@@ -161,7 +162,9 @@ class Objects(Modules):
             return receiver
         if name == "zero_grad":
             nodes, _ = self.parameters_of(receiver)
-            self.event("zero", nodes=nodes, oids=(receiver.oid,), call=self.here(node))
+            inherited = isinstance(obj.cls, Class) and not self.world.is_module(obj.cls.cid)
+            facts = {"unknown": "yes"} if inherited else {}  # an optimizer's, say: of whatever it was given
+            self.event("zero", nodes=nodes, oids=(receiver.oid,), facts=facts, call=self.here(node))
             return NONE
         if name == "register_buffer" and args:
             value = args[1] if len(args) > 1 else kwargs.get("tensor", NONE)

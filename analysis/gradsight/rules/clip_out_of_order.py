@@ -85,14 +85,13 @@ def misplaced(
     again = any(event.kind == "step" for event in protocol.events[at:])
     if before and not again and all(each.at < at for each in same):
         return "comes after the step, which has used the gradients as they were", step.event
-    scaled = next((event for event in protocol.events if event.kind == "scaler_step"), None)
-    if scaled is not None and step.event.oids[0] in scaled.oids and turn:
-        unscaled = any(
-            event.kind == "unscale" and step.event.oids[0] in event.oids and n < at
-            for n, event in enumerate(protocol.events)
-        )
-        if not unscaled:
-            return "clips gradients that are still scaled; call `unscale_` on the optimizer first", scaled
+    own = [(n, event) for n, event in enumerate(protocol.events) if step.event.oids[0] in event.oids[1:]]
+    stepped = next((event for _, event in own if event.kind == "scaler_step"), None)
+    if stepped is not None and not any(event.kind == "unscale" and n < at for n, event in own):
+        scaled = {number for event in protocol.q.all("scaled") for number in event.nodes}
+        found = [event for n, event in turn if n < at][-1:]  # whose gradients the clip finds
+        if any(scaled & set(protocol.q.roots(event)) for event in found):
+            return "clips gradients that are still scaled; call `unscale_` on the optimizer first", stepped
     return None
 
 
