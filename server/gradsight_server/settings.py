@@ -105,7 +105,8 @@ def _flat(section: Mapping[object, object], before: str = "") -> list[tuple[str,
 class Configurations:
     """Which configuration holds for which document. Thrown away and made anew when any setting changes.
 
-    For the analysing thread alone: it reads the folders above a document, each of them once.
+    Reads the folders above a document, each of them once. Not for the loop's thread; where two others ask at
+    the same time, both read, and what they come to is the same.
     """
 
     def __init__(self, settings: Settings, tell: Callable[[str], None]) -> None:
