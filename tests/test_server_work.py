@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import sys
 import time
 from collections.abc import Iterator
@@ -11,6 +12,9 @@ from typing import Any
 
 import pytest
 from command_line import KEPT, LOST, ROOT
+from gradsight_server.analyses import Analyses, Analysis
+from gradsight_server.convert import Encoding
+from gradsight_server.documents import Document
 from harness.client import CAPABILITIES, Client, Failed, edit
 
 CORPUS = sorted((ROOT / "fixtures" / "corpus").glob("*.py"))
@@ -98,6 +102,27 @@ def test_a_document_that_is_opened_twice_answers_who_asked_before(client: Client
     assert client.diagnostics(uri) == []
     for number in asked:
         client.answer(number)
+
+
+def test_a_bug_in_publishing_leaves_nobody_waiting() -> None:
+    said: queue.SimpleQueue[Analysis] = queue.SimpleQueue()
+
+    def done(analysis: Analysis, outdated: bool) -> None:
+        if analysis.findings.findings:
+            raise RuntimeError("a bug")
+        said.put(analysis)
+
+    analyses = Analyses(done, lambda: None, lambda uri: True)
+    analyses.start()
+    try:
+        opened = Document("file:///a.py", 1, LOST, Encoding.UTF16)
+        analyses.want(opened.uri, opened.later(), edited=False)
+        assert said.get(timeout=60).snapshot.edition == opened.edition
+        opened.change(2, [{"text": KEPT}])  # the thread lives
+        analyses.want(opened.uri, opened.later(), edited=True)
+        assert said.get(timeout=60).snapshot.edition == opened.edition
+    finally:
+        analyses.close()
 
 
 def test_many_documents_are_all_answered_and_edited_ones_again(client: Client) -> None:

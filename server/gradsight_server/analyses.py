@@ -171,9 +171,20 @@ class Analyses:
             self._done(analysis, self.is_waiting(snapshot.uri))
         except Exception:
             logger.exception("what was found in %s could not be published", snapshot.uri)
+            self._say_nothing(snapshot, whole)
         if not self._keeps(snapshot.uri):
             self._idle.pop(snapshot.uri, None)
             self._forget(engine, snapshot.source.file)
+
+    def _say_nothing(self, snapshot: Snapshot, whole: bool) -> None:
+        """Nothing was found, then: whoever waits for this text shall not wait for ever."""
+        from gradsight.engine import Findings
+
+        self._idle.pop(snapshot.uri, None)
+        try:
+            self._done(Analysis(snapshot, Findings(()), whole), False)
+        except Exception:
+            logger.exception("not even that nothing was found in %s", snapshot.uri)
 
     def _forget(self, engine: Engine, file: str) -> None:
         engine.forget(file)
