@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from gradsight import suppression
 from gradsight.broken import Standing, unparsable, unparsable_whole
 from gradsight.domain import Edge
-from gradsight.finding import Finding, Fix, Severity, Step
+from gradsight.finding import Finding, Fix, Severity, Step, apply
 from gradsight.graph import Place, Within
 from gradsight.interpret.activation import OutOfBudget
 from gradsight.interpret.index import line_binds, line_links, links, parsed
@@ -213,7 +213,11 @@ class Engine:
         for rule in RULES:
             if rule.code == finding.code:
                 try:
-                    return tuple(rule.fix(source, finding))
+                    fixes = tuple(rule.fix(source, finding))
+                    # Where two backward passes share what a fix reopens, the second may raise for it.
+                    return tuple(
+                        fix for fix in fixes if not finding.fact("shared") or not breaks(source, fix)
+                    )
                 except Exception as error:
                     self.report_bug(f"fix of {rule.code}", error)
         return ()
@@ -255,6 +259,14 @@ class Engine:
 def analyze(source: Source, files: Files | None = None) -> Findings:
     """Every finding of one file, from scratch."""
     return Engine().analyze(source, files)
+
+
+def breaks(source: Source, fix: Fix) -> bool:
+    """Whether a program would raise with a fix where it does not without."""
+    fixed = Source(source.file, apply(source.text, fix.edits))
+    before, after = (analyze(each).findings for each in (source, fixed))
+    raised = {one.code for one in before if one.severity is Severity.ERROR}
+    return any(one.severity is Severity.ERROR and one.code not in raised for one in after)
 
 
 def deduplicated(findings: Iterable[Finding]) -> tuple[Finding, ...]:

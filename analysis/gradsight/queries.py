@@ -177,7 +177,7 @@ class Queries:
     def must_learn(self) -> frozenset[int]:
         """What an optimizer holds; without any optimizer every parameter and leaf that a sink depends on."""
         if self.optimizers:
-            return self.held
+            return self.held - self.mistaken
         if any(event.fact("unknown") for event in self.all("step")):
             return frozenset()
         if self.program.lone == "loss":
@@ -191,6 +191,36 @@ class Queries:
                     if self.graph[s].op in LEARNING and self.graph[s].kind == "source"
                 }
         return frozenset(out - self.frozen)
+
+    @cached_property
+    def mistaken(self) -> frozenset[int]:
+        """What an optimizer holds by mistake: it is used without gradients only, and no optimizer holds what
+        the losses do give a gradient. A teacher, say, where the student was meant."""
+        if any(event.fact("unknown") for event in self.optimizers):
+            return frozenset()
+        free = any(
+            reach.live is Tri.MUST and not reach.unknown and s not in self.held
+            for sink in self.sinks
+            for root in self.roots(sink)
+            for s, reach in self.graph.reach(root).items()
+            if self.graph[s].op in LEARNING
+        )
+        out: set[int] = set()
+        for event in self.optimizers if free else ():
+            held = self.parameters_of(event)
+            if held and held.isdisjoint(self.alive) and held <= self._switched_off:
+                out |= held
+        return frozenset(out)
+
+    @cached_property
+    def _switched_off(self) -> frozenset[int]:
+        """Sources that sinks depend on, and on all ways through a block without gradients only."""
+        causes: dict[int, set[str]] = {}
+        for sink in self.sinks:
+            for root in self.roots(sink):
+                for source, reach in self.graph.reach(root).items():
+                    causes.setdefault(source, set()).update(self.graph[n].cause for n in reach.causes)
+        return frozenset(source for source, found in causes.items() if found == {"no_grad"})
 
     @cached_property
     def blanket(self) -> frozenset[int]:
@@ -605,9 +635,12 @@ class Queries:
                 one.op == "module" and one.off and source in one.inputs and one.block == node.block
                 for one in self.graph.nodes
             )
-        if node.cause in DETACHING and node.inputs:
+        if node.cause in DETACHING and node.inputs and node.place is not None:
             before = self.graph[node.inputs[0]]
-            return before.note == "module" and source in before.inputs
+            cut = self.syntax_of(node.place)
+            written = cut.func if isinstance(cut, ast.Call) else cut
+            itself = isinstance(written, ast.Attribute) and isinstance(written.value, ast.Call)
+            return itself and before.note == "module" and source in before.inputs
         return False
 
     # -- terms of a loss

@@ -76,6 +76,8 @@ def fix(options: argparse.Namespace) -> int:
     verb = "made" if options.write else "would be made"
     hint = "" if options.write or not made else f"; `--write` makes {'it' if made == 1 else 'them'}"
     more = f"; {left} at warning or above left" if left else ""
+    if left and not options.unsafe:
+        more += " (`--unsafe` also makes fixes that change what is computed)"
     print(
         f"gradsight: {counted(made, 'fix')} {verb} in {counted(changed, 'file')}{hint}{more}", file=sys.stderr
     )

@@ -33,7 +33,9 @@ def to_lenses(snapshot: Snapshot, uri: str) -> list[lsp.CodeLens]:
 
 def _lens(snapshot: Snapshot, uri: str, what: Probeable) -> lsp.CodeLens:
     where = convert.to_lsp_range(convert.to_range(snapshot, what.where))
-    run = messages.RunProbe(uri, convert.to_row_range(snapshot, uri, *what.rows), what.call)
+    # The file runs whole: what is cut in one function matters to another.
+    rows = convert.to_row_range(snapshot, uri, *what.rows) if snapshot.notebook is not None else None
+    run = messages.RunProbe(uri, rows, what.call)
     return lsp.CodeLens(where, lsp.Command(TITLE, messages.RUN_PROBE, arguments=[messages.to_json(run)]))
 
 

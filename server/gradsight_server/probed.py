@@ -228,7 +228,7 @@ def to_request(
             around = probeable_at(snapshot.source, rows[0] - 1)
             if around is None:
                 raise SelectionError("there is no code here that could be run")
-            rows, call = around.rows, around.call
+            rows, call = around.rows if snapshot.notebook is not None else None, around.call
     if snapshot.notebook is None:
         program = select(snapshot.source.text, rows=rows, call=call)
     else:

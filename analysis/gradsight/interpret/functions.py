@@ -86,7 +86,7 @@ class Functions(Methods):
             return self.apply_criterion(name, {}, args, kwargs, node)
         if model.module(name) is not None:
             return self.make_module(name, args, kwargs, node)
-        if name.startswith(NO_TENSORS) or name in NO_TENSOR_NAMES:
+        if (name.startswith(NO_TENSORS) or name in NO_TENSOR_NAMES) and last != "GradScaler":
             return Unknown(f"`{name}` gives no tensor")
         if name.startswith("torch.nn.init."):
             return self.initialized(last, args, kwargs)

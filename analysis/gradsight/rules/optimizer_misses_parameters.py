@@ -46,7 +46,7 @@ def check(q: Queries) -> Iterator[Report]:
         trained = free(q)
         if oid in said or not trained or entry(step.optimizer) != entry(step.event):
             continue
-        lost = step.held - protocol.reached
+        lost = step.held - (protocol.reached - q.mistaken)
         where = step.optimizer.place("call")
         if where is None:
             continue
@@ -103,7 +103,9 @@ def report(q: Queries, step: Step, trained: frozenset[int], replaced: Event | No
             path.append(("and this replaces a part of the model later", place))
         message = f"{wanted} never {learn}: made after this optimizer, which does not hold {them}"
     else:
-        message = f"no loss depends on {held}, which is all that this optimizer holds; {wanted} never {learn}"
+        message = (
+            f"no loss gives {held} a gradient, which is all that this optimizer holds; {wanted} never {learn}"
+        )
     end = sink.place("call") if sink is not None else None
     if end is not None:
         path.append((f"{loss} trains {wanted}", end))

@@ -13,6 +13,7 @@ from gradsight.graph import Place
 from gradsight.queries import Lost, Queries
 from gradsight.rule import Report, Rule
 
+DEPENDING = (Edge.LIVE, Edge.CUT, Edge.ZERO, Edge.UNKNOWN)
 E0 = "element 0 of tensors does not require grad"
 
 
@@ -31,6 +32,7 @@ def reports(rule: Rule, queries: Queries) -> Iterator[Report]:
                 ("parallel", "yes" if lost.parallel else ""),
                 ("chain", " ".join(queries.graph[n].cause for n in lost.chain)),
                 ("collected", "yes" if collected(queries, lost) else ""),
+                ("shared", "yes" if shared(queries, lost) else ""),
             ),
         )
 
@@ -75,6 +77,13 @@ def message(queries: Queries, lost: Lost) -> str:
 def collected(queries: Queries, lost: Lost) -> bool:
     """Whether the way leads through what is wrapped inside a loop: a list there may hold older values."""
     return any(queries.graph[n].cause == "rewrap" and queries.graph[n].loops for n in lost.chain)
+
+
+def shared(queries: Queries, lost: Lost) -> bool:
+    """Whether two backward passes depend on what is cut: once mended, each would free what lies before it."""
+    passes = [sink for sink in queries.all("backward") if not sink.fact("retain")]
+    tops = [top for sink in passes for top in queries.roots(sink)]
+    return len(passes) > 1 and sum(lost.cause in queries.graph.feeding(top, DEPENDING) for top in tops) > 1
 
 
 def vanishes(queries: Queries, lost: Lost) -> bool:
@@ -200,6 +209,9 @@ def applicability(finding: Finding) -> Applicability:
     frozen on purpose, and values that a list carries between turns are for people to decide.
     """
     careful = (
-        finding.fact("kind") in ("part", "frozen") or finding.fact("parallel") or finding.fact("collected")
+        finding.fact("kind") in ("part", "frozen")
+        or finding.fact("parallel")
+        or finding.fact("collected")
+        or finding.fact("shared")
     )
     return Applicability.UNSAFE if careful else Applicability.SAFE
