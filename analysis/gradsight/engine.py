@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from gradsight.known import File, Known
 
 FRAMEWORKS = re.compile(r"\btorch\b|\blightning\b|\baccelerate\b")
-MOST_DOCUMENTS = 64
-MOST_ROOTS = 2048
+MOST_DOCUMENTS = 16
+MOST_ROOTS = 384
 FORGOTTEN = 32  # files, after which what is kept of their lines goes, too
 CACHES = (parsed, line_binds, line_links, links, stores)
 
