@@ -106,8 +106,8 @@ def _call(whole: Outline, name: str, region: Region) -> str | None:
         return None
     header = next((line for line in region.lines if line.role == "def"), None)
     node = header.nodes[0] if header is not None and header.nodes else None
-    if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        return None
+    if not isinstance(node, ast.FunctionDef):
+        return None  # what a coroutine's call gives, nobody would await
     arguments = node.args
     required = len(arguments.posonlyargs) + len(arguments.args) - len(arguments.defaults)
     if required or any(default is None for default in arguments.kw_defaults):

@@ -129,7 +129,7 @@ class Statements(Assignments):
         value = self.evaluate(node.value)
         written = node.value
         if isinstance(written, ast.Attribute):
-            if written.attr in ACTING and isinstance(value, (Method, Bound, Unknown)):
+            if written.attr in ACTING and isinstance(value, (Method, Bound, Unknown)) and not self.trying:
                 self.event("uncalled", facts={"name": written.attr}, call=self.here(written))
         elif (
             isinstance(written, ast.Call)
