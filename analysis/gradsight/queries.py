@@ -895,11 +895,20 @@ class Queries:
         if not known:
             return "the model"
         prefix = common_owner(known)
-        if prefix is not None and len(known) > 2:
+        if prefix is not None and len(known) > 2 and not self._owns_more(prefix, numbers):
             return f"`{prefix}`"
         if len(known) > 3:
             return ", ".join(f"`{one}`" for one in known[:2]) + f" and {len(known) - 2} more"
-        return " and ".join(f"`{one}`" for one in known)
+        quoted = [f"`{one}`" for one in known]
+        return " and ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)
+
+    def _owns_more(self, prefix: str, numbers: tuple[int, ...]) -> bool:
+        """Whether there are parameters under a name besides these: it may not stand for them."""
+        return any(
+            name.startswith((f"{prefix}.", f"{prefix}["))
+            for number, name in self._names.items()
+            if number not in numbers and self.graph[number].op in LEARNING
+        )
 
     def sink_text(self, sink: Event | None) -> str:
         """The loss in the user's words, quoted."""
