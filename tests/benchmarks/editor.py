@@ -126,7 +126,7 @@ def memory_rows() -> list[Row]:
     with tempfile.TemporaryDirectory() as folder, Client(GRADSIGHT, Path(folder)) as client:
         client.initialize()
         empty = client.memory()
-        scripts = [training_script(500, own=f"_{number}") for number in range(DOCUMENTS)]
+        scripts = [training_script(450, own=f"_{number}") for number in range(DOCUMENTS)]
         for number, script in enumerate(scripts):
             client.open(f"{number}.py", script.text)
         time.sleep(SETTLED)
