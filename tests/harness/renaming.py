@@ -37,6 +37,10 @@ for space in spaces:
                 pass
 for each in (str, int, float, list, dict, set, tuple, bytes, object, type, property):
     names.update(dir(each))
+# What objects have and classes do not say.
+layer = torch.nn.Linear(1, 1)
+for each in (layer, torch.optim.SGD(layer.parameters(), lr=0.1)):
+    names.update(vars(each))
 print(json.dumps(sorted(names)))
 """
 
