@@ -53,6 +53,7 @@ class _Split(NamedTuple):
 
 
 _BLOCK = 256  # physical lines whose length is kept as one sum
+MANY_PLACES = 64  # looked for one by one, from which on the offsets of all lines are worth their while
 
 
 class Source:
@@ -61,7 +62,9 @@ class Source:
     `bounds` are the rows at which its second part and each later one begin; none for a text of one piece.
     """
 
-    __slots__ = ("_blocks", "_counts", "_offsets", "_split", "_text", "bom", "bounds", "file", "physical")
+    __slots__ = (
+        "_asked", "_blocks", "_counts", "_offsets", "_split", "_text", "bom", "bounds", "file", "physical",
+    )  # fmt: skip
 
     def __init__(self, file: str, text: str, bounds: Sequence[int] = ()) -> None:
         self.file, self.bounds = file, bounds
@@ -70,6 +73,7 @@ class Source:
         self.physical: Sequence[str] = physical_lines(self._text)
         self._offsets: list[int] | None = None
         self._blocks: list[int] | None = None
+        self._asked = 0  # places that were looked for without the offsets of all lines
         self._counts: dict[re.Pattern[str], int] = {}
         self._split: _Split | None = None
 
@@ -143,6 +147,9 @@ class Source:
         """Row and column of an offset. One outside the text counts as the text's nearer end."""
         lines = self.physical
         offset = max(0, min(offset, self.line_offset(len(lines))))
+        self._asked += 1
+        if self._asked > MANY_PLACES:
+            self.line_offsets()  # that is quicker now
         if self._offsets is not None:
             row = bisect_right(self._offsets, offset) - 1
             start = self._offsets[row]
@@ -235,6 +242,7 @@ class Source:
         result.physical = physical = list(lines)
         physical[row0:stop] = fresh
         result._text = result._offsets = result._split = result._blocks = None
+        result._asked = 0
         gone = lines[row0:stop]
         result._counts = {
             pattern: known - _count(pattern, gone) + _count(pattern, fresh)
