@@ -172,6 +172,7 @@ def test_syntax_errors_are_the_cells(tmp_path: Path) -> None:
 
 
 def test_the_cache_knows_notebooks(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()  # the top of a project, wherever this runs
     write(tmp_path / "nb.ipynb", content(*in_cells(LOST)))
     first = findings("nb.ipynb", cwd=tmp_path)
     (kept,) = (tmp_path / ".gradsight_cache").glob("*/*.json")
