@@ -20,6 +20,10 @@ class Edge(enum.Enum):
     UNKNOWN = "unknown"  # code that cannot be seen: anything may happen
 
 
+# Every edge but NONE: along these a value depends on another, whatever is left of the gradient.
+DEPENDING = (Edge.LIVE, Edge.CUT, Edge.ZERO, Edge.UNKNOWN)
+
+
 class Tri(enum.IntEnum):
     """Three truth values; branches that disagree give `MAY`."""
 

@@ -7,13 +7,12 @@ what is found: see `interpret/watching.py`.
 from __future__ import annotations
 
 import ast
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 
-from gradsight.domain import Edge, Tri
+from gradsight.domain import DEPENDING, Edge, Tri
 from gradsight.finding import Step
 from gradsight.graph import Graph, Place
 from gradsight.interpret.activation import OutOfBudget
@@ -47,7 +46,6 @@ ROLES = {
     "index": "class indices",
     "one-hot": "one-hot rows",
 }
-ANY = (Edge.LIVE, Edge.CUT, Edge.ZERO, Edge.UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +187,8 @@ def _named(source: Source, unit: int, node: ast.AST) -> Span | None:
 
 
 def _unit_at(source: Source, row: int) -> int | None:
-    unit = bisect_right(source.starts, row) - 1
-    return unit if unit >= 0 and source.units[unit].code else None
+    unit = source.unit_at(row)
+    return unit if unit < len(source.units) and source.units[unit].code else None
 
 
 def programs(file: File, watch: Watch) -> Iterator[tuple[str, Program, Places]]:
@@ -286,7 +284,7 @@ def _gradients_of(look: _Look, queries: Queries, numbers: list[int]) -> None:
     """Of what is held, what some loss gives a gradient and what none does although it depends on it."""
     tops = [top for sink in queries.sinks if not sink.fact("off") for top in queries.roots(sink)]
     live = {n for top in tops for n in queries.graph.feeding(top, (Edge.LIVE, Edge.UNKNOWN))}
-    behind = {n for top in tops for n in queries.graph.feeding(top, ANY)}
+    behind = {n for top in tops for n in queries.graph.feeding(top, DEPENDING)}
     for number in numbers:
         if number in live:
             look.getting[queries.names((number,))] = None
@@ -300,7 +298,7 @@ def _downstream(look: _Look, queries: Queries, numbers: list[int], places: Place
     for sink in queries.sinks:
         look.asked = True
         for top in queries.roots(sink):
-            if wanted.isdisjoint(graph.feeding(top, ANY)):
+            if wanted.isdisjoint(graph.feeding(top, DEPENDING)):
                 continue
             name = queries.sink_text(sink) if sink.kind != "return" else "a loss of what is returned"
             look.itself = look.itself or top in wanted

@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable
 
-from gradsight.syntax import TOKEN, UNPARSABLE, has_field, levels, masked, nested_line, parse
+from gradsight.syntax import TOKEN, has_field, levels, masked, nested_line, parses
 
 _Version = tuple[int, int]
 
@@ -68,7 +68,7 @@ def _without_type_parameters(code: str) -> tuple[str, _Version]:
     if rest.startswith("["):
         text = masked(rest)
         stop = next((place for place, each, around in levels(text) if each == "]" and not around), -1)
-        if stop < 0 or not rest[1:stop].strip() or not _parses(f"def _({rest[1:stop]}): pass"):
+        if stop < 0 or not rest[1:stop].strip() or not parses(f"def _({rest[1:stop]}): pass"):
             return code, least
         if any(each == "=" and around == "[" for _, each, around in levels(text[:stop])):
             least = 3, 13  # the default of a parameter
@@ -85,14 +85,14 @@ def _without_nesting(code: str) -> tuple[str, _Version]:
     if line is not None and line.whole:
         for string in reversed(line.strings):
             fields = (code[start:stop] for start, stop in string.fields)
-            if not _parses(code[string.start : string.stop]) and all(map(_is_expression, fields)):
+            if not parses(code[string.start : string.stop]) and all(map(_is_expression, fields)):
                 code = f"{code[: string.start]}''{code[string.stop :]}"
     return code, (3, 12)
 
 
 def _is_expression(field: str) -> bool:
     field = re.sub(r"(?<![=!<>])=\s*\Z", "", field)  # f"{x = }"
-    return bool(field.strip()) and _parses(_without_nesting(f"({field}\n)")[0])
+    return bool(field.strip()) and parses(_without_nesting(f"({field}\n)")[0])
 
 
 def _without_group(code: str) -> tuple[str, _Version]:
@@ -113,14 +113,6 @@ def _without_stars(code: str) -> tuple[str, _Version]:
         for place in stars:
             code = f"{code[:place]} {code[place + 1 :]}"
     return code, (3, 11)
-
-
-def _parses(text: str) -> bool:
-    try:
-        parse(text)
-    except UNPARSABLE:
-        return False
-    return True
 
 
 # The last version that brought some of it, and what takes it out of a text: the text without it, and the

@@ -18,7 +18,7 @@ from itertools import accumulate, groupby
 from gradsight.finding import Edit, Fix
 from gradsight.magics import UNKNOWN, Part, difference, to_part
 from gradsight.slicing import Program, SelectionError, select
-from gradsight.syntax import UNPARSABLE, parse
+from gradsight.syntax import UNPARSABLE, parse, parses
 from gradsight.text import Source, Span
 
 _ROW_IN_WORDS = re.compile(r"\b(?P<what>row|line) (?P<row>\d+)\b")
@@ -227,7 +227,7 @@ class Notebook:
     def _touches_broken(self, where: Span) -> bool:
         """Whether a span reaches into a line that does not parse, which `mendable` shows as another."""
         source = self.source
-        at = max(0, bisect_right(source.starts, source.row_column(where.start)[0]) - 1)
+        at = source.unit_at(source.row_column(where.start)[0])
         last = source.row_column(where.end)[0]
         while at < len(source.units) and source.starts[at] <= last:
             unit = source.units[at]
@@ -265,7 +265,7 @@ class Notebook:
                 rows[start + row] = code[:column] + code[column:].replace(UNKNOWN, "object()")
         for other in range(len(self.cells)) if cell is not None else ():
             first, stop = self.rows(other)
-            if other != cell and not _parses("".join(rows[first:stop])):
+            if other != cell and not parses("".join(rows[first:stop])):
                 rows[first:stop] = ["\n"] * (stop - first)
         return "".join(rows)
 
@@ -317,14 +317,6 @@ class Notebook:
 
 def _cell_of(edit: CellEdit) -> int:
     return edit.start.cell
-
-
-def _parses(text: str) -> bool:
-    try:
-        parse(text)
-    except UNPARSABLE:
-        return False
-    return True
 
 
 def _awaiting(text: str) -> int | None:

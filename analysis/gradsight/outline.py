@@ -198,8 +198,8 @@ class _Old:
         if isinstance(units, Units) and units.origin is not None and units.origin() is old:
             self._first, self._last = units.first, units.last
         else:
-            self._first = _common(units, old)
-            same_end = min(_common(units[::-1], old[::-1]), len(old) - self._first, len(units) - self._first)
+            self._first = common(units, old)
+            same_end = min(common(units[::-1], old[::-1]), len(old) - self._first, len(units) - self._first)
             self._last = len(old) - same_end
         self._next = 0
 
@@ -252,8 +252,9 @@ class _Old:
         return None
 
 
-def _common(one: Sequence[Line], other: Sequence[Line]) -> int:
-    """How many lines both begin with."""
+def common(one: Sequence[Line], other: Sequence[Line]) -> int:
+    """How many lines both begin with. Equal lines are one object, so that comparing lists is comparing
+    addresses; each step compares half of what is left."""
     low, high = 0, min(len(one), len(other))
     while low < high:
         middle = (low + high + 1) // 2

@@ -11,12 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from gradsight.domain import Edge, Tri
+from gradsight.domain import DEPENDING, Edge, Tri
 from gradsight.interpret.state import Event
 from gradsight.queries import LEARNING, Queries
 from gradsight.values import Ref, Seq, Value
-
-ANY = (Edge.LIVE, Edge.CUT, Edge.ZERO, Edge.UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +63,16 @@ class Protocol:
             optimizer = self.optimizers.get(event.oids[0])
             if optimizer is None or optimizer.fact("unknown") or self.escapes(event.oids[0]):
                 continue
-            held = frozenset(
-                source
-                for number in event.nodes
-                for source in self.q.graph.feeding(number, (Edge.LIVE,))
-                if self.q.graph[source].kind == "source" and self.q.graph[source].op in LEARNING
-            )
+            held = self.parameters(event)
             if held:
                 yield Step(at, event, optimizer, held)
+
+    def parameters(self, event: Event) -> frozenset[int]:
+        """The parameters and leaves that an event is about."""
+        graph = self.q.graph
+        return frozenset(
+            n for n in self._sources(event) if graph[n].kind == "source" and graph[n].op in LEARNING
+        )
 
     def escapes(self, oid: int) -> bool:
         """Whether code that is not seen has been given the object, or one that holds it."""
@@ -149,7 +149,7 @@ class Protocol:
     def reached(self) -> frozenset[int]:
         """All that any sink depends on, by whatever way."""
         tops = [top for sink in self.q.sinks for top in self.q.roots(sink)]
-        return frozenset(number for top in tops for number in self.q.graph.feeding(top, ANY))
+        return frozenset(number for top in tops for number in self.q.graph.feeding(top, DEPENDING))
 
     def blind(self) -> bool:
         """Whether some sink may depend on what cannot be seen."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from gradsight.domain import Edge, Reach, Tri
+from gradsight.domain import DEPENDING, Edge, Reach, Tri
 from gradsight.finding import Severity
 from gradsight.graph import Graph, Node, Place
 from gradsight.interpret.state import Event
@@ -351,7 +351,7 @@ class Queries:
         """Whether anything is cut on any way to the root: most programs need no further question."""
         return any(
             edge in (Edge.CUT, Edge.ZERO)
-            for number in self.graph.feeding(root, (Edge.LIVE, Edge.CUT, Edge.ZERO, Edge.UNKNOWN))
+            for number in self.graph.feeding(root, DEPENDING)
             for edge in self.graph[number].edges
         )
 
@@ -554,7 +554,7 @@ class Queries:
         known = self._chains.get((cause, root))
         if known is not None:
             return known
-        cone = set(self.graph.feeding(root, (Edge.LIVE, Edge.CUT, Edge.ZERO, Edge.UNKNOWN)))
+        cone = set(self.graph.feeding(root, DEPENDING))
         behind = {cause}
         out: list[int] = []
         for number in sorted(cone):

@@ -13,7 +13,7 @@ from gradsight import configuration
 from gradsight.engine import Engine
 from gradsight.finding import Applicability, Edit, Finding, Fix, apply
 from gradsight.notebook import Notebook
-from gradsight.syntax import UNPARSABLE, parse
+from gradsight.syntax import parses
 from gradsight.text import Source, Span
 
 # Overlapping fixes wait for the next round; more rounds than this are two rules that undo each other's work.
@@ -119,15 +119,7 @@ def _applied(document: Source | Notebook, edits: tuple[Edit, ...]) -> Source | N
 def _broken(document: Source | Notebook) -> frozenset[int]:
     """The parts of a file that do not parse, counted from 0: a notebook's cells."""
     source = program_of(document)
-    return frozenset(number for number, part in enumerate(source.parts) if not _parses(source.slice(part)))
-
-
-def _parses(text: str) -> bool:
-    try:
-        parse(text)
-    except UNPARSABLE:
-        return False
-    return True
+    return frozenset(number for number, part in enumerate(source.parts) if not parses(source.slice(part)))
 
 
 def _touch(a: Span, b: Span) -> bool:

@@ -98,6 +98,15 @@ def parse(text: str) -> list[ast.stmt]:
     return module.body
 
 
+def parses(text: str) -> bool:
+    """Whether a text parses."""
+    try:
+        parse(text)
+    except UNPARSABLE:
+        return False
+    return True
+
+
 def masked(code: str) -> str:
     """The code with its strings' and comments' text blotted out, place for place."""
 

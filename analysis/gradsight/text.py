@@ -99,6 +99,10 @@ class Source:
         """The numbers of the units that do not parse."""
         return self._logical().broken
 
+    def unit_at(self, row: int) -> int:
+        """The number of the unit that a physical row is in; 0 where there is none."""
+        return max(bisect_right(self.starts, row) - 1, 0)
+
     def _logical(self) -> _Split:
         if self._split is None:
             nothing = _Split(Units(), [], {}, [])

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import ast
 import difflib
-from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from gradsight.lines import Line
+from gradsight.outline import common
 from gradsight.text import Source, Span
 
 LONGEST_DIFFERENCE = 1_000_000  # lines before times lines after: more are not matched with each other
@@ -25,8 +25,8 @@ def moves(old: Source, new: Source) -> tuple[bool, Callable[[int], int | None]]:
     if new is old:
         return False, lambda row: row
     before, after = old.units, new.units
-    head = _alike(before, after)
-    tail = _alike(before[head:][::-1], after[head:][::-1])
+    head = common(before, after)
+    tail = common(before[head:][::-1], after[head:][::-1])
     middle = [at for at in range(head, len(before) - tail) if before[at].code]
     fresh = [at for at in range(head, len(after) - tail) if after[at].code]
     stale = len(middle) != len(fresh) or not all(
@@ -44,7 +44,7 @@ def moves(old: Source, new: Source) -> tuple[bool, Callable[[int], int | None]]:
                 met[middle[block.a + number]] = fresh[block.b + number]
 
     def place(row: int) -> int | None:
-        at = max(bisect_right(old.starts, row) - 1, 0)
+        at = old.unit_at(row)
         if at < head:
             then = at
         elif at >= len(before) - tail:
@@ -60,7 +60,7 @@ def moves(old: Source, new: Source) -> tuple[bool, Callable[[int], int | None]]:
 
 def unit_at(source: Source, row: int) -> tuple[Line, int]:
     """The logical line at a physical row, and the row that it begins at."""
-    at = max(bisect_right(source.starts, row) - 1, 0)
+    at = source.unit_at(row)
     return source.units[at], source.starts[at]
 
 
@@ -68,19 +68,6 @@ def line_span(source: Source, row: int) -> Span:
     text = source.line_text(row)
     start = source.offset(row, len(text) - len(text.lstrip()))
     return Span(start, max(start, source.offset(row, len(text.rstrip()))))
-
-
-def _alike(one: Sequence[Line], other: Sequence[Line]) -> int:
-    """With how many equal lines both begin. Equal lines are one object, so that comparing lists is comparing
-    addresses; each step compares half of what is left."""
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
 
 
 def _same_code(one: Line, other: Line) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from gradsight import model
-from gradsight.domain import Edge
+from gradsight.domain import DEPENDING, Edge
 from gradsight.graph import Node
 from gradsight.interpret.libraries import INTEGER_FACTORIES, RANDOM_FILLS
 from gradsight.interpret.operations import Operations
@@ -229,7 +229,7 @@ class Factories(Operations):
             return False
         return any(
             self.graph[n].kind == "input" or (self.graph[n].kind == "source" and self.graph[n].op != "fresh")
-            for n in self.graph.feeding(number, (Edge.LIVE, Edge.CUT, Edge.ZERO, Edge.UNKNOWN))
+            for n in self.graph.feeding(number, DEPENDING)
         )
 
 

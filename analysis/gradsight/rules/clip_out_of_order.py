@@ -26,12 +26,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gradsight.domain import Edge
 from gradsight.finding import Finding, Fix
 from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
 from gradsight.protocol import Protocol, Step, entry, loops, protocol_of, surely_with
-from gradsight.queries import LEARNING, Queries
+from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
 from gradsight.text import Source
 
@@ -46,12 +45,7 @@ def check(q: Queries) -> Iterator[Report]:
         where = clip.place("call")
         if where is None or clip.fact("unknown") or not loops(clip):
             continue
-        clipped = frozenset(
-            n
-            for number in clip.nodes
-            for n in q.graph.feeding(number, (Edge.LIVE,))
-            if q.graph[n].op in LEARNING
-        )
+        clipped = protocol.parameters(clip)
         beside = [step for step in steps if surely_with(clip, step.event) or surely_with(step.event, clip)]
         why = next(
             (found for step in beside if (found := misplaced(protocol, at, clip, clipped, step, beside))),

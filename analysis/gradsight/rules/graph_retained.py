@@ -26,11 +26,11 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from gradsight.domain import Edge
+from gradsight.domain import DEPENDING, Edge
 from gradsight.finding import Applicability, Edit, Finding, Fix
 from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
-from gradsight.protocol import ANY, loops, protocol_of, surely_with
+from gradsight.protocol import loops, protocol_of, surely_with
 from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
 from gradsight.text import Source, Span
@@ -85,7 +85,9 @@ def carried(q: Queries, number: int) -> bool:
 
 def later(q: Queries, kept: int, own: int) -> bool:
     """Whether another sink than its own depends on what is collected."""
-    return any(kept in q.graph.feeding(top, ANY) for sink in q.sinks for top in q.roots(sink) if top != own)
+    return any(
+        kept in q.graph.feeding(top, DEPENDING) for sink in q.sinks for top in q.roots(sink) if top != own
+    )
 
 
 def is_primary(text: str) -> bool:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gradsight.domain import Edge
+from gradsight.domain import DEPENDING, Edge
 from gradsight.finding import Applicability, Finding
 from gradsight.graph import Place
 from gradsight.queries import Lost, Queries
 from gradsight.rule import Report, Rule
 
-DEPENDING = (Edge.LIVE, Edge.CUT, Edge.ZERO, Edge.UNKNOWN)
 E0 = "element 0 of tensors does not require grad"
 
 

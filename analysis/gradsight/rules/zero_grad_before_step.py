@@ -24,7 +24,6 @@ loop. Not flagged."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterator
 
 from gradsight import surgery
@@ -103,7 +102,7 @@ def in_one_function(source: Source, one: Span, other: Span) -> bool:
     whole = outline(source.units)
 
     def function(span: Span) -> int | None:
-        unit = bisect_right(source.starts, source.row_column(span.start)[0]) - 1
+        unit = source.unit_at(source.row_column(span.start)[0])
         return next((at for at, region in enumerate(whole.functions) if unit in region.at), None)
 
     return function(one) == function(other)

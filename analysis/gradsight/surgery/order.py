@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-from bisect import bisect_right
 
 from gradsight.finding import Edit
 from gradsight.surgery.refusal import Refusal
@@ -15,7 +14,7 @@ def insert_before(source: Source, where: Span, statement: str) -> tuple[Edit, ..
 
     Refuses where a header or a lambda holds it.
     """
-    unit = _unit(source, where.start)
+    unit = source.unit_at(source.row_column(where.start)[0])
     simple = _simple_statement(source, unit, where)
     if simple is None:
         return Refusal("this is no statement of its own")
@@ -31,7 +30,7 @@ def insert_behind(source: Source, where: Span, statement: str) -> tuple[Edit, ..
 
     Refuses where `where` is a part of its statement, unless the rest of that but takes its value.
     """
-    unit = _unit(source, where.start)
+    unit = source.unit_at(source.row_column(where.start)[0])
     simple = _simple_statement(source, unit, where)
     value = simple.value if isinstance(simple, (ast.Expr, ast.Assign, ast.AnnAssign)) else None
     if isinstance(value, ast.Await):
@@ -46,11 +45,6 @@ def insert_behind(source: Source, where: Span, statement: str) -> tuple[Edit, ..
     if indent.strip() or (rest.strip() and not rest.lstrip().startswith("#")):
         return (Edit(source.file, Span(whole.end, whole.end), f"; {statement}"),)
     return (Edit(source.file, Span(end, end), f"{_line_end(source)}{indent}{statement}"),)
-
-
-def _unit(source: Source, offset: int) -> int:
-    """The logical line that an offset stands in."""
-    return max(bisect_right(source.starts, source.row_column(offset)[0]) - 1, 0)
 
 
 def _simple_statement(source: Source, unit: int, where: Span) -> ast.stmt | None:
