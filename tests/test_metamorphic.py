@@ -83,6 +83,8 @@ def check(name: str, programs: Sequence[Path], capsys: pytest.CaptureFixture[str
             (each.code, each.severity.value, each.where.start, each.where.end)
             for each in analysis.findings(result.text)[0]
         }
+        if name == "chains split":
+            wanted = {louder if (louder := as_split(each)) in found else each for each in wanted}
         for title, entries in (("new", found - wanted), ("lost", wanted - found)):
             wrong += [
                 f"{named(path)}: {title}: {code} {severity} [{result.text[start:end]}]"
@@ -92,6 +94,16 @@ def check(name: str, programs: Sequence[Path], capsys: pytest.CaptureFixture[str
         print(f"\n{name}: applied to {applied} of {len(programs)} programs, {len(wrong)} differences")
     assert not wrong, "\n".join(wrong)
     assert applied >= len(programs) / 2
+
+
+def as_split(finding: tuple[str, str, int, int]) -> tuple[str, str, int, int]:
+    """What a detached part is when its chain is split.
+
+    `self.encoder(x).detach()` in one piece is how one freezes a part on purpose: the one severity that the
+    policy reads from how a program is written.
+    """
+    code, severity, start, end = finding
+    return (code, "warning" if (code, severity) == ("GS102", "information") else severity, start, end)
 
 
 @pytest.mark.slow
