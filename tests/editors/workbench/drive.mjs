@@ -285,8 +285,7 @@ await scenario('an unfinished statement while typing', async () => {
   await sees(wanted(first), 'the squiggle');
   const { row, start } = first.findings[0].place;
   await it.goTo(page, row, start);
-  await page.keyboard.press('Home');
-  await page.keyboard.press('Control+Shift+Enter'); // a line above, indented as this one
+  await it.command(page, 'Insert Line Above'); // indented as this one
   const moved = wanted(first).map(each => ({ ...each, row: each.row + 1 }));
   await sees(moved, 'the squiggle, a row further down');
   await page.keyboard.type('scale = 1 +'); // no bracket, which VS Code would close by itself
