@@ -1,7 +1,7 @@
 """Idioms of public code that look like a lost gradient and are none, and real bugs of public code: for each a
 program in our own words, in which its shape can be seen.
 
-That the first stay silent, the others are found, and all are true under torch, is checked by test_fixtures.py.
+That the first stay silent, the others are found, and all are true under torch, test_fixtures.py checks.
 """
 
 from __future__ import annotations
