@@ -53,6 +53,7 @@ KEEPING = {
 
 DETACHING = ("detach", "data")
 NO_DERIVATIVE = ("argmax", "integer", "comparison", "round", "random")
+WHOLE = ("starved", "frozen")  # kinds that say of their sources that they learn nothing
 NOT_FINDINGS = ("copy", "grad", "sample")
 
 
@@ -333,7 +334,13 @@ class Queries:
         for one in self._candidates():
             key = (one.cause, one.code)
             old = said.get(key)
-            if old is None or one.severity.rank < old.severity.rank:
+            if old is None:
+                said[key] = one
+            elif old.kind in WHOLE and one.kind in WHOLE and old.sink is one.sink:
+                louder = one if one.severity.rank < old.severity.rank else old
+                sources = dict.fromkeys((*old.sources, *one.sources))
+                said[key] = replace(louder, sources=tuple(sorted(sources)))
+            elif one.severity.rank < old.severity.rank:
                 said[key] = one
         yield from said.values()
 
@@ -376,12 +383,10 @@ class Queries:
             live = set()
         laundered = {s for s in live if self.graph[s].op == "laundered" and s not in self.held}
         live -= laundered
-        # Where nothing at all is live it does not matter which branch lost what.
-        least = Tri.MUST if live else Tri.MAY
         dead = {
             s: reach
             for s, reach in reaches.items()
-            if reach.lost >= least
+            if reach.lost  # on whatever branch: none keeps it alive
             and reach.live is Tri.NO
             and self.graph[s].kind == "source"
             and (self.graph[s].op in POSSIBLE or s in self.held)
@@ -724,17 +729,20 @@ class Queries:
         return out
 
     def _stepped_after(self, sink: Event) -> frozenset[int] | None:
-        """What the optimizer that steps on this gradient holds; None where that is not known."""
-        try:
-            position = next(i for i, event in enumerate(self.events) if event is sink)
-        except StopIteration:
+        """What the optimizers that step on this gradient hold, up to the next gradient; None where that is not
+        known."""
+        position = self._positions.get(id(sink))
+        if position is None:
             return None
+        stepped: set[int] = set()
         for event in self.events[position + 1 :]:
             if event.kind == "step":
                 if event.fact("unknown") or not event.nodes:
                     return None
-                return frozenset(n for number in event.nodes for n in self._parameters(number))
-        return None
+                stepped.update(n for number in event.nodes for n in self._parameters(number))
+            elif stepped and event.kind in ("backward", "grad"):
+                break
+        return frozenset(stepped) or None
 
     # -- partial cuts
 

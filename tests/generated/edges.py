@@ -58,7 +58,10 @@ class Traced:
     uncompared: Counter[str]  # edges that no run can say anything of, by the reason
     lost: list[tuple[Lost, tuple[int, ...]]]  # what the rules claim, with the keys of its sources
     codes: list[str]  # of the findings
-    learning: dict[int, str]  # of each parameter that the analysis knows, by its key, what it knows of its way
+    learning: dict[
+        int, str
+    ]  # of each parameter that the analysis knows, by its key, what it knows of its way
+    made: Counter[int]  # by key, how many of them the analysis knows
     silences: list[str]
     copy: truth.Run
     seen: dict[str, Any] | None = None
@@ -96,16 +99,23 @@ def prepared(file: str, text: str) -> Traced:
     uncompared: Counter[str] = Counter()
     lost: list[tuple[Lost, tuple[int, ...]]] = []
     learning: dict[int, str] = {}
+    made: Counter[int] = Counter()
     for name, root in analysis.roots if analysis is not None else ():
         if root.program is None:
             continue
-        chains = _Chains(root.program, Places(source, analysis.world, _raised), name, instrumented.sites, keys)  # type: ignore[union-attr]
+        chains = _Chains(
+            root.program, Places(source, analysis.world, _raised), name, instrumented.sites, keys
+        )  # type: ignore[union-attr]
         drawn += chains.edges(uncompared)
         lost += chains.claims()
-        learning |= chains.learning()
+        for key, words in chains.learning():
+            learning[key] = words
+            made[key] += 1
     edges = [(number, each.after, list(each.before)) for number, each in enumerate(drawn)]
     setup, final = keys.numbering()
-    setup_line = f"_tracer.expect({setup!r}, {[(n, final[a], [final[b] for b in bs]) for n, a, bs in edges]!r})"
+    setup_line = (
+        f"_tracer.expect({setup!r}, {[(n, final[a], [final[b] for b in bs]) for n, a, bs in edges]!r})"
+    )
     setup_line = setup_line.replace("_tracer.expect((", "_tracer.expect(*(", 1)
     fact = f"print({MARK!r} + __import__('json').dumps(_tracer.report())) is None"
     copy = truth.Run(instrumented.text(setup_line), (fact,), file)
@@ -116,6 +126,7 @@ def prepared(file: str, text: str) -> Traced:
         [(one, tuple(final[key] for key in sources)) for one, sources in lost],
         [each.code for each in found.findings],
         {final[key]: words for key, words in learning.items()},
+        Counter({final[key]: count for key, count in made.items()}),
         [each.reason for each in found.silences],
         copy,
     )
@@ -134,7 +145,9 @@ def compare(traced: Traced) -> None:
             traced.compared += 1
             if verdict == "contradicted":
                 row = traced.source.file
-                traced.contradicted.append(f"{row}: {edge.words} (connected {connected}, late {late}, apart {apart}, still {still})")
+                traced.contradicted.append(
+                    f"{row}: {edge.words} (connected {connected}, late {late}, apart {apart}, still {still})"
+                )
         else:
             traced.uncompared[verdict] += 1
 
@@ -226,7 +239,7 @@ class _Chains:
             lambda place: places.syntax(place, root),
         )
         self._chains: dict[int, Chain | None] = {}
-        self._spans: dict[int, str] = {}
+        self._times = Counter((self.chain(n), self.graph[n].op) for n in range(len(self.graph)))
 
     def claims(self) -> Iterator[tuple[Lost, tuple[int, ...]]]:
         """What the rules on lost ways say, with the keys of those that are said to learn nothing."""
@@ -234,9 +247,8 @@ class _Chains:
             for one in self.queries.lost(code):
                 yield one, tuple(key for s in one.sources if (key := self.key(s)) is not None)
 
-    def learning(self) -> dict[int, str]:
+    def learning(self) -> Iterator[tuple[int, str]]:
         """What the analysis knows of the way of each parameter and leaf to what asks for gradients."""
-        out: dict[int, str] = {}
         for number in range(len(self.graph)):
             node = self.graph[number]
             key = self.key(number) if node.kind == "source" and node.op in LEARNING else None
@@ -248,8 +260,7 @@ class _Chains:
                     if (reach := self.graph.reach(top).get(number)) is not None
                 ]
                 held = "" if number in self.queries.must_learn else "nobody holds it, "
-                out[key] = held + _of_way(reaches, number in self.queries.frozen)
-        return out
+                yield key, held + _of_way(reaches, number in self.queries.frozen)
 
     def key(self, number: int) -> int | None:
         """The key of a node's expression; None where no expression stands for it."""
@@ -299,6 +310,8 @@ class _Chains:
                 if i < 0 or edge is Edge.NONE:
                     continue
                 ends, several = self._before(i, own)
+                # What is read several times, a loop over known modules, looks alike to whoever watches.
+                several = several or self._is_unrolled(number) or self._is_unrolled(i)
                 for kind in (Edge.UNKNOWN, Edge.CUT, Edge.LIVE):
                     keys = {key for key, passing in ends if worst(passing, edge) is kind}
                     if not keys - {None}:
@@ -352,6 +365,9 @@ class _Chains:
             for number in event.nodes
             for n in self.graph.feeding(number, (Edge.LIVE,))
         }
+
+    def _is_unrolled(self, number: int) -> bool:
+        return self._times[self.chain(number), self.graph[number].op] > 1
 
     def _before(self, i: int, own: Chain | None) -> tuple[set[tuple[int | None, Edge]], bool]:
         """The expressions that an input may be, with what is left on the way from there.

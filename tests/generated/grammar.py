@@ -30,8 +30,22 @@ def program(seed: int) -> Generated:
     """The program of a seed. The same seed gives the same program."""
     draw = random.Random(seed)
     cutting = draw.random() >= 0.3
-    writer = Writer(draw, cut_rate=draw.choice((0.15, 0.3)) if cutting else 0.0, most_cuts=draw.choice((1, 1, 2)))
-    writer.taken |= {"model", "x", "y", "loss", "optimizer", "epoch", "step", "batch", "data", "main", "train"}
+    writer = Writer(
+        draw, cut_rate=draw.choice((0.15, 0.3)) if cutting else 0.0, most_cuts=draw.choice((1, 1, 2))
+    )
+    writer.taken |= {
+        "model",
+        "x",
+        "y",
+        "loss",
+        "optimizer",
+        "epoch",
+        "step",
+        "batch",
+        "data",
+        "main",
+        "train",
+    }
     task = draw.choice(TASKS)
     style = draw.choice(STYLES)
     text = style(writer, task)
@@ -46,7 +60,9 @@ class Task:
     """What the program learns: how targets are made, and the loss of `out` and `y`."""
 
     target: str
-    criteria: tuple[tuple[str, str], ...]  # the loss as a function's call, and the criterion that is made for it
+    criteria: tuple[
+        tuple[str, str], ...
+    ]  # the loss as a function's call, and the criterion that is made for it
 
 
 TASKS = (
@@ -107,7 +123,7 @@ def loss(body: Body, task: Task, out: str, y: str, extra: str) -> tuple[str, str
     body.line(f"loss = {body.maybe_cut(form.format(out=out, y=y), number=True)}")
     if extra:
         writer.emit("loss of two terms")
-        if writer.chance(0.5):
+        if writer.chance(0.5) or "sqrt" in form:
             body.line(f"loss = loss + 0.1 * {body.maybe_cut(extra, number=True)}")
         else:
             name = writer.name("penalty")
@@ -158,7 +174,9 @@ def called(body: Body, model: str, x: str, gives: str) -> tuple[str, str]:
 
 
 def optimizer(writer: Writer, model: str) -> str:
-    kind = writer.random.choice(("torch.optim.SGD({}, lr=0.05)", "torch.optim.Adam({}, lr=1e-2)", "torch.optim.AdamW({})"))
+    kind = writer.random.choice(
+        ("torch.optim.SGD({}, lr=0.05)", "torch.optim.Adam({}, lr=1e-2)", "torch.optim.AdamW({})")
+    )
     given = writer.random.choice(
         (f"{model}.parameters()", f"{model}.parameters()", f"list({model}.parameters())",
          f"[p for p in {model}.parameters() if p.requires_grad]", f'[{{"params": {model}.parameters(), "lr": 1e-2}}]')
@@ -169,10 +187,14 @@ def optimizer(writer: Writer, model: str) -> str:
 def update(body: Body, optimizer_: str) -> None:
     """zero_grad, backward and step, with what may stand around them."""
     writer = body.writer
-    body.line(f"{optimizer_}.zero_grad({'set_to_none=True' if writer.chance(0.3) else ''})", "loss.backward()")
+    body.line(
+        f"{optimizer_}.zero_grad({'set_to_none=True' if writer.chance(0.3) else ''})", "loss.backward()"
+    )
     if writer.chance(0.25):
         writer.emit("gradients clipped")
-        body.line(f"torch.nn.utils.clip_grad_norm_([p for g in {optimizer_}.param_groups for p in g['params']], 1.0)")
+        body.line(
+            f"torch.nn.utils.clip_grad_norm_([p for g in {optimizer_}.param_groups for p in g['params']], 1.0)"
+        )
     body.line(f"{optimizer_}.step()")
 
 
@@ -271,9 +293,23 @@ def train_function(writer: Writer, task: Task) -> str:
         _, criterion = loss(inner, task, out, "y", extra)
         update(inner, "optimizer")
         logged(inner, "history")
-    head = "def train(model, loader, optimizer, criterion):" if criterion else "def train(model, loader, optimizer):"
-    train = [head, "    model.train()", "    history = []", *("    " + line for line in inner.lines), "    return history"]
-    main = ['if __name__ == "__main__":', "    model = Model()", f"    optimizer = {optimizer(writer, 'model')}"]
+    head = (
+        "def train(model, loader, optimizer, criterion):"
+        if criterion
+        else "def train(model, loader, optimizer):"
+    )
+    train = [
+        head,
+        "    model.train()",
+        "    history = []",
+        *("    " + line for line in inner.lines),
+        "    return history",
+    ]
+    main = [
+        'if __name__ == "__main__":',
+        "    model = Model()",
+        f"    optimizer = {optimizer(writer, 'model')}",
+    ]
     call = f"train(model, loader, optimizer, {criterion})" if criterion else "train(model, loader, optimizer)"
     return assembled(writer, model, train, rows, [*main, f"    history = {call}", "    print(history)"])
 
@@ -300,7 +336,9 @@ def trainer_class(writer: Writer, task: Task) -> str:
     lines += ["", "    def backward_and_step(self):", *("        " + line for line in end.lines)]
     lines += ["", "    def fit(self, loader):", "        for x, y in loader:", "            self.compute(x, y)",
               "            self.backward_and_step()"]  # fmt: skip
-    return assembled(writer, model, lines, data(writer, task), ["trainer = Trainer(Backbone())", "trainer.fit(loader)"])
+    return assembled(
+        writer, model, lines, data(writer, task), ["trainer = Trainer(Backbone())", "trainer.fit(loader)"]
+    )
 
 
 def asynchronous(writer: Writer, task: Task) -> str:
@@ -322,7 +360,9 @@ def asynchronous(writer: Writer, task: Task) -> str:
         body.line("loss = await compute_loss(model, x, y)")
         update(body, "optimizer")
     made = [f"criterion = {criterion}"] if criterion else []
-    return assembled(writer, model, [*made, *rows], compute, ["async def main():", *body.lines], ["asyncio.run(main())"])
+    return assembled(
+        writer, model, [*made, *rows], compute, ["async def main():", *body.lines], ["asyncio.run(main())"]
+    )
 
 
 def accumulated(writer: Writer, task: Task) -> str:

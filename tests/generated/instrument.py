@@ -50,7 +50,9 @@ class Instrumented:
         head = 0
         for count, statement in enumerate(body):
             future = isinstance(statement, ast.ImportFrom) and statement.module == "__future__"
-            if future or (count == 0 and isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
+            if future or (
+                count == 0 and isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+            ):
                 head = count + 1
         start = ast.parse(
             f"import sys; sys.path.append({str(HERE)!r}); import tracer as _tracer; sys.path.pop()\n"
@@ -89,12 +91,18 @@ class _Rewriter(ast.NodeTransformer):
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
         node.args.defaults = [self.visit(each) for each in node.args.defaults]
-        node.args.kw_defaults = [self.visit(each) if each is not None else None for each in node.args.kw_defaults]
+        node.args.kw_defaults = [
+            self.visit(each) if each is not None else None for each in node.args.kw_defaults
+        ]
         self._depth += 1
         node.body = self._block(node.body)
         self._depth -= 1
         if self._depth == 0:
-            head = 1 if isinstance(node.body[0], ast.Expr) and isinstance(node.body[0].value, ast.Constant) else 0
+            head = (
+                1
+                if isinstance(node.body[0], ast.Expr) and isinstance(node.body[0].value, ast.Constant)
+                else 0
+            )
             node.body.insert(head, ast.parse("_chain = _tracer.entered()").body[0])
         return node
 
@@ -212,9 +220,7 @@ class _Rewriter(ast.NodeTransformer):
     @staticmethod
     def _wrap(name: str, site: int, value: ast.AST) -> ast.AST:
         assert isinstance(value, ast.expr)
-        return ast.Call(
-            _of_tracer(name), [ast.Constant(site), ast.Name("_chain", ast.Load()), value], []
-        )
+        return ast.Call(_of_tracer(name), [ast.Constant(site), ast.Name("_chain", ast.Load()), value], [])
 
 
 def _of_tracer(name: str) -> ast.expr:

@@ -17,9 +17,8 @@ from generated.edges import Traced, trace
 from generated.grammar import Generated
 
 WITHOUT = ("none", "zero")
-OF_WAYS = re.compile(r"GS10\d")
-LOST_ALTOGETHER = ("dead",)  # everything behind the sink gets nothing
-OF_PARAMETERS = ("dead", "starved", "frozen")
+ON_PURPOSE = re.compile(r"GS10\d|GS30\d")  # what a drawn program may be told: cuts, and a loss of squashed values
+WRITTEN_OVER = "modified by an inplace operation"  # it raises for what autograd keeps, not for what is cut
 
 
 @dataclass
@@ -51,23 +50,30 @@ def judge(programs: Iterable[Generated]) -> list[Judged]:
 def _judged(generated: Generated, traced: Traced) -> Judged:
     out = Judged(generated, traced)
     error = traced.error
-    if traced.seen is None or (error is not None and not RAISES_FOR_IT.search(error.text)):
+    gradients = error is None or (RAISES_FOR_IT.search(error.text) and WRITTEN_OVER not in error.text)
+    if traced.seen is None or not gradients:
         out.misfit = str(error)
         return out
     held = {int(key): states for key, states in traced.seen["held"].items()}
-    out.strange = [f"{code} where the order of training is right" for code in traced.codes if not OF_WAYS.match(code)]
+    out.strange = [
+        f"{code} where the order of training is right" for code in traced.codes if not ON_PURPOSE.match(code)
+    ]
     covered: set[int] = set()
     altogether = False
     for lost, sources in traced.lost:
-        if lost.kind not in OF_PARAMETERS:
-            continue
-        altogether = altogether or lost.kind in LOST_ALTOGETHER
+        if lost.kind == "part":
+            continue  # the rest has a gradient
         covered.update(sources)
-        for key in sources:
+        altogether = altogether or lost.kind == "dead"  # everything behind the sink gets nothing
+        if lost.kind == "term":
+            continue  # another term may give it one
+        for key, claimed in Counter(sources).items():
+            # One line may make several layers, of which only some are meant.
             states = held.get(key, [])
-            if any(state not in WITHOUT for state in states):
+            without = sum(state in WITHOUT for state in states)
+            if without * max(1, traced.made[key]) < len(states) * claimed:
                 out.refuted.append(f"{lost.code} {lost.kind}: {states} where none is claimed")
-    for chain, keys, state in traced.seen["learning"]:
+    for _, keys, state in traced.seen["learning"]:
         out.parameters += 1
         if state not in WITHOUT:
             continue
@@ -81,7 +87,6 @@ def _judged(generated: Generated, traced: Traced) -> Judged:
         if reason == "the way is unknown" or not known:
             reason += f" ({', '.join(sorted(set(traced.silences))) or 'no reason'})"
         out.silent[reason] += 1
-        del chain
     return out
 
 

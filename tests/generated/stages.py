@@ -18,8 +18,12 @@ def plain(b: Body, h: str) -> str:
 def loop_carried(b: Body, h: str) -> str:
     b.writer.emit("loop with carried value")
     layer = b.part("linear")
-    state = b.bind(b.writer.random.choice((f"torch.zeros_like({h})", f"torch.zeros({h}.size(0), {WIDTH})", h)))
-    with b.block(f"for {b.writer.random.choice(('_', 'step', 'i'))} in range({b.writer.random.randint(2, 4)}):"):
+    state = b.bind(
+        b.writer.random.choice((f"torch.zeros_like({h})", f"torch.zeros({h}.size(0), {WIDTH})", h))
+    )
+    with b.block(
+        f"for {b.writer.random.choice(('_', 'step', 'i'))} in range({b.writer.random.randint(2, 4)}):"
+    ):
         b.line(f"{state} = torch.tanh({layer}({b.maybe_cut(h)}) + {state})")
     return state
 
@@ -422,7 +426,9 @@ def helper_function(b: Body, h: str) -> str:
     inner = Body(b.writer, "")
     value = inner.maybe_cut("left")
     before = "".join(f"    {line}\n" for line in inner.lines)
-    b.writer.top.append(f"def {name}(left, right, weight=0.5):\n{before}    return weight * {value} + (1 - weight) * right")
+    b.writer.top.append(
+        f"def {name}(left, right, weight=0.5):\n{before}    return weight * {value} + (1 - weight) * right"
+    )
     return b.bind(f"{name}({b.part()}({h}), right={h})")
 
 
@@ -469,7 +475,11 @@ def view_written(b: Body, h: str) -> str:
 def in_place(b: Body, h: str) -> str:
     b.writer.emit("in-place operation")
     value = b.bind(f"{b.part('linear')}({b.maybe_cut(h)})")
-    b.line(b.writer.random.choice((f"{value}.add_({h})", f"{value} += {h}", f"{value}.mul_(0.5)", f"{value}[:, 0] = 0.0")))
+    b.line(
+        b.writer.random.choice(
+            (f"{value}.add_({h})", f"{value} += {h}", f"{value}.mul_(0.5)", f"{value}[:, 0] = 0.0")
+        )
+    )
     return value
 
 

@@ -21,6 +21,7 @@ Chain = tuple[int, ...]
 MOST_LOOKS = 4  # at each edge; later turns of a loop look the same
 MOST_TURNS = 64  # of a loop that a list may hold the results of
 MOST_DEPTH = 3  # of containers within containers
+OPAQUE = (zip, map, filter, enumerate, reversed)  # looking into one would use it up
 STATES = ("none", "zero", "nonfinite", "nonzero")
 SUSPENDING = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
@@ -33,7 +34,7 @@ class _Edge:
 
     def __init__(self, number: int, before: list[int]) -> None:
         self.number, self.before = number, before
-        self.mixed = False  # it leads to several results at once, of which only some have a graph
+        self.mixed = False  # an end of it is several results at once, of which only some have a graph
         self.connected = self.late = self.apart = self.still = self.looks = 0
 
 
@@ -42,6 +43,7 @@ _floating: dict[Chain, int] = {}  # how chains end
 _matches: dict[Chain, tuple[int, ...]] = {}
 _edges: dict[int, list[_Edge]] = {}  # by the key of what the edge leads to
 _last: dict[int, deque[Nodes]] = {}  # what an expression was when it was evaluated, lately
+_mixed: set[int] = set()  # keys of several results at once, of which only some have a graph
 _held: dict[int, dict[int, torch.Tensor]] = {}  # by key: parameters and leaves that were made there
 _made: dict[int, Chain] = {}  # of each parameter and leaf the chain where it was first met
 _learning: dict[int, torch.Tensor] = {}  # what optimizers hold
@@ -80,13 +82,16 @@ def see(site: int, chain: Chain, value: Any) -> Any:
         keys = _matches[whole] = tuple(_keys(whole))
     if isinstance(value, (torch.Tensor, nn.Module, torch.optim.Optimizer)):
         _meet(whole, value)
-    if keys:
+    if keys and not isinstance(value, OPAQUE):
         now = _look(value)
+        mixed = _is_mixed(value)
         for key in keys:
             _hold(key, value)
+            if mixed:
+                _mixed.add(key)
             for edge in _edges.get(key, ()):
                 _compare(edge, now)
-                edge.mixed = edge.mixed or _is_mixed(value)
+                edge.mixed = edge.mixed or mixed or not _mixed.isdisjoint(edge.before)
         for key in keys:
             _last.setdefault(key, deque(maxlen=MOST_TURNS)).append(now)
     return value
@@ -260,7 +265,9 @@ def _before_step(optimizer: Any, *_: object) -> None:
 def _state(gradient: torch.Tensor | None) -> str:
     if gradient is None:
         return "none"
-    norm = float(gradient.detach().to_dense().double().norm()) if gradient.layout != torch.strided else float(
-        gradient.detach().double().norm()
+    norm = (
+        float(gradient.detach().to_dense().double().norm())
+        if gradient.layout != torch.strided
+        else float(gradient.detach().double().norm())
     )
     return ("nonzero" if norm else "zero") if math.isfinite(norm) else "nonfinite"

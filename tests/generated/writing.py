@@ -32,7 +32,9 @@ class Writer:
     emitted: Counter[str] = field(default_factory=Counter)
     imports: dict[str, None] = field(default_factory=dict)
     top: list[str] = field(default_factory=list)  # functions and classes before the model
-    init: list[str] = field(default_factory=list)  # statements that make parts, their target without its owner
+    init: list[str] = field(
+        default_factory=list
+    )  # statements that make parts, their target without its owner
     methods: list[str] = field(default_factory=list)  # of the model
     parts: list[str] = field(default_factory=list)
     cuts: int = 0
@@ -136,7 +138,7 @@ class Body:
         """The expression, or what cuts it; `number` says that it is a loss or a term of it."""
         if not self.writer.wants_cut():
             return expression
-        return cut(self, expression, NUMBER_CUTS if number else tuple(CUTS))
+        return cut(self, expression, NUMBER_CUTS if number else VALUE_CUTS)
 
 
 def cut(body: Body, e: str, kinds: tuple[str, ...]) -> str:
@@ -236,3 +238,4 @@ NUMBER_CUTS = (
     "detach", "detached clone", "data", "tensor of tensor", "no_grad", "set_grad_enabled", "detach_",
     "helper", "tensor of number", "laundered",
 )  # fmt: skip
+VALUE_CUTS = tuple(kind for kind in CUTS if kind != "tensor of number")

@@ -14,6 +14,9 @@ from gradsight.interpret.expressions import OPERATORS
 from gradsight.values import NOWHERE, Array, Class, Const, Obj, Ref, Tensor, Unknown, Value, node_of
 
 
+HOLDING = ("parameter", "leaf", "buffer", "data")  # what keeps its place whatever values it gets
+
+
 class Assignments(Calls):
     """What binds a name or changes an object."""
 
@@ -150,6 +153,12 @@ class Assignments(Calls):
         if name in ("grad", "_grad"):
             facts = {"by": "hand", **({"unknown": "yes"} if isinstance(receiver, Unknown) else {})}
             self.event("zero", nodes=self.nodes_in(receiver), facts=facts, call=self.here(target))
+        if name == "data" and isinstance(receiver, Tensor) and receiver.origin not in HOLDING:
+            # Its values are others now; its own graph, if there is one, stays what it was.
+            parts = [(receiver.node, Edge.LIVE), *((n, Edge.CUT) for n in self.nodes_in(value))]
+            number = self.combine("torch.Tensor.data", parts, target, "data", keep_off=True)
+            self.assign(target.value, replace(receiver, node=number), at)
+            return
         if name in ("data", "grad", "_grad"):
             return  # writes of values: the graph stays what it was
         if isinstance(receiver, Ref):

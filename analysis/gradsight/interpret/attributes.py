@@ -33,9 +33,6 @@ from gradsight.values import (
 class Attributes(Containers):
     """What `x.name` is. Calls are in the subclasses: a property's value is one."""
 
-    def call_function(self, fid: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
-        raise NotImplementedError
-
     def default(self, node: ast.expr) -> Value:
         raise NotImplementedError
 

@@ -106,7 +106,7 @@ class Calls(Functions):
         if info is None:
             return self.unknown_call(f"`{fid}` cannot be read", None, args, kwargs, node)
         bound = self.bind_arguments(info.node.args, args, kwargs)
-        if info.unknown_decorator:
+        if info.unknown_decorator and not self.world.passes_on(info.unknown_decorator):
             return self.unknown_call(
                 f"`{fid}` is wrapped by `{info.unknown_decorator}`", None, args, kwargs, node
             )
@@ -295,6 +295,9 @@ class Calls(Functions):
         reference = self.allocate(Obj("instance", cls, fields))
         if self.world.is_module(cls.cid):
             self.event("module", oids=(reference.oid,), facts={"class": cls.cid}, call=self.here(node))
+        if self.world.library_base(cls.cid).endswith(".TypedDict"):
+            self.put(reference, self.typed_dict(args, kwargs))
+            return reference
         init = self.world.find_method(cls.cid, "__init__")
         if init is not None:
             self.call_function(init, [reference, *args], kwargs, node)
@@ -321,6 +324,14 @@ class Calls(Functions):
                     reference, Obj(obj.kind, obj.cls, obj.fields, tuple(unsqueezed(item) for item in items))
                 )
         return reference
+
+    def typed_dict(self, args: list[Value], kwargs: dict[str, Value]) -> Obj:
+        """A dictionary with typed fields, made from another one or from keywords."""
+        given = self.obj(args[0]) if args else None
+        fields = dict(given.fields) if given is not None and given.kind == "dict" else {}
+        fields |= {repr(name): value for name, value in kwargs.items()}
+        items = given.items if given is not None else tuple(args)
+        return Obj("dict", None, tuple(fields.items()), items, many=bool(items))
 
     def call_object(
         self, reference: Ref, args: list[Value], kwargs: dict[str, Value], node: ast.Call

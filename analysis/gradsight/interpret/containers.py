@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 
 from gradsight import model
 from gradsight.domain import Edge
@@ -14,16 +15,20 @@ from gradsight.values import (
     NOWHERE,
     Array,
     Choice,
+    Class,
     Const,
     Lib,
     Obj,
     Params,
+    Ref,
     Seq,
     Shape,
     Tensor,
     Unknown,
     Value,
 )
+
+MOST_TURNS = 8  # that are read one by one
 
 
 class Containers(Activation):
@@ -33,6 +38,14 @@ class Containers(Activation):
         raise NotImplementedError
 
     def assign(self, target: ast.expr, value: Value, at: ast.AST) -> None:
+        raise NotImplementedError
+
+    def call_function(self, fid: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+        raise NotImplementedError
+
+    def unknown_call(
+        self, why: str, function: Value | None, args: list[Value], kwargs: dict[str, Value], node: ast.AST
+    ) -> Value:
         raise NotImplementedError
 
     # -- displays
@@ -84,37 +97,79 @@ class Containers(Activation):
     def comprehension(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp) -> Value:
         before = dict(self.state.env)
         outer = self.graph.loops
-        size = self.generators(node.generators)
-        value = self.evaluate(node.elt)
+        iterable = self.evaluate(node.generators[0].iter)
+        parts = self.known_parts(node.generators, iterable)
+        size: int | None
+        if parts is not None:
+            items, size = tuple(self.evaluate(node.elt) for _ in self.turns(node.generators[0], parts)), len(parts)
+        else:
+            size = self.generators(node.generators, iterable)
+            value = self.evaluate(node.elt)
+            items = (value,)
+            if size is not None and 1 < size <= MOST_TURNS and self.has_objects(value):
+                items = (value, *(self.evaluate(node.elt) for _ in range(size - 1)))  # a part for each turn
+            elif size is not None and 0 < size <= 16 and not any(True for _ in self.nodes_in(value)):
+                items = (value,) * size
         self.graph.loops = outer
         self.state.env = {**before}
         if self.state.module is not self.state.env and self.at_module_level:
             self.state.module = self.state.env
-        items = (
-            (value,) * size
-            if size is not None and 0 < size <= 16 and not any(True for _ in self.nodes_in(value))
-            else (value,)
-        )
         return self.allocate(Obj("list", None, items=items, many=size is None or len(items) != size))
 
     def dictionary_comprehension(self, node: ast.DictComp) -> Value:
         before = dict(self.state.env)
         outer = self.graph.loops
-        self.generators(node.generators)
-        self.evaluate(node.key)
-        value = self.evaluate(node.value)
+        iterable = self.evaluate(node.generators[0].iter)
+        parts = self.known_parts(node.generators, iterable)
+        made = Obj("dict", None)
+        if parts is not None:
+            for _ in self.turns(node.generators[0], parts):
+                key, value = self.evaluate(node.key), self.evaluate(node.value)
+                if isinstance(key, Const):
+                    made = made.with_field(repr(key.value), value)
+                else:
+                    made = Obj("dict", None, made.fields, (*made.items, value), many=True)
+        else:
+            self.generators(node.generators, iterable)
+            self.evaluate(node.key)
+            made = Obj("dict", None, items=(self.evaluate(node.value),), many=True)
         self.graph.loops = outer
         self.state.env = before
         if self.at_module_level:
             self.state.module = self.state.env
-        return self.allocate(Obj("dict", None, items=(value,), many=True))
+        return self.allocate(made)
 
-    def generators(self, generators: list[ast.comprehension]) -> int | None:
+    def known_parts(self, generators: list[ast.comprehension], iterable: Value) -> tuple[Value, ...] | None:
+        """A few known modules that a comprehension runs over: each turn does something of its own."""
+        items, obj = self.items(iterable), self.obj(iterable)
+        if len(generators) > 1 or generators[0].ifs or items is None or not 1 < len(items) <= MOST_TURNS:
+            return None
+        known = not (obj is not None and obj.many) and any(self.has_objects(item) for item in items)
+        return items if known else None
+
+    def turns(self, generator: ast.comprehension, items: tuple[Value, ...]) -> Iterator[None]:
+        """Each turn of a comprehension, its target bound."""
+        self.each()
+        for item in items:
+            self.assign(generator.target, item, generator.iter)
+            yield
+
+    def has_objects(self, value: Value) -> bool:
+        """Whether it is a module, an object or an optimizer, or a tuple with one."""
+        if isinstance(value, Seq):
+            return any(self.has_objects(item) for item in value.items)
+        obj = self.obj(value)
+        return obj is not None and obj.kind in ("module", "instance", "optimizer")
+
+    def generators(self, generators: list[ast.comprehension], first: Value) -> int | None:
+        """Binds the targets; the number of turns, where it is known. `first` is what the first one runs over."""
         size: int | None = 1
         for generator in generators:
-            iterable = self.evaluate(generator.iter)
+            iterable = first
             if generator is generators[0]:
                 self.each()
+            else:
+                iterable = self.evaluate(generator.iter)
             known = self.items(iterable)
             obj = self.obj(iterable)
             if known is None or (obj is not None and obj.many) or generator.ifs or size is None:
@@ -271,6 +326,12 @@ class Containers(Activation):
                 ):
                     return obj.items[index.value]
                 return self.joiner.values(obj.items) if obj.items else Unknown("an item of an empty list")
+            if obj.kind == "instance" and isinstance(obj.cls, Class):
+                found = self.world.find_method(obj.cls.cid, "__getitem__")
+                if found is not None:
+                    return self.call_function(found, [receiver, index], {}, node)
+            held = [value for _, value in obj.fields if not isinstance(value, Ref)]
+            return self.unknown_call("an item of an object", None, [*held, *obj.items], {}, node)
         nodes = [(n, Edge.LIVE) for n in self.nodes_in(receiver)]
         why = receiver.why if isinstance(receiver, Unknown) else "an item of something unknown"
         return Unknown(why, self.combine("item", nodes, node, keep_off=True))

@@ -7,11 +7,13 @@ mode, heap, events), and how Python's own functions take containers apart and pu
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable
 from typing import Any
 
 from gradsight import model
 from gradsight.domain import Edge
+from gradsight.graph import Node
 from gradsight.interpret.libraries import (
     FACTORIES,
     GRAD_OFF,
@@ -360,11 +362,35 @@ def _partial(it: Functions, name: str, args: list[Value], kwargs: dict[str, Valu
     return Partial(args[0], tuple(args[1:]), tuple(kwargs.items())) if args else Unknown("partial")
 
 
+GETATTR = "getattr with a computed name"
+
+
+def name_pattern(written: ast.JoinedStr) -> str:
+    """What fits a formatted string, as a regular expression."""
+    return "".join(
+        re.escape(str(part.value)) if isinstance(part, ast.Constant) else ".+" for part in written.values
+    )
+
+
 def _getattr(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
     if len(args) > 1 and isinstance(args[1], Const) and isinstance(args[1].value, str):
         return it.get_attribute(args[0], args[1].value, node)
-    nodes = [(n, Edge.UNKNOWN) for n in it.nodes_in(args[0])] if args else []
-    return Unknown("getattr with a computed name", it.combine("getattr", nodes, node))
+    if not args:
+        return Unknown("getattr of nothing")
+    obj = it.obj(args[0])
+    written = node.args[1] if len(node.args) > 1 else None
+    if obj is not None and isinstance(written, ast.JoinedStr):
+        # `getattr(self, f"block{i}")`: one of those whose names fit.
+        fits = re.compile(name_pattern(written)).fullmatch
+        found = [value for field, value in obj.fields if fits(field)]
+        if found:
+            return it.joiner.values(found)
+    held = [*it.nodes_in(args[0]), *it.parameters_of(args[0])[0]]
+    parts = tuple(dict.fromkeys(held))  # any of them, or none
+    number = it.graph.add(
+        Node("source", "call", parts, (Edge.UNKNOWN,) * len(parts), place=it.here(node), note=GETATTR)
+    )
+    return Unknown(GETATTR, number)
 
 
 def _checkpoint(

@@ -158,6 +158,8 @@ class Objects(Modules):
             )
             return receiver
         if name in MODULE_SELF:
+            if name == "apply" and args and isinstance(args[0], Closure):
+                self.call(args[0], [receiver], {}, node)
             if name == "train" and not args:
                 nodes, _ = self.parameters_of(receiver)
                 self.event("train", nodes=nodes, oids=(receiver.oid,), call=self.here(node))

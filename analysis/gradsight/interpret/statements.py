@@ -16,6 +16,7 @@ from gradsight.interpret.assignments import Assignments
 from gradsight.interpret.functions import grad_of
 from gradsight.interpret.index import imported
 from gradsight.interpret.libraries import GRAD_OFF, GRAD_ON
+from gradsight.interpret.patterns import bindings, pattern_of
 from gradsight.interpret.state import State
 from gradsight.names import canonical
 from gradsight.outline import Block, Clause, Statement
@@ -504,19 +505,28 @@ class Statements(Assignments):
             self.dead = was or self.dead
 
     def match(self, node: ast.Match, block: Block | None, statement: Statement | None) -> None:
-        self.evaluate(node.subject)
+        subject = self.evaluate(node.subject)
         before, outer, number = self.state, self.context, self.number()
         states: list[State] = [before]
-        bodies: list[tuple[Block | None, list[ast.stmt]]] = []
+        bodies: list[tuple[ast.match_case | None, Block | None, list[ast.stmt]]] = []
         if block is None:
-            bodies = [(None, case.body) for case in node.cases]
+            bodies = [(case, None, case.body) for case in node.cases]
         else:
             assert statement is not None
-            bodies = [(clause.block, []) for clause in statement[1:]]
-        for arm, (body, nodes) in enumerate(bodies):
+            bodies = [(pattern_of(clause.line.nodes), clause.block, []) for clause in statement[1:]]
+        at = self.at
+        for arm, (case, body, nodes) in enumerate(bodies):
             self.state = before.fork()
             self.context = (*outer, ("b", number, arm))
+            if case is not None:
+                if statement is not None and block is not None:
+                    self.at = statement[1 + arm].at
+                for name, value in bindings(self, case.pattern, subject):
+                    self.assign(ast.Name(name, ast.Store()), value, case)
+                if case.guard is not None:
+                    self.evaluate(case.guard)
             self.run_body(body, nodes)
+            self.at = at
             if not self.dead:
                 states.append(self.state)
             self.dead = False
