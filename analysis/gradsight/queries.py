@@ -18,7 +18,7 @@ from gradsight.finding import Severity
 from gradsight.graph import Graph, Node, Place
 from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
-from gradsight.values import NOWHERE, Obj, Ref, Seq, Tensor, Unknown, Value, node_of
+from gradsight.values import COMPUTED, NOWHERE, Obj, Ref, Seq, Tensor, Unknown, Value, node_of
 
 if TYPE_CHECKING:
     from gradsight.protocol import Protocol
@@ -729,8 +729,7 @@ class Queries:
         return out
 
     def _stepped_after(self, sink: Event) -> frozenset[int] | None:
-        """What the optimizers that step on this gradient hold, up to the next gradient; None where that is not
-        known."""
+        """What the optimizers that step on this gradient hold, up to the next gradient; None: not known."""
         position = self._positions.get(id(sink))
         if position is None:
             return None
@@ -880,6 +879,8 @@ class Queries:
                         if name == "*":
                             if node_of(item) != NOWHERE:
                                 out.setdefault(node_of(item), path)
+                        elif name.startswith(COMPUTED):
+                            queue.append((f"{path}.{name.removeprefix(COMPUTED).replace('.+', '*')}", item))
                         elif not name.startswith("#"):
                             queue.append(
                                 (f"{path}[{name}]" if obj.kind == "dict" else f"{path}.{name}", item)

@@ -110,6 +110,9 @@ class Class:
     cid: str
 
 
+COMPUTED = "~"  # before the name of a field: a pattern of the names that it may have
+
+
 @dataclass(frozen=True, slots=True)
 class Closure:
     """A lambda or a nested function: interpreted in place, while the activation that made it runs."""

@@ -17,7 +17,9 @@ from generated.edges import Traced, trace
 from generated.grammar import Generated
 
 WITHOUT = ("none", "zero")
-ON_PURPOSE = re.compile(r"GS10\d|GS30\d")  # what a drawn program may be told: cuts, and a loss of squashed values
+ON_PURPOSE = re.compile(
+    r"GS10\d|GS30\d"
+)  # what a drawn program may be told: cuts, and a loss of squashed values
 WRITTEN_OVER = "modified by an inplace operation"  # it raises for what autograd keeps, not for what is cut
 
 

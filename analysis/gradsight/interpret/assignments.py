@@ -13,7 +13,6 @@ from gradsight.interpret.containers import is_container
 from gradsight.interpret.expressions import OPERATORS
 from gradsight.values import NOWHERE, Array, Class, Const, Obj, Ref, Tensor, Unknown, Value, node_of
 
-
 HOLDING = ("parameter", "leaf", "buffer", "data")  # what keeps its place whatever values it gets
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 
 from gradsight import model
 from gradsight.domain import Edge
 from gradsight.interpret.containers import Containers
 from gradsight.names import canonical
 from gradsight.values import (
+    COMPUTED,
     MANY,
     NOWHERE,
     Bound,
@@ -116,6 +118,9 @@ class Attributes(Containers):
                 return found
         if name in ("weight", "bias") and isinstance(obj.get("*"), Tensor):
             return Tensor(node_of(obj.get("*")), "float", None, "", "parameter")
+        for field, stored in obj.fields:
+            if field.startswith(COMPUTED) and re.fullmatch(field.removeprefix(COMPUTED), name):
+                return stored
         return Method(receiver, name, base)
 
     def instance_attribute(self, receiver: Ref, cls: Class, name: str) -> Value | None:

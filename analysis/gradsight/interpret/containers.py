@@ -101,7 +101,10 @@ class Containers(Activation):
         parts = self.known_parts(node.generators, iterable)
         size: int | None
         if parts is not None:
-            items, size = tuple(self.evaluate(node.elt) for _ in self.turns(node.generators[0], parts)), len(parts)
+            items, size = (
+                tuple(self.evaluate(node.elt) for _ in self.turns(node.generators[0], parts)),
+                len(parts),
+            )
         else:
             size = self.generators(node.generators, iterable)
             value = self.evaluate(node.elt)
@@ -162,7 +165,7 @@ class Containers(Activation):
         return obj is not None and obj.kind in ("module", "instance", "optimizer")
 
     def generators(self, generators: list[ast.comprehension], first: Value) -> int | None:
-        """Binds the targets; the number of turns, where it is known. `first` is what the first one runs over."""
+        """Binds the targets; the number of turns, where it is known. The first one runs over `first`."""
         size: int | None = 1
         for generator in generators:
             iterable = first
@@ -200,6 +203,9 @@ class Containers(Activation):
             return obj.items
         if obj is not None and obj.kind == "record":
             return tuple(item for _, item in obj.fields)
+        if obj is not None and obj.kind == "instance" and isinstance(obj.cls, Class):
+            if self.world.library_base(obj.cls.cid) == "typing.NamedTuple":
+                return tuple(item for _, item in obj.fields)
         return None
 
     def element_of(self, value: Value, at: ast.AST) -> Value:
@@ -232,8 +238,8 @@ class Containers(Activation):
                 return Unknown("an element of an empty list")
             if obj.kind == "object" and isinstance(obj.cls, Lib):
                 return self.data_element(obj)
-            if obj.kind == "instance":
-                return Unknown("an element of an object of the program")
+            if obj.kind == "instance" and isinstance(value, Ref):
+                return self.iterated(value, obj, at)
         if isinstance(value, Unknown) and value.node != NOWHERE:
             # Iterating something unknown: data, unless something better is known. The loop decides later.
             loop = next((str(number) for kind, number, _ in reversed(self.context) if kind == "l"), "")
@@ -242,6 +248,18 @@ class Containers(Activation):
             )
             return Unknown("an element of something unknown", node)
         return Unknown("an element of something unknown")
+
+    def iterated(self, value: Ref, obj: Obj, at: ast.AST) -> Value:
+        """What iterating an object of the program gives: what its `__iter__` yields, or its tuple's items."""
+        items = self.items(value)
+        if items is not None:
+            return self.joiner.values(items) if items else Unknown("an element of nothing")
+        found = self.world.find_method(obj.cls.cid, "__iter__") if isinstance(obj.cls, Class) else None
+        if found is not None:
+            given = self.call_function(found, [value], {}, at)
+            if not isinstance(given, Ref) or given.oid != value.oid:
+                return self.element_of(given, at)
+        return Unknown("an element of an object of the program")
 
     def data_element(self, obj: Obj) -> Value:
         """What a data loader gives: batches that require no gradient."""

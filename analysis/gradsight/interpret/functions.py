@@ -27,6 +27,7 @@ from gradsight.interpret.libraries import (
 )
 from gradsight.interpret.methods import Methods
 from gradsight.values import (
+    COMPUTED,
     MANY,
     NONE,
     NOWHERE,
@@ -37,6 +38,7 @@ from gradsight.values import (
     Obj,
     Params,
     Partial,
+    Ref,
     Seq,
     Shape,
     Super,
@@ -365,6 +367,24 @@ def _partial(it: Functions, name: str, args: list[Value], kwargs: dict[str, Valu
 GETATTR = "getattr with a computed name"
 
 
+def _setattr(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    """An attribute under a name that is computed is kept under all names that it may have."""
+    obj = it.obj(args[0]) if len(args) == 3 else None
+    known = args[1].value if obj is not None and isinstance(args[1], Const) else None
+    receiver = args[0] if args else NONE
+    if obj is None or not isinstance(receiver, Ref) or known == "requires_grad":
+        return it.unknown_call("setattr", None, args, kwargs, node)
+    if isinstance(known, str):
+        it.put(receiver, obj.with_field(known, args[2]))
+        return NONE
+    written = node.args[1]
+    field = COMPUTED + (name_pattern(written) if isinstance(written, ast.JoinedStr) else ".+")
+    before = obj.get(field)
+    value = args[2] if before is None else it.joiner.values([before, args[2]])
+    it.put(receiver, obj.with_field(field, value))
+    return NONE
+
+
 def name_pattern(written: ast.JoinedStr) -> str:
     """What fits a formatted string, as a regular expression."""
     return "".join(
@@ -382,7 +402,7 @@ def _getattr(it: Functions, name: str, args: list[Value], kwargs: dict[str, Valu
     if obj is not None and isinstance(written, ast.JoinedStr):
         # `getattr(self, f"block{i}")`: one of those whose names fit.
         fits = re.compile(name_pattern(written)).fullmatch
-        found = [value for field, value in obj.fields if fits(field)]
+        found = [value for field, value in obj.fields if fits(field.removeprefix(COMPUTED))]
         if found:
             return it.joiner.values(found)
     held = [*it.nodes_in(args[0]), *it.parameters_of(args[0])[0]]
@@ -494,6 +514,7 @@ HANDLERS: dict[str, Handler] = {
     "torch.utils.data.TensorDataset": _tensor_dataset,
     "functools.partial": _partial,
     "builtins.getattr": _getattr,
+    "builtins.setattr": _setattr,
     "torch.utils.checkpoint.checkpoint": _checkpoint,
     "torch.nn.parallel.data_parallel": _data_parallel,
     "gradsight.function_apply": _function_apply,

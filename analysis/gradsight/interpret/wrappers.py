@@ -1,4 +1,4 @@
-"""Decorators of the file's own: whether what they make of a function is the function itself, called once more."""
+"""Decorators of the file's own: whether what they make of a function is that function, called once more."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ ACTS = re.compile(
 
 @functools.lru_cache(4096)
 def passes_on(lines: tuple[Line, ...]) -> bool:
-    """Whether a decorator, or a function that makes one, gives back a function that hands all its arguments to
-    the decorated one and its result to the caller: it logs, it takes the time, it counts."""
+    """Whether a decorator, or a function that makes one, changes nothing of what flows: the wrapper hands all
+    its arguments to the decorated function and gives back its result. It logs, it times, it counts."""
     definition = parsed(lines)
     if definition is None or definition.body is None or any(ACTS.search(line.text) for line in lines):
         return False
