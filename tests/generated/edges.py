@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -171,19 +171,32 @@ def judge(edge: Drawn, connected: int, late: int, apart: int, still: int) -> str
     return "contradicted" if apart else "fits"
 
 
-def table(traced: Sequence[Traced]) -> str:
-    """The sums over programs."""
-    uncompared: Counter[str] = Counter()
-    for each in traced:
-        uncompared.update(each.uncompared)
-    static = sum(each.static for each in traced)
-    compared = sum(each.compared for each in traced)
-    lines = [
-        f"programs {len(traced)}, static edges {static}, compared {compared} ({compared / max(1, static):.1%}), "
-        f"contradicted {sum(len(each.contradicted) for each in traced)}",
-        *(f"  not compared, {reason}: {count}" for reason, count in uncompared.most_common()),
-    ]
-    return "\n".join(lines)
+class Figures:
+    """Sums over programs; what a program holds in memory is let go."""
+
+    def __init__(self) -> None:
+        self.programs = self.compared = self.contradicted = 0
+        self.uncompared: Counter[str] = Counter()
+
+    @property
+    def static(self) -> int:
+        """All edges that the analysis draws."""
+        return self.compared + sum(self.uncompared.values())
+
+    def add(self, traced: Traced) -> None:
+        self.programs += 1
+        self.compared += traced.compared
+        self.contradicted += len(traced.contradicted)
+        self.uncompared.update(traced.uncompared)
+
+    def __str__(self) -> str:
+        share = self.compared / max(1, self.static)
+        lines = [
+            f"programs {self.programs}, static edges {self.static}, compared {self.compared} ({share:.1%}), "
+            f"contradicted {self.contradicted}",
+            *(f"  not compared, {reason}: {count}" for reason, count in self.uncompared.most_common()),
+        ]
+        return "\n".join(lines)
 
 
 def _of_way(reaches: list[Reach], frozen: bool) -> str:

@@ -14,6 +14,19 @@ from generated.stages import STAGES
 from generated.writing import FUNCTIONAL, WIDTH, Body, Writer
 
 STEPS = 2
+CONSTRUCTS = (
+    "loop with carried value", "while loop", "break and continue", "if, elif and else", "branch that returns",
+    "list comprehension", "dict comprehension", "generator expression", "generator function",
+    "loop over modules", "list filled in a loop", "ternary", "walrus", "match", "with", "try",
+    "starred unpacking", "nested unpacking", "starred arguments", "dict field", "list field", "dataclass field",
+    "namedtuple field", "TypedDict field", "closure", "lambda", "decorator", "functools.partial", "property",
+    "super()", "class hierarchy", "recursion", "helper function", "async", "module-level script", "if __name__",
+    "self.x across methods", "strong update of an attribute", "alias", "view", "in-place operation",
+    "requires_grad_", "getattr with a computed name", "getattr with a known name",
+    "setattr with a computed name", "exec", "tuple returned", "dict returned", "loss of two terms",
+    "value that is logged", "trainer class", "parameters gathered by hand", "gradient accumulation", "scheduler",
+    "gradients clipped", "two optimizers", "optimizer's closure",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

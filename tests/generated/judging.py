@@ -13,7 +13,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from corpus.verdicts import RAISES_FOR_IT
-from generated.edges import Traced, trace
+
+from generated import edges
+from generated.edges import Traced
 from generated.grammar import Generated
 
 WITHOUT = ("none", "zero")
@@ -45,11 +47,12 @@ class Judged:
 def judge(programs: Iterable[Generated]) -> list[Judged]:
     """Analyse and run programs."""
     generated = list(programs)
-    traced = trace([(f"seed_{each.seed}.py", each.text) for each in generated])
-    return [_judged(each, one) for each, one in zip(generated, traced, strict=True)]
+    traced = edges.trace([(f"seed_{each.seed}.py", each.text) for each in generated])
+    return [judged(each, one) for each, one in zip(generated, traced, strict=True)]
 
 
-def _judged(generated: Generated, traced: Traced) -> Judged:
+def judged(generated: Generated, traced: Traced) -> Judged:
+    """What autograd says of a program that ran."""
     out = Judged(generated, traced)
     error = traced.error
     gradients = error is None or (RAISES_FOR_IT.search(error.text) and WRITTEN_OVER not in error.text)
@@ -92,21 +95,40 @@ def _judged(generated: Generated, traced: Traced) -> Judged:
     return out
 
 
-def table(judged: list[Judged]) -> str:
-    """The sums."""
-    fitting = [each for each in judged if not each.misfit]
-    silent: Counter[str] = Counter()
-    for each in fitting:
-        silent.update(each.silent)
-    without = sum(each.without for each in fitting)
-    quiet = sum(silent.values())
-    lines = [
-        f"programs {len(judged)}, of which {len(judged) - len(fitting)} raise for another reason; "
-        f"{sum(each.generated.cuts > 0 for each in fitting)} with a cut",
-        f"parameters {sum(each.parameters for each in fitting)}, without a gradient {without}, "
-        f"of these in silence {quiet} ({quiet / max(1, without):.1%})",
-        *(f"  silent, {reason}: {count}" for reason, count in silent.most_common()),
-        f"claims that autograd refutes {sum(len(each.refuted) for each in fitting)}, "
-        f"findings that are about something else {sum(len(each.strange) for each in fitting)}",
-    ]
-    return "\n".join(lines)
+class Figures:
+    """Sums over programs; what a program holds in memory is let go."""
+
+    def __init__(self) -> None:
+        self.programs = self.misfits = self.cut = self.parameters = self.without = 0
+        self.refuted = self.strange = 0
+        self.silent: Counter[str] = Counter()
+        self.edges = edges.Figures()
+
+    def add(self, judged: Judged) -> None:
+        self.programs += 1
+        if judged.misfit:
+            self.misfits += 1
+            return
+        self.cut += judged.generated.cuts > 0
+        self.parameters += judged.parameters
+        self.without += judged.without
+        self.refuted += len(judged.refuted)
+        self.strange += len(judged.strange)
+        self.silent.update(judged.silent)
+        self.edges.add(judged.traced)
+
+    @property
+    def silence(self) -> float:
+        """The share of silences among the parameters without a gradient."""
+        return sum(self.silent.values()) / max(1, self.without)
+
+    def __str__(self) -> str:
+        lines = [
+            f"programs {self.programs}, of which {self.misfits} raise for another reason; {self.cut} with a cut",
+            f"claims that autograd refutes {self.refuted}, findings about something else {self.strange}",
+            f"parameters {self.parameters}, without a gradient {self.without}, "
+            f"of these in silence {sum(self.silent.values())} ({self.silence:.1%})",
+            *(f"  silent, {reason}: {count}" for reason, count in self.silent.most_common()),
+            f"edges: {self.edges}",
+        ]
+        return "\n".join(lines)
