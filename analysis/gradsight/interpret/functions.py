@@ -21,7 +21,6 @@ from gradsight.interpret.libraries import (
     PASS_THROUGH,
     PLAIN_LIBRARIES,
     REWRAPS,
-    WRAPPERS,
 )
 from gradsight.interpret.methods import Methods
 from gradsight.values import (
@@ -41,6 +40,7 @@ from gradsight.values import (
     Tensor,
     Unknown,
     Value,
+    is_plain,
     node_of,
 )
 
@@ -62,8 +62,9 @@ class Functions(Methods):
                 facts={"unknown": "yes" if params.unknown else ""},
                 call=self.here(node),
             )
-        if name in WRAPPERS:
-            return args[0] if args else next(iter(kwargs.values()), Unknown("a wrapper without a module"))
+        if name in model.WRAPPERS:
+            named = (kwargs[key] for key in model.WRAPPED if key in kwargs)
+            return args[0] if args else next(named, Unknown("a wrapper without a module"))
         if name in PASS_THROUGH:
             return self.pass_through(name, args, kwargs, node)
         if name in GRAD_OFF or name in GRAD_ON or name.startswith("torch.set_grad_enabled"):
@@ -86,7 +87,11 @@ class Functions(Methods):
             return self.apply_criterion(name, {}, args, kwargs, node)
         if model.module(name) is not None:
             return self.make_module(name, args, kwargs, node)
-        if (name.startswith(NO_TENSORS) or name in NO_TENSOR_NAMES) and last != "GradScaler":
+        if (
+            name.startswith(NO_TENSORS)
+            or name in NO_TENSOR_NAMES
+            or (name.startswith("torch.distributed.") and name.count(".") == 2 and last.islower())
+        ) and last != "GradScaler":
             return Unknown(f"`{name}` gives no tensor")
         if name.startswith("torch.nn.init."):
             return self.initialized(last, args, kwargs)
@@ -367,6 +372,16 @@ def _getattr(it: Functions, name: str, args: list[Value], kwargs: dict[str, Valu
     return Unknown("getattr with a computed name", it.combine("getattr", nodes, node))
 
 
+def _vars(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    """The attributes of an object by their names."""
+    if args and is_plain(args[0]):
+        return args[0]
+    obj = it.obj(args[0]) if args else None
+    if obj is None or obj.kind not in ("instance", "object") or obj.get("*") is not None:
+        return it.unknown_call("`vars` of something unknown", None, args, kwargs, node)
+    return it.allocate(Obj("dict", None, tuple((repr(key), value) for key, value in obj.fields)))
+
+
 def _checkpoint(
     it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
 ) -> Value:
@@ -468,6 +483,7 @@ HANDLERS: dict[str, Handler] = {
     "torch.utils.data.TensorDataset": _tensor_dataset,
     "functools.partial": _partial,
     "builtins.getattr": _getattr,
+    "builtins.vars": _vars,
     "torch.utils.checkpoint.checkpoint": _checkpoint,
     "torch.nn.parallel.data_parallel": _data_parallel,
     "gradsight.function_apply": _function_apply,
