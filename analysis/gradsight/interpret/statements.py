@@ -224,6 +224,8 @@ class Statements(Assignments):
         has_else = False
         at = self.at
         decided = False
+        start = len(self.events)
+        left: dict[str, str] = {}  # the arms that do not come to what follows
         for arm, (test, lines, nodes) in enumerate(clauses):
             if decided:
                 break
@@ -244,11 +246,19 @@ class Statements(Assignments):
             if test is not None and self.in_loop() and any(isinstance(n, ast.Mod) for n in ast.walk(test)):
                 self.event("every")
             self.narrow(test)
+            early, turns = len(self.breaks[-1]) if self.breaks else 0, self.continues
             self.run_body(lines, nodes)
             self.at = at
             if not self.dead:
                 states.append(self.state)
+            elif self.continues > turns:
+                left[str(arm)] = "continue"
+            else:
+                left[str(arm)] = "break" if self.breaks and len(self.breaks[-1]) > early else "leave"
             self.dead = False
+        arms = len(clauses)
+        if any(event.kind == "mode" for event in self.events[start:]):
+            self.event("arms", facts={"else": "yes" if has_else else "", "arms": str(arms), **left})
         self.context = outer
         if not has_else:
             states.append(before)
@@ -311,7 +321,7 @@ class Statements(Assignments):
         loops = self.graph.loops
         self.graph.loops = (*loops, number)
         self.breaks.append([])
-        continues = self.continues
+        continues, start = self.continues, len(self.events)
         if isinstance(node, (ast.For, ast.AsyncFor)):
             items = self.items(iterable)
             obj = self.obj(iterable)
@@ -328,6 +338,8 @@ class Statements(Assignments):
         else:
             self.evaluate(node.test)
             self.run_body(block, node.body)
+        if isinstance(node, ast.For):
+            self.repeats(start, body_parts(node, block), [node.target])
         ends = self.breaks.pop()
         if not self.dead:
             ends.append(self.state)

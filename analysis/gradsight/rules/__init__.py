@@ -10,6 +10,7 @@ from gradsight.rules import (
     clip_out_of_order,
     detach_in_loss,
     graph_retained,
+    eval_left_on,
     loss_not_returned,
     missing_zero_grad,
     nll_without_log_softmax,
@@ -26,6 +27,7 @@ from gradsight.rules import (
     scaler_protocol,
     softmax_before_cross_entropy,
     step_before_backward,
+    train_mode_in_evaluation,
     uncalled_method,
     wrong_optimizer,
     zero_grad_before_step,
@@ -54,4 +56,6 @@ RULES: tuple[Rule, ...] = (
     softmax_before_cross_entropy.RULE,
     nll_without_log_softmax.RULE,
     plain_tensor_weight.RULE,
+    eval_left_on.RULE,
+    train_mode_in_evaluation.RULE,
 )

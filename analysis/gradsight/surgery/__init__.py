@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         indices_for_one_hot,
         log_softmax_for,
     )
-    from gradsight.surgery.order import insert_before, insert_behind
+    from gradsight.surgery.order import function_around, insert_above, insert_before, insert_behind
     from gradsight.surgery.reopen import (
         drop_rounding,
         reduce_to_scalar,
@@ -41,6 +41,8 @@ __all__ = [
     "drop_rounding",
     "drop_softmax",
     "indices_for_one_hot",
+    "function_around",
+    "insert_above",
     "insert_before",
     "insert_behind",
     "insert_ignore",
@@ -59,7 +61,7 @@ __all__ = [
 _ROOMS = {
     "blocks": ("insert_ignore", "move_out_of_no_grad", "sum_then_backward"),
     "criteria": ("cross_entropy_for_nll", "drop_softmax", "indices_for_one_hot", "log_softmax_for"),
-    "order": ("insert_before", "insert_behind"),
+    "order": ("function_around", "insert_above", "insert_before", "insert_behind"),
     "reopen": (
         "drop_rounding",
         "reduce_to_scalar",
