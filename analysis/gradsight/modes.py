@@ -13,7 +13,7 @@ from functools import cached_property
 
 from gradsight.domain import DEPENDING, Edge, Tri
 from gradsight.interpret.state import Event
-from gradsight.interpret.summarize import measures
+from gradsight.interpret.summarize import is_measured
 from gradsight.protocol import Step, loops, protocol_of
 from gradsight.queries import Queries
 from gradsight.values import Class, Lib, Ref, Seq, Tensor, Value
@@ -169,9 +169,11 @@ class Modes:
         if not call.fact("off"):
             return False
         graph = self.q.graph
-        if not call.fact("measured") and not any(measures(graph[n]) for n in graph.fed(call.nodes)):
+        if not call.fact("measured") and not is_measured(graph, call.nodes):
             return False
-        tops = (top for sink in self.q.sinks for top in self.q.roots(sink))
+        tops = [top for sink in self.q.sinks for top in self.q.roots(sink)]
+        # An index that is a criterion's target is no part of its graph.
+        tops += [top for event in self.q.all("criterion") if not event.fact("off") for top in event.nodes]
         given = frozenset(call.nodes)
         return not any(given & set(graph.feeding(top, DEPENDING)) for top in tops)
 

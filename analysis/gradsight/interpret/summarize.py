@@ -187,16 +187,23 @@ def told(graph: Graph, event: Event) -> Event:
     """An event that says of what a module gave whether it is measured: what that hangs on does not leave."""
     if event.kind != "called" or not event.fact("off") or event.fact("measured"):
         return event
-    if not any(measures(graph[number]) for number in graph.fed(event.nodes)):
+    if not is_measured(graph, event.nodes):
         return event
     return replace(event, facts=(*event.facts, ("measured", "yes")))
 
 
-def measures(node: Node) -> bool:
-    """Whether a node is a prediction compared with something, or a number that was made of one."""
-    return node.cause in ("argmax", "comparison", "number") or node.op == "torch.compare" or (
-        model.criterion(node.op) is not None
-    )
+def is_measured(graph: Graph, numbers: Iterable[int]) -> bool:
+    """Whether a value is compared with something, or becomes a number: one that was not picked, like an action."""
+    picked: set[int] = set()
+    for number in graph.fed(numbers):
+        node = graph[number]
+        if node.op == "torch.compare" or model.criterion(node.op) is not None:
+            return True
+        if node.cause == "argmax" or not picked.isdisjoint(node.inputs):
+            picked.add(number)
+        elif node.cause == "number":
+            return True
+    return False
 
 
 def reachable(graph: Graph, roots: Iterable[int]) -> set[int]:

@@ -12,7 +12,7 @@ running statistics and no longer updates them: from the second epoch on another 
 meant. Nothing is raised.
 
 ## Use instead
-Switch at the head of each phase.
+Switch at the head of each phase: `train()` before training, `eval()` before measuring.
 
 ```python
 for epoch in range(epochs):
