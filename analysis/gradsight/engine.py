@@ -191,6 +191,15 @@ class Engine:
             self._names.pop(self._analyses.popitem(last=False)[0], None)
         return before
 
+    def unseen(self, file: str) -> Iterator[str]:
+        """Why something in a file that was analysed is not known: the reason of each value whose origin
+        cannot be seen, once for each time that it is made or asked for."""
+        analysis = self._analyses.get(file)
+        for _, root in analysis.roots if analysis is not None else ():
+            for node in root.program.graph.nodes if root.program is not None else ():
+                if node.kind == "source" and node.op == "call":
+                    yield node.note
+
     def forget(self, file: str) -> None:
         """Keep nothing of a file: its graphs take much memory. It is analysed from scratch the next time."""
         analysis = self._analyses.pop(file, None)
