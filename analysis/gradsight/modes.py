@@ -1,8 +1,8 @@
 """In which mode each call of a module runs: `train()` and `eval()` replayed over a program's events.
 
-A mode is known by the calls that may have set it last. A loop's body is gone through twice, so that what one turn
-leaves is what the next one finds; arms of a branch are joined, those that leave are not. Code that is not seen
-leaves any mode. Nothing here reads a name.
+A mode is known by the calls that may have set it last. A loop's body is gone through twice, so that what one
+turn leaves is what the next one finds; arms of a branch are joined, those that leave are not. Code that is not
+seen leaves any mode. Nothing here reads a name.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ class Modes:
 
     def to(self, setter: int) -> str:
         """What a setter sets: "train", "eval" or "unknown"."""
-        return "train" if setter == MADE else "unknown" if setter == ANYBODY else self.events[setter].fact("to")
+        return (
+            "train" if setter == MADE else "unknown" if setter == ANYBODY else self.events[setter].fact("to")
+        )
 
     def all_to(self, setters: Setters, mode: str) -> bool:
         return bool(setters) and all(self.to(setter) == mode for setter in setters)
@@ -114,7 +116,9 @@ class Modes:
     def kind(self, oid: int) -> str:
         """What a layer is: `Dropout`, or the class of the program whose own code asks for its mode."""
         cls = self.q.program.heap[oid].cls
-        return cls.name.rpartition(".")[2] if isinstance(cls, Lib) else cls.cid if isinstance(cls, Class) else ""
+        return (
+            cls.name.rpartition(".")[2] if isinstance(cls, Lib) else cls.cid if isinstance(cls, Class) else ""
+        )
 
     def switched_in(self, loop: int, oid: int) -> Iterator[tuple[int, Event]]:
         """The switches within a loop that may concern an object, with their positions."""

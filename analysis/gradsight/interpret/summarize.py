@@ -193,7 +193,7 @@ def told(graph: Graph, event: Event) -> Event:
 
 
 def is_measured(graph: Graph, numbers: Iterable[int]) -> bool:
-    """Whether a value is compared with something, or becomes a number: one that was not picked, like an action."""
+    """Whether a value is compared with something, or becomes a number that is no pick, like an action."""
     picked: set[int] = set()
     for number in graph.fed(numbers):
         node = graph[number]

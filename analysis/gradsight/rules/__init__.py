@@ -9,8 +9,9 @@ from gradsight.rule import Rule
 from gradsight.rules import (
     clip_out_of_order,
     detach_in_loss,
-    graph_retained,
     eval_left_on,
+    graph_retained,
+    hidden_state_not_detached,
     loss_not_returned,
     missing_zero_grad,
     nll_without_log_softmax,
@@ -47,6 +48,7 @@ RULES: tuple[Rule, ...] = (
     step_before_backward.RULE,
     uncalled_method.RULE,
     graph_retained.RULE,
+    hidden_state_not_detached.RULE,
     loss_not_returned.RULE,
     optimizer_misses_parameters.RULE,
     wrong_optimizer.RULE,

@@ -66,7 +66,7 @@ def check(q: Queries) -> Iterator[Report]:
 
 
 def lasting(modes: Modes, at: int, call: Event) -> Iterator[tuple[int, int, bool]]:
-    """The `eval()`s that a call's layers are still in, with the layer, and whether from the second turn on."""
+    """The `eval()`s that a call's layers are still in, with the layer, and whether from the second turn."""
     for turn, seen in enumerate(modes.seen[at]):
         for layer, setters in seen.items():
             evals = [one for one in setters if one >= 0 and modes.to(one) == "eval"]
@@ -74,7 +74,9 @@ def lasting(modes: Modes, at: int, call: Event) -> Iterator[tuple[int, int, bool
                 continue
             last = max(evals)
             surely = len(evals) == len(setters)
-            if (surely or taken_some_time(modes, call, layer, last, setters)) and meant_whole(modes, call, last):
+            if (surely or taken_some_time(modes, call, layer, last, setters)) and meant_whole(
+                modes, call, last
+            ):
                 yield last, layer, turn > 0
 
 
@@ -90,7 +92,7 @@ def taken_some_time(modes: Modes, call: Event, layer: int, switch: int, setters:
 
 
 def meant_whole(modes: Modes, call: Event, switch: int) -> bool:
-    """Whether what was switched is the model that is trained, and no part of it that is kept so on purpose."""
+    """Whether what was switched is the model that is trained, and no part of it that is kept so."""
     event = modes.events[switch]
     switched, called = event.oids[0], call.oids[0]
     if switched != called and switched in modes.parts(called):
@@ -131,7 +133,10 @@ def report(
         f"{model} is trained in evaluation mode {when}: nothing calls `train()` again after this, so "
         + wording.by_mode([modes.kind(oid) for oid in layers], "eval"),
         where,
-        (("evaluation mode begins here", where), ("and this call is still in it when it is trained", trained)),
+        (
+            ("evaluation mode begins here", where),
+            ("and this call is still in it when it is trained", trained),
+        ),
         (("trained", trained), ("backward", back)),
         (
             ("called", called if is_dotted(called) else ""),

@@ -62,7 +62,9 @@ def functional(q: Queries) -> Iterator[Report]:
             continue
         call = event.fact("function")
         if event.fact("argument") == "dropout_p":
-            message = f"`{call}` drops values in evaluation too: it is not told the mode, and `eval()` is not asked"
+            message = (
+                f"`{call}` drops values in evaluation too: it is not told the mode, and `eval()` is not asked"
+            )
         else:
             message = (
                 f"`{call}` drops values in evaluation too: without `training=self.training` "
@@ -89,7 +91,8 @@ def is_evaluated(q: Queries, modes: Modes, oid: int) -> bool:
     if q.program.kind == "class":
         return True
     return any(
-        (event.kind == "mode" and event.fact("to") == "eval") or (event.kind == "called" and event.fact("off"))
+        (event.kind == "mode" and event.fact("to") == "eval")
+        or (event.kind == "called" and event.fact("off"))
         for event in q.events
         if event.oids and oid in modes.parts(event.oids[0])
     )
@@ -143,9 +146,7 @@ def forgotten(modes: Modes, at: int, call: Event, setters: Setters) -> bool:
         if setter < at:
             if not any(setter < back < at for back in backs):
                 return False
-        elif not any(
-            (back > setter or back < at) and common(modes.events[back], call) for back in backs
-        ):
+        elif not any((back > setter or back < at) and common(modes.events[back], call) for back in backs):
             return False
     return True
 
@@ -157,6 +158,7 @@ def report(
     if where is None or place is None:
         return
     name = function_of(q.text_of(where))
+    who = f"`{name}`" if name else "the model"
     again = common(trained[1], call)
     switched = any(
         event.fact("to") == "train" for loop in again for _, event in modes.switched_in(loop, call.oids[0])
@@ -164,7 +166,7 @@ def report(
     training = function_of(q.text_of(place)) if trained[1].oids[0] == call.oids[0] else ""
     yield RULE.report(
         SEVERITY["wrong"],
-        f"{f'`{name}`' if name else 'the model'} is measured in training mode: nothing calls `eval()` before, so "
+        f"{who} is measured in training mode: nothing calls `eval()` before, so "
         + wording.by_mode([modes.kind(oid) for oid in layers], "train"),
         where,
         (("the model is trained here", place), ("and measured here, still in training mode", where)),
