@@ -1,8 +1,8 @@
 """In which mode each call of a module runs: `train()` and `eval()` replayed over a program's events.
 
 A mode is known by the calls that may have set it last. A loop's body is gone through twice, so that what one
-turn leaves is what the next one finds; arms of a branch are joined, those that leave are not. Code that is not
-seen leaves any mode. Nothing here reads a name.
+turn leaves is what the next one finds; arms of a branch are joined, those that leave are not. Code that is
+not seen leaves any mode. Nothing here reads a name.
 """
 
 from __future__ import annotations
