@@ -158,9 +158,8 @@ class Objects(Modules):
             )
             return receiver
         if name in MODULE_SELF:
-            if name == "train" and not args:
-                nodes, _ = self.parameters_of(receiver)
-                self.event("train", nodes=nodes, oids=(receiver.oid,), call=self.here(node))
+            if name in ("train", "eval", "apply"):
+                self.switch(receiver, name, args, kwargs, node)
             return receiver
         if name == "zero_grad":
             nodes, _ = self.parameters_of(receiver)
