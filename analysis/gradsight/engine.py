@@ -20,8 +20,8 @@ from gradsight.finding import Finding, Fix, Severity, Step, apply
 from gradsight.graph import Place, Within
 from gradsight.interpret.activation import OutOfBudget
 from gradsight.interpret.index import line_binds, line_links, links, parsed
+from gradsight.interpret.loops import stores
 from gradsight.interpret.memo import MOST_VERSIONS, Memo, Record
-from gradsight.interpret.statements import stores
 from gradsight.interpret.world import World
 from gradsight.outline import Outline, Region, outline
 from gradsight.places import Bugs, Placed, Places, Spot

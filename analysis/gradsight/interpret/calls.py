@@ -32,6 +32,7 @@ from gradsight.values import (
     Tensor,
     Unknown,
     Value,
+    is_plain,
 )
 
 MOST_NESTING = 12  # closures within closures
@@ -66,13 +67,8 @@ class Calls(Functions):
             )
         if isinstance(function, Choice):
             return self.call_choice(function, args, kwargs, node)
-        if (
-            isinstance(function, Unknown)
-            and function.node == NOWHERE
-            and function.why.startswith("`")
-            and "no tensor" in function.why
-        ):
-            return Unknown(function.why)
+        if is_plain(function):
+            return function
         why = (
             function.why
             if isinstance(function, Unknown)
@@ -339,10 +335,10 @@ class Calls(Functions):
         obj = self.state.heap.get(reference.oid)
         if obj is None:
             return self.unknown_call("an object that is not known here", None, args, kwargs, node)
+        start = len(self.events)
         if obj.kind == "module":
-            return self.through_hooks(
-                reference, args, self.call_module(reference, obj, args, kwargs, node), node
-            )
+            value = self.call_module(reference, obj, args, kwargs, node)
+            return self.note_call(start, reference, self.through_hooks(reference, args, value, node), node)
         if obj.kind == "instance" and isinstance(obj.cls, Class):
             for name in ("__call__", "forward"):
                 found = self.world.find_method(obj.cls.cid, name)
@@ -351,7 +347,9 @@ class Calls(Functions):
                     if not self.world.is_module(obj.cls.cid):
                         return value
                     value = self.through_module(value, node, reference)
-                    return self.through_hooks(reference, args, value, node)
+                    return self.note_call(
+                        start, reference, self.through_hooks(reference, args, value, node), node
+                    )
             library = self.world.library_base(obj.cls.cid)
             stub = model.module(library) if library else None
             if stub is not None and library != "torch.nn.Module":
@@ -359,7 +357,7 @@ class Calls(Functions):
                     value = args[0] if args else NONE
                     for _, item in obj.fields:
                         value = self.call(item, [value], {}, node)
-                    return value
+                    return self.note_call(start, reference, value, node)
                 return self.apply(stub.forward, args, kwargs, node)
             parameters, _ = self.parameters_of(reference)
             parts = [(n, Edge.LIVE) for n in parameters]

@@ -26,6 +26,7 @@ from gradsight.values import (
     Tensor,
     Unknown,
     Value,
+    is_plain,
 )
 
 MOST_TURNS = 8  # that are read one by one
@@ -97,6 +98,7 @@ class Containers(Activation):
     def comprehension(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp) -> Value:
         before = dict(self.state.env)
         outer = self.graph.loops
+        start = len(self.events)
         iterable = self.evaluate(node.generators[0].iter)
         parts = self.known_parts(node.generators, iterable)
         size: int | None
@@ -114,6 +116,7 @@ class Containers(Activation):
             elif size is not None and 0 < size <= 16 and not any(True for _ in self.nodes_in(value)):
                 items = (value,) * size
         self.graph.loops = outer
+        self.repeats(start, [node.elt], [one.target for one in node.generators])
         self.state.env = {**before}
         if self.state.module is not self.state.env and self.at_module_level:
             self.state.module = self.state.env
@@ -247,7 +250,7 @@ class Containers(Activation):
                 Node("source", "element", (value.node,), (Edge.LIVE,), place=self.here(at), note=loop)
             )
             return Unknown("an element of something unknown", node)
-        return Unknown("an element of something unknown")
+        return value if is_plain(value) else Unknown("an element of something unknown")
 
     def iterated(self, value: Ref, obj: Obj, at: ast.AST) -> Value:
         """What iterating an object of the program gives: what its `__iter__` yields, or its tuple's items."""

@@ -160,9 +160,8 @@ class Objects(Modules):
         if name in MODULE_SELF:
             if name == "apply" and args and isinstance(args[0], Closure):
                 self.call(args[0], [receiver], {}, node)
-            if name == "train" and not args:
-                nodes, _ = self.parameters_of(receiver)
-                self.event("train", nodes=nodes, oids=(receiver.oid,), call=self.here(node))
+            if name in ("train", "eval", "apply"):
+                self.switch(receiver, name, args, kwargs, node)
             return receiver
         if name == "zero_grad":
             nodes, _ = self.parameters_of(receiver)
