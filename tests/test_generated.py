@@ -1,6 +1,6 @@
-"""Programs that nobody wrote: what is claimed of each parameter and of each edge, and autograd's word for it.
+"""Programs that nobody wrote: what is claimed of each parameter and each edge, and autograd's word for it.
 
-`tests/generated` writes them, runs them and compares; `tests/generated/long_run.py` does so with ten thousand.
+`tests/generated` writes them, runs them and compares; its `long_run.py` does so with ten thousand.
 """
 
 from __future__ import annotations

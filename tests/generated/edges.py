@@ -153,9 +153,11 @@ def compare(traced: Traced) -> None:
 
 
 def judge(edge: Drawn, connected: int, late: int, apart: int, still: int) -> str:
-    """fits, contradicted, or why it is not compared. The numbers are looks at the edge: `connected` to what the
-    earlier expression was last, `late` to what it was in an earlier turn only, `apart` from both, `still` where
-    it required no gradient."""
+    """fits, contradicted, or why it is not compared.
+
+    The numbers are looks at the edge: `connected` to what the earlier expression was last, `late` to what it
+    was in an earlier turn only, `apart` from both, `still` where it required no gradient.
+    """
     if not connected + late + apart + still:
         return "not evaluated"
     if connected + late + apart == 0:

@@ -1,4 +1,4 @@
-"""Whole training programs, drawn at random from a seed: data, a model, a loss and one of several ways to train.
+"""Whole training programs, drawn at random from a seed: data, a model, a loss, one of several ways to train.
 
 The protocol of training is always right; what is wrong, if anything, is what was cut on the way to the loss.
 """
@@ -18,14 +18,15 @@ CONSTRUCTS = (
     "loop with carried value", "while loop", "break and continue", "if, elif and else", "branch that returns",
     "list comprehension", "dict comprehension", "generator expression", "generator function",
     "loop over modules", "list filled in a loop", "ternary", "walrus", "match", "with", "try",
-    "starred unpacking", "nested unpacking", "starred arguments", "dict field", "list field", "dataclass field",
-    "namedtuple field", "TypedDict field", "closure", "lambda", "decorator", "functools.partial", "property",
-    "super()", "class hierarchy", "recursion", "helper function", "async", "module-level script", "if __name__",
+    "starred unpacking", "nested unpacking", "starred arguments", "dict field", "list field",
+    "dataclass field", "namedtuple field", "TypedDict field", "closure", "lambda", "decorator",
+    "functools.partial", "property", "super()", "class hierarchy", "recursion", "helper function", "async",
+    "module-level script", "if __name__",
     "self.x across methods", "strong update of an attribute", "alias", "view", "in-place operation",
     "requires_grad_", "getattr with a computed name", "getattr with a known name",
     "setattr with a computed name", "exec", "tuple returned", "dict returned", "loss of two terms",
-    "value that is logged", "trainer class", "parameters gathered by hand", "gradient accumulation", "scheduler",
-    "gradients clipped", "two optimizers", "optimizer's closure",
+    "value that is logged", "trainer class", "parameters gathered by hand", "gradient accumulation",
+    "scheduler", "gradients clipped", "two optimizers", "optimizer's closure",
 )  # fmt: skip
 
 
@@ -192,7 +193,8 @@ def optimizer(writer: Writer, model: str) -> str:
     )
     given = writer.random.choice(
         (f"{model}.parameters()", f"{model}.parameters()", f"list({model}.parameters())",
-         f"[p for p in {model}.parameters() if p.requires_grad]", f'[{{"params": {model}.parameters(), "lr": 1e-2}}]')
+         f"[p for p in {model}.parameters() if p.requires_grad]",
+         f'[{{"params": {model}.parameters(), "lr": 1e-2}}]')
     )  # fmt: skip
     return kind.format(given)
 
@@ -205,9 +207,8 @@ def update(body: Body, optimizer_: str) -> None:
     )
     if writer.chance(0.25):
         writer.emit("gradients clipped")
-        body.line(
-            f"torch.nn.utils.clip_grad_norm_([p for g in {optimizer_}.param_groups for p in g['params']], 1.0)"
-        )
+        held = f"[p for g in {optimizer_}.param_groups for p in g['params']]"
+        body.line(f"torch.nn.utils.clip_grad_norm_({held}, 1.0)")
     body.line(f"{optimizer_}.step()")
 
 
@@ -257,12 +258,12 @@ def script(writer: Writer, task: Task) -> str:
     model, gives = model_class(writer, "Net")
     body = Body(writer, "model")
     rows = data(writer, task)
-    with body.block(f"for epoch in range({1 if 'loader = batches()' in rows else 2}):"):
-        with body.block("for x, y in loader:"):
-            out, extra = called(body, "model", "x", gives)
-            _, criterion = loss(body, task, out, "y", extra)
-            update(body, "optimizer")
-            logged(body, "history")
+    epochs = 1 if "loader = batches()" in rows else 2
+    with body.block(f"for epoch in range({epochs}):"), body.block("for x, y in loader:"):
+        out, extra = called(body, "model", "x", gives)
+        _, criterion = loss(body, task, out, "y", extra)
+        update(body, "optimizer")
+        logged(body, "history")
     setup = ["model = Net()", f"optimizer = {optimizer(writer, 'model')}", "history = []"]
     if criterion:
         setup.append(f"criterion = {criterion}")
@@ -347,8 +348,8 @@ def trainer_class(writer: Writer, task: Task) -> str:
         lines.append(f"        self.criterion = {criterion}")
     lines += ["", "    def compute(self, x, y):", *("        " + line for line in step.lines)]
     lines += ["", "    def backward_and_step(self):", *("        " + line for line in end.lines)]
-    lines += ["", "    def fit(self, loader):", "        for x, y in loader:", "            self.compute(x, y)",
-              "            self.backward_and_step()"]  # fmt: skip
+    lines += ["", "    def fit(self, loader):", "        for x, y in loader:"]
+    lines += ["            self.compute(x, y)", "            self.backward_and_step()"]
     return assembled(
         writer, model, lines, data(writer, task), ["trainer = Trainer(Backbone())", "trainer.fit(loader)"]
     )
@@ -430,8 +431,9 @@ def two_optimizers(writer: Writer, task: Task) -> str:
         _, criterion = loss(body, task, out, "y", extra)
         body.line("encoder_optimizer.zero_grad()", "head_optimizer.zero_grad()", "loss.backward()",
                   "encoder_optimizer.step()", "head_optimizer.step()")  # fmt: skip
-    setup = ["encoder_net, head_net = Encoder(), Head()", f"encoder_optimizer = {optimizer(writer, 'encoder_net')}",
-             f"head_optimizer = {optimizer(writer, 'head_net')}"]  # fmt: skip
+    setup = ["encoder_net, head_net = Encoder(), Head()"]
+    setup.append(f"encoder_optimizer = {optimizer(writer, 'encoder_net')}")
+    setup.append(f"head_optimizer = {optimizer(writer, 'head_net')}")
     if criterion:
         setup.append(f"criterion = {criterion}")
     return assembled(writer, first, second, rows, [*setup, *body.lines])
@@ -439,5 +441,6 @@ def two_optimizers(writer: Writer, task: Task) -> str:
 
 Style = Callable[[Writer, Task], str]
 STYLES: tuple[Style, ...] = (
-    script, bare_layers, train_function, trainer_class, asynchronous, accumulated, line_search, two_optimizers,
+    script, bare_layers, train_function, trainer_class, asynchronous, accumulated, line_search,
+    two_optimizers,
 )  # fmt: skip

@@ -1,8 +1,8 @@
 """What is claimed of each parameter, and what autograd says of it.
 
-A claim is a finding that names something that gets no gradient. It is refuted if that has a gradient that is
-not zero. A parameter without a gradient that no claim covers is a silence, with what the analysis knows of its
-way as the reason.
+A claim is a finding that names something that gets no gradient. It is refuted if that has a gradient that
+is not zero. A parameter without a gradient that no claim covers is a silence, with what the analysis knows of
+its way as the reason.
 """
 
 from __future__ import annotations
@@ -124,7 +124,8 @@ class Figures:
 
     def __str__(self) -> str:
         lines = [
-            f"programs {self.programs}, of which {self.misfits} raise for another reason; {self.cut} with a cut",
+            f"programs {self.programs}, of which {self.misfits} raise for another reason; "
+            f"{self.cut} with a cut",
             f"claims that autograd refutes {self.refuted}, findings about something else {self.strange}",
             f"parameters {self.parameters}, without a gradient {self.without}, "
             f"of these in silence {sum(self.silent.values())} ({self.silence:.1%})",

@@ -64,8 +64,8 @@ def main() -> None:
     lines = [
         "# The long run",
         "",
-        f"`python tests/generated/long_run.py {given.programs} {given.first}` at {commit}: seeds from {given.first} on, "
-        f"{figures.programs} programs in {minutes:.0f} minutes.",
+        f"`python tests/generated/long_run.py {given.programs} {given.first}` at {commit}: "
+        f"seeds from {given.first} on, {figures.programs} programs in {minutes:.0f} minutes.",
         "",
         "## Generated programs",
         "",

@@ -1,4 +1,4 @@
-"""What stands between input and loss: each stage is one construct of the language around a part that learns."""
+"""What stands between input and loss: each stage is one construct of the language around what learns."""
 
 from __future__ import annotations
 
@@ -401,7 +401,8 @@ def template_method(b: Body, h: str) -> str:
     b.writer.top.append(
         f"class {base}(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
         f"        self.fc = nn.Linear({WIDTH}, {WIDTH})\n\n    def activate(self, x):\n"
-        f"        raise NotImplementedError\n\n    def forward(self, x):\n{before}        return self.activate({value})"
+        f"        raise NotImplementedError\n\n    def forward(self, x):\n{before}"
+        f"        return self.activate({value})"
     )
     b.writer.top.append(f"class {child}({base}):\n    def activate(self, x):\n        return torch.tanh(x)")
     name = b.writer.name("layer")
@@ -550,10 +551,10 @@ def attention(b: Body, h: str) -> str:
 STAGES: tuple[Stage, ...] = (
     plain, loop_carried, while_loop, break_and_continue, recurrent_cell, branches, early_return,
     list_comprehension, dict_comprehension, generator_expression, generator_function, module_list_loop,
-    list_filled, ternary, walrus, match_statement, match_sequence, with_block, own_context, try_block, starred,
-    nested_unpacking, starred_call, dict_field, list_field, dataclass_field, namedtuple_field,
-    typed_dict_field, closure, closure_that_writes, lambda_, mapped, decorator, partial, property_, subclass,
-    template_method, recursion, helper_function, stored_attribute, strong_update, alias, view_written,
-    in_place, filled_tensor, leaf, getattr_computed, setattr_computed, getattr_known, executed, einsum,
+    list_filled, ternary, walrus, match_statement, match_sequence, with_block, own_context,
+    try_block, starred, nested_unpacking, starred_call, dict_field, list_field, dataclass_field, namedtuple_field,
+    typed_dict_field, closure, closure_that_writes, lambda_, mapped, decorator, partial, property_,
+    subclass, template_method, recursion, helper_function, stored_attribute, strong_update, alias,
+    view_written, in_place, filled_tensor, leaf, getattr_computed, setattr_computed, getattr_known, executed, einsum,
     attention,
 )  # fmt: skip

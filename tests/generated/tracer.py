@@ -1,7 +1,8 @@
-"""Runs inside an instrumented program and compares what its expressions are to autograd with what is expected.
+"""Runs inside an instrumented program: compares what its expressions are to autograd with what is expected.
 
-An expression is known by its *chain*: the sites of the calls that lead to it from the module's own statements,
-and its own site last. Nothing that the program computes is changed: what is looked at is handed on as it is.
+An expression is known by its *chain*: the sites of the calls that lead to it from the module's own
+statements, and its own site last. Nothing that the program computes is changed: what is looked at is handed
+on as it is.
 """
 
 from __future__ import annotations
@@ -55,8 +56,10 @@ _suspended: dict[int, tuple[Any, Chain]] = {}
 def expect(
     anchored: list[list[int]], floating: list[list[int]], edges: list[tuple[int, int, list[int]]]
 ) -> None:
-    """Keys are numbered through the anchored chains and then the floating ones; an edge is its number, the key
-    that it leads to, and the keys that it may come from."""
+    """Keys are numbered through the anchored chains and then the floating ones.
+
+    An edge is its number, the key that it leads to, and the keys that it may come from.
+    """
     for number, chain in enumerate((*anchored, *floating)):
         (_anchored if number < len(anchored) else _floating)[tuple(chain)] = number
     for number, after, before in edges:
@@ -129,7 +132,7 @@ def attribute(site: int, chain: Chain, owner: Any, name: str) -> Any:
 
 
 def report() -> dict[str, Any]:
-    """What was seen: each edge, what was made at each key, and what of all that should learn got a gradient."""
+    """What was seen: each edge, what was made at each key, and what of all that is held got a gradient."""
     for optimizer_held in _learning.values():
         _best.setdefault(id(optimizer_held), _state(optimizer_held.grad))
     return {
@@ -169,8 +172,10 @@ def _is_mixed(value: Any) -> bool:
 
 
 def _node(tensor: torch.Tensor) -> Any:
-    """Its node in autograd's graph, None where it has none: what is viewed in `no_grad` may require a gradient
-    and be no leaf."""
+    """Its node in autograd's graph, if there is one.
+
+    What is viewed in `no_grad` may require a gradient, and be neither a leaf nor computed.
+    """
     graph = tensor.requires_grad and (tensor.is_leaf or tensor.grad_fn is not None)
     return get_gradient_edge(tensor).node if graph else None
 

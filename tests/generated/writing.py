@@ -62,12 +62,13 @@ class Writer:
         """A new part that learns, WIDTH to WIDTH; its name without its owner."""
         name = self.name(PART_NAMES)
         kind = kind or self.random.choice(("linear", "linear", "linear", "sequential", "norm"))
+        layer = f"nn.Linear({WIDTH}, {WIDTH})"
         made = {
-            "linear": f"nn.Linear({WIDTH}, {WIDTH})",
+            "linear": layer,
             "sequential": f"nn.Sequential(nn.Linear({WIDTH}, 8), nn.Tanh(), nn.Linear(8, {WIDTH}))",
             "norm": f"nn.Sequential(nn.LayerNorm({WIDTH}), nn.Linear({WIDTH}, {WIDTH}))",
-            "list": f"nn.ModuleList([nn.Linear({WIDTH}, {WIDTH}) for _ in range({self.random.randint(2, 3)})])",
-            "dict": f'nn.ModuleDict({{"left": nn.Linear({WIDTH}, {WIDTH}), "right": nn.Linear({WIDTH}, {WIDTH})}})',
+            "list": f"nn.ModuleList([{layer} for _ in range({self.random.randint(2, 3)})])",
+            "dict": f'nn.ModuleDict({{"left": {layer}, "right": {layer}}})',
             "parameter": f"nn.Parameter(torch.randn({WIDTH}, {WIDTH}) * 0.3)",
             "cell": f"nn.GRUCell({WIDTH}, {WIDTH})",
         }[kind]
