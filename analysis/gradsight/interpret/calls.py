@@ -355,6 +355,9 @@ class Calls(Functions):
                 f"`{obj.cls.cid}` is called by code that is not seen", owner, args, kwargs, node
             )
         if isinstance(obj.cls, Lib):
+            module = obj.get("module")
+            if obj.cls.name == model.ENGINE and module is not None:
+                return self.call(module, args, kwargs, node)
             short = obj.cls.name.rpartition(".")[2]
             return self.unknown_call(f"`{short}` is not known", obj.get("*"), args, kwargs, node)
         return self.unknown_call("an object is called", None, args, kwargs, node)

@@ -264,14 +264,6 @@ class Objects(Modules):
         if short == "GradScaler":
             self.scaler_method(receiver, name, args, node)
             return args[0] if name == "scale" and args else NONE
-        if short in ("Accelerator", "Fabric"):
-            if name == "backward" and args:
-                return self.sink(args[0], node, node.args[0] if node.args else None)
-            if name in ("prepare", "setup"):
-                return Seq(tuple(args)) if len(args) > 1 else args[0] if args else NONE
-            if name in ("gather", "gather_for_metrics", "reduce", "unwrap_model"):
-                return args[0] if args else NONE
-            return Unknown(f"`{short}.{name}`")
         if short.endswith(("LR", "Scheduler")) or "lr_scheduler" in cls or name in ("add_scalar", "log"):
             return NONE
         if cls == HOOK_HANDLE:
