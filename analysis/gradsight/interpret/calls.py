@@ -181,7 +181,9 @@ class Calls(Functions):
         """Bring the callee's nodes, objects and events into this activation."""
         here = self.here(node)
         info = self.world.function(key.fid)
-        block = self.block
+        block, first, before = self.block, len(self.events), self.state.grad
+        if info is not None and info.grad == "on":
+            self.switch_mode("on", here)
         if info is not None and info.grad == "off":
             self.switch_off(Within(key.fid, Here(info.decorator_at, info.decorators[0])))
             block, self.block = self.block, block
@@ -229,6 +231,8 @@ class Calls(Functions):
                     tuple((name, There(here, key, (number, name))) for name, _ in event.places),
                 )
             )
+        if info is not None and info.grad:
+            self.restore_mode(before, first)
         returned: Value = moved(summary.returned, nodes, oids)
         return returned
 
@@ -247,7 +251,7 @@ class Calls(Functions):
         outer_env = state.env
         state.outer.append(outer_env)
         state.env = bound
-        block = self.block
+        block, first = self.block, len(self.events)
         if closure.grad_off:
             state.grad = "off"
             self.block = self.number()
@@ -268,7 +272,9 @@ class Calls(Functions):
         self.state.env = self.state.outer.pop()
         if self.at_module_level:
             self.state.module = self.state.env if not self.state.outer else self.state.outer[0]
-        self.state.grad, self.block = grad, block
+        if closure.grad_off:
+            self.restore_mode(grad, first)
+            self.block = block
         self.at, self.returns = at, returns
         self.nesting -= 1
         return value

@@ -24,6 +24,7 @@ from gradsight.interpret.libraries import (
     WRAPPERS,
 )
 from gradsight.interpret.methods import Methods
+from gradsight.interpret.training import argument_ast
 from gradsight.values import (
     MANY,
     NONE,
@@ -68,9 +69,7 @@ class Functions(Methods):
             return self.pass_through(name, args, kwargs, node)
         if name in GRAD_OFF or name in GRAD_ON or name.startswith("torch.set_grad_enabled"):
             if name == "torch.set_grad_enabled":
-                self.state.grad = grad_of(args[0] if args else kwargs.get("mode"))
-                if self.state.grad == "off":
-                    self.switch_off(self.here(node))
+                self.set_grad_enabled(args[0] if args else kwargs.get("mode"), node)
             return self.allocate(Obj("object", Lib(name), tuple(kwargs.items()), tuple(args)))
         if name.startswith("torch.") and last in FACTORIES and name.count(".") == 1:
             return self.factory(last, args, kwargs, node)
@@ -121,6 +120,17 @@ class Functions(Methods):
             )
         return self.unknown_call(f"`{name}` is not known", None, args, kwargs, node)
 
+    def set_grad_enabled(self, flag: Value | None, node: ast.Call) -> None:
+        """A condition that is not known counts as true: `phase == "train"` is there for the training phase.
+        It is kept, for it may be asked the wrong way round."""
+        written = argument_ast(node, "mode", 0)
+        if isinstance(flag, Const) or written is None:
+            self.switch_mode(grad_of(flag), self.here(node))
+            return
+        conditions = conditions_of(written)
+        facts = {"if": conditions[0]} if len(conditions) == 1 else {}
+        self.switch_mode("on", self.here(node), facts)
+
     def pass_through(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
         if not args:
             values = [value for key, value in kwargs.items() if key in ("iterable", "sequence")]
@@ -154,6 +164,26 @@ def grad_of(flag: Value | None) -> str:
     if isinstance(flag, Const):
         return "on" if flag.value else "off"
     return "on"  # `set_grad_enabled(phase == "train")`: what counts is the training phase
+
+
+def conditions_of(test: ast.expr, holds: bool = True) -> tuple[str, ...]:
+    """What is true where a test holds, or does not: each as what is tested, the constant that it is compared
+    with ("?" where more is asked of it), and whether it holds, in one word for a fact."""
+    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+        return conditions_of(test.operand, not holds)
+    if isinstance(test, ast.BoolOp):
+        if isinstance(test.op, ast.And) is not holds:
+            return (f"{ast.unparse(test)}\t?\t",)
+        return tuple(one for part in test.values for one in conditions_of(part, holds))
+    constant = ""
+    if isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.comparators[0], ast.Constant):
+        if isinstance(test.ops[0], (ast.Eq, ast.NotEq, ast.Is, ast.IsNot)):
+            holds = holds is isinstance(test.ops[0], (ast.Eq, ast.Is))
+            constant = repr(test.comparators[0].value)
+            test = test.left
+    if not isinstance(test, (ast.Name, ast.Attribute)):
+        return (f"{ast.unparse(test)}\t?\t",)
+    return (f"{ast.unparse(test)}\t{constant}\t{'yes' if holds else ''}",)
 
 
 # -- functions that need more than the model says

@@ -6,7 +6,7 @@ import ast
 
 from gradsight.domain import Edge
 from gradsight.interpret.containers import is_container
-from gradsight.interpret.libraries import MODULE_SELF
+from gradsight.interpret.libraries import GRAD_OFF, GRAD_ON, MODULE_SELF
 from gradsight.interpret.modules import Modules
 from gradsight.values import (
     NONE,
@@ -267,6 +267,9 @@ class Objects(Modules):
             return Unknown(f"`{short}.{name}`")
         if short.endswith(("LR", "Scheduler")) or "lr_scheduler" in cls or name in ("add_scalar", "log"):
             return NONE
+        if name in ("__enter__", "__exit__") and (cls in GRAD_OFF or cls in GRAD_ON):
+            self.enter_or_exit(receiver, cls, name, node)
+            return NONE
         if cls in ("torch.Generator", "torch.device", "torch.cuda.Stream"):
             return receiver
         own = obj.get("*")
@@ -290,6 +293,21 @@ class Objects(Modules):
         if name == "backward" and args:
             return self.sink(args[0], node, node.args[0] if node.args else None)
         return self.unknown_call(f"`{short}.{name}` is not known", own, args, kwargs, node)
+
+    def enter_or_exit(self, receiver: Ref, cls: str, name: str, node: ast.Call) -> None:
+        """`torch.no_grad().__enter__()`: a switch, until somebody leaves the context."""
+        held = isinstance(node.func, ast.Attribute) and not isinstance(node.func.value, ast.Call)
+        if name == "__exit__" or cls in GRAD_ON:
+            self.switch_mode("on", self.here(node))
+        elif self.switches_off(receiver) and (held or not cls.endswith("inference_mode")):
+            # What holds the mode of `inference_mode` ends with the object, that of `no_grad` does not.
+            self.switch_mode("off", self.here(node))
+
+    def switches_off(self, value: Value) -> bool:
+        """Whether a context does what its name says: `inference_mode(False)` does not."""
+        obj = self.obj(value)
+        flag = (obj.get("mode") or next(iter(obj.items), None)) if obj is not None else None
+        return flag is None or (isinstance(flag, Const) and bool(flag.value))
 
     def scaler_method(self, receiver: Ref, name: str, args: list[Value], node: ast.AST) -> None:
         """What a GradScaler does to losses and optimizers."""

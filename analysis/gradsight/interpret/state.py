@@ -45,7 +45,11 @@ class Event:
           "read" (a `.grad`) | "clip" | "scaled", "unscale", "scaler_step" and "update" (of a GradScaler) |
           "accumulate" and "append" (what a loop adds up or collects) | "unreturned" |
           "every" (its branch is taken every so many turns) | "once" (its loop has one turn) |
-          "each" (its loop is a comprehension)
+          "each" (its loop is a comprehension) |
+          "off" (gradients are switched off: a block, a decorator, a switch) |
+          "mode" (a switch, or the end of a block that undoes one) |
+          "require" (`x.requires_grad = True`) |
+          "left off" (a turn of its loop ends with gradients switched off)
     node: the value that it happened to; nodes: further values (an optimizer's parameters); oids: objects
     context: the loops ("l", number), branches ("b", number, arm) and entries ("m", number, 0) that it stands
         in, outermost first; an entry is a method or generator of which nothing in the file says when it runs

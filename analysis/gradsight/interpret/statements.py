@@ -13,7 +13,7 @@ from typing import Any
 from gradsight.domain import Edge
 from gradsight.graph import Node
 from gradsight.interpret.assignments import Assignments
-from gradsight.interpret.functions import grad_of
+from gradsight.interpret.functions import conditions_of
 from gradsight.interpret.index import imported
 from gradsight.interpret.libraries import GRAD_OFF, GRAD_ON
 from gradsight.interpret.state import State
@@ -53,6 +53,14 @@ DROPPED_FOR_NOTHING = frozenset({
 
 # Contexts in which something is run to see it raise.
 EXPECTING = ("suppress", "contextlib.suppress", "pytest.raises", "self.assertRaises")
+
+
+def is_literal(call: ast.expr) -> bool:
+    """Whether all that a call is given stands there."""
+    return isinstance(call, ast.Call) and all(
+        isinstance(value, ast.Constant)
+        for value in (*call.args, *(keyword.value for keyword in call.keywords))
+    )
 
 
 def is_dotted(node: ast.expr) -> bool:
@@ -218,7 +226,7 @@ class Statements(Assignments):
             body = [] if clause.line.header else self.inline_body(clause)
             clauses.append((test, clause.block if clause.line.header else None, body))
         before = self.state
-        outer = self.context
+        outer, tests = self.context, self.tests
         number = self.number()
         states: list[State] = []
         has_else = False
@@ -241,6 +249,7 @@ class Statements(Assignments):
                 has_else = True
             self.state = before.fork()
             self.context = (*outer, ("b", number, arm))
+            self.tests = (*tests, *conditions_of(test or node.test, test is not None))
             if test is not None and self.in_loop() and any(isinstance(n, ast.Mod) for n in ast.walk(test)):
                 self.event("every")
             self.narrow(test)
@@ -249,7 +258,7 @@ class Statements(Assignments):
             if not self.dead:
                 states.append(self.state)
             self.dead = False
-        self.context = outer
+        self.context, self.tests = outer, tests
         if not has_else:
             states.append(before)
         self.state = before
@@ -311,7 +320,7 @@ class Statements(Assignments):
         loops = self.graph.loops
         self.graph.loops = (*loops, number)
         self.breaks.append([])
-        continues = self.continues
+        continues, began = self.continues, self.state.grad
         if isinstance(node, (ast.For, ast.AsyncFor)):
             items = self.items(iterable)
             obj = self.obj(iterable)
@@ -331,6 +340,8 @@ class Statements(Assignments):
         ends = self.breaks.pop()
         if not self.dead:
             ends.append(self.state)
+            if began == "on" and self.state.grad != "on":
+                self.event("left off", facts={"binds": " ".join(self.bound_in(node, block))})
         elif self.continues == continues:
             self.event("once")
         self.dead = False
@@ -351,6 +362,14 @@ class Statements(Assignments):
         if statement is not None and block is not None:
             for clause in statement[1:]:
                 self.run_body(clause.block, [])
+
+    def bound_in(self, node: ast.For | ast.AsyncFor | ast.While, block: Block | None) -> list[str]:
+        """Names that differ from turn to turn."""
+        targets = ast.walk(node.target) if isinstance(node, (ast.For, ast.AsyncFor)) else ()
+        return [
+            *(inner.id for inner in targets if isinstance(inner, ast.Name)),
+            *stored_names(node, block),
+        ]
 
     def worth_unrolling(self, items: tuple[Value, ...]) -> bool:
         """A list of modules or of pairs of them: each turn does something of its own."""
@@ -432,19 +451,21 @@ class Statements(Assignments):
     def with_(self, node: ast.With | ast.AsyncWith, block: Block | None, statement: Any) -> None:
         before, block_before = self.state.grad, self.block
         at = self.at
+        first = len(self.events)
         for item in node.items:
             value = self.evaluate(item.context_expr)
             name = self.context_name(value)
-            if name in GRAD_OFF:
+            if name in GRAD_OFF and self.switches_off(value):
                 self.state.grad = "off"
                 self.switch_off(self.here(node))
             elif name in GRAD_ON:
-                self.state.grad = "on"
-            elif name == "torch.set_grad_enabled":
-                obj = self.obj(value)
-                self.state.grad = grad_of(obj.items[0] if obj is not None and obj.items else None)
-                if self.state.grad == "off":
-                    self.switch_off(self.here(node))
+                self.switch_mode("on", self.here(item.context_expr))
+            elif (
+                name == "torch.set_grad_enabled"
+                and self.state.grad == "off"
+                and is_literal(item.context_expr)
+            ):
+                self.switch_off(self.here(node))  # a block as good as `no_grad`
             if item.optional_vars is not None:
                 bound: Value = value if isinstance(value, Ref) else Unknown("what a context manager gives")
                 self.assign(item.optional_vars, bound, item.context_expr)
@@ -453,7 +474,7 @@ class Statements(Assignments):
         self.run_body(block, node.body)
         self.trying -= expected
         self.at = at
-        self.state.grad = before
+        self.restore_mode(before, first)
         self.block = block_before
 
     def context_name(self, value: Value) -> str:

@@ -222,6 +222,8 @@ class Training(Factories):
                 "why": root.why if isinstance(root, Unknown) else "",
                 "inputs": "yes" if inputs is not None else "",
                 "many": "yes" if surely_many(shape) else "",
+                **({"mode": "may"} if self.state.grad == "may" else {}),
+                **({"when": "\n".join(self.tests)} if self.tests else {}),
             },
             call=self.here(node),
             root=self.here(root_ast) if root_ast is not None else None,
