@@ -328,6 +328,12 @@ class Queries:
             self._lost = tuple(self._all_lost())
         return (lost for lost in self._lost if lost.code == code)
 
+    def is_said(self, sink: Event) -> bool:
+        """Whether some lost way to the sink is known."""
+        if self._lost is None:
+            self._lost = tuple(self._all_lost())
+        return any(lost.sink is sink for lost in self._lost)
+
     def _all_lost(self) -> Iterator[Lost]:
         said: dict[tuple[int, str], Lost] = {}
         for one in self._candidates():

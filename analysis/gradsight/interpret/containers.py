@@ -294,7 +294,7 @@ def batch_of(value: Value) -> Value:
     """One batch of a tensor that a data set holds: the first dimension is the batch."""
     if isinstance(value, Tensor):
         shape = (MANY, *value.shape[1:]) if value.shape else None
-        return Tensor(NOWHERE, value.dtype, shape, value.role)
+        return Tensor(NOWHERE, value.dtype, shape, value.role, "torch.utils.data")
     return Unknown("a batch of data")
 
 

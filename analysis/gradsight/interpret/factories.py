@@ -179,7 +179,9 @@ class Factories(Operations):
         """`x.requires_grad_()`, `x.requires_grad = True`: harmless on a connected tensor, else a new leaf."""
         nodes = list(self.nodes_in(receiver))
         if isinstance(flag, Const) and flag.value is False:
-            self.event("freeze", nodes=nodes, call=self.here(at))
+            # Turns of the loop that have ended before this point freeze nothing.
+            some = {"some": "yes"} if self.breaks and self.breaks[-1] else {}
+            self.event("freeze", nodes=nodes, facts=some, call=self.here(at))
             return receiver
         if isinstance(flag, Const) and flag.value is True:
             if isinstance(receiver, Tensor) and receiver.origin == "parameter":

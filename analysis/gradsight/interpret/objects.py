@@ -152,6 +152,7 @@ class Objects(Modules):
             self.event(
                 "freeze" if flag == Const(False) else "thaw" if flag == Const(True) else "freeze",
                 nodes=nodes,
+                facts={} if isinstance(flag, Const) else {"some": "yes"},  # now it freezes, now it does not
                 call=self.here(node),
             )
             return receiver
@@ -177,13 +178,13 @@ class Objects(Modules):
                 self.put(receiver, self.state.heap[receiver.oid].with_field(str(args[0].value), stored))
             return NONE
         if name in ("register_parameter", "add_module", "register_module") and len(args) > 1:
+            current = self.state.heap[receiver.oid]
             if isinstance(args[0], Const):
-                self.put(receiver, self.state.heap[receiver.oid].with_field(str(args[0].value), args[1]))
-            else:
-                current = self.state.heap[receiver.oid]
-                self.put(
-                    receiver, Obj(current.kind, current.cls, current.fields, (*current.items, args[1]), True)
-                )
+                current = current.with_field(str(args[0].value), args[1])
+            if is_container(obj) or not isinstance(args[0], Const):
+                many = current.many or not is_container(obj) or self.in_loop()
+                current = Obj(current.kind, current.cls, current.fields, (*current.items, args[1]), many)
+            self.put(receiver, current)
             return NONE
         if name in ("append", "extend", "insert") and is_container(obj) and args:
             added = (

@@ -13,7 +13,7 @@ from typing import Any
 from gradsight.domain import Edge
 from gradsight.graph import Node
 from gradsight.interpret.assignments import Assignments
-from gradsight.interpret.functions import conditions_of
+from gradsight.interpret.conditions import conditions_of
 from gradsight.interpret.index import imported
 from gradsight.interpret.libraries import GRAD_OFF, GRAD_ON
 from gradsight.interpret.state import State

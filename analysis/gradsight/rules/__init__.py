@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from gradsight.rule import Rule
 from gradsight.rules import (
+    backward_without_graph,
     clip_out_of_order,
     detach_in_loss,
     grad_mode_left_off,
@@ -48,6 +49,7 @@ RULES: tuple[Rule, ...] = (
     zero_grad_before_step.RULE,
     step_before_backward.RULE,
     uncalled_method.RULE,
+    backward_without_graph.RULE,
     graph_retained.RULE,
     loss_not_returned.RULE,
     optimizer_misses_parameters.RULE,

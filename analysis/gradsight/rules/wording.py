@@ -5,7 +5,7 @@ Messages use the user's own names and say what happens at run time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from gradsight.domain import DEPENDING, Edge
 from gradsight.finding import Applicability, Finding
@@ -17,9 +17,13 @@ from gradsight.rule import Report, Rule
 E0 = "element 0 of tensors does not require grad"
 
 
-def reports(rule: Rule, queries: Queries) -> Iterator[Report]:
+def reports(
+    rule: Rule, queries: Queries, unless: Callable[[Lost], bool] = lambda lost: False
+) -> Iterator[Report]:
     """One report for each lost way that carries the rule's code."""
     for lost in queries.lost(rule.code):
+        if unless(lost):
+            continue
         yield rule.report(
             lost.severity,
             message(queries, lost),
