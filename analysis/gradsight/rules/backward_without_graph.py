@@ -81,8 +81,12 @@ def without_graph(q: Queries, sink: Event) -> frozenset[int] | None:
                 return None
             if node.kind == "source":
                 found.add(number)
+    # What code that is not seen has made may be a part of any loss; it is none where only frozen things train.
+    trained = {s for event in q.optimizers for s in q.parameters_of(event)}
     surely = surely_frozen(q, sink)
-    return frozenset(found) if found <= surely else None
+    if not found or not trained or any(event.fact("unknown") for event in q.optimizers):
+        return None
+    return frozenset(found) if found | trained <= surely else None
 
 
 def surely_frozen(q: Queries, sink: Event) -> set[int]:
