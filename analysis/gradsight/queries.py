@@ -471,11 +471,11 @@ class Queries:
                 parallel.update(own)
             for cause in own:
                 causes.setdefault(cause, []).append(s)
-        for cause, sources in self._one_for_each_block(causes).items():
+        for cause, sources in self._one_for_each_block(causes, root).items():
             if self.graph[cause].cause in NOT_FINDINGS:
                 continue
             chain = self._chain(cause, root)
-            code = self._code(cause, chain)
+            code = "GS109" if self._only_switched_off(cause, root) else self._code(cause, chain)
             where = self.block(cause) if code == "GS109" else self._where(cause)
             if where is None:
                 continue
@@ -529,11 +529,11 @@ class Queries:
                 out.append(cause)
         return out or causes[:1]
 
-    def _one_for_each_block(self, causes: dict[int, list[int]]) -> dict[int, list[int]]:
+    def _one_for_each_block(self, causes: dict[int, list[int]], root: int) -> dict[int, list[int]]:
         """A block without gradients is one root cause, placed at its first operation that loses something."""
         out: dict[int, list[int]] = {}
         first: dict[int, int] = {}
-        for cause in sorted(causes):
+        for cause in sorted(causes, key=lambda cause: (not self._only_switched_off(cause, root), cause)):
             node = self.graph[cause]
             if node.cause == "no_grad" and node.block:
                 cause_kept = first.setdefault(node.block, cause)
@@ -576,6 +576,22 @@ class Queries:
         self._chains[cause, root] = tuple(out)
         return self._chains[cause, root]
 
+    def _only_switched_off(self, cause: int, root: int) -> bool:
+        """Whether some way from a cause to the root is lost to one switch of the gradient mode alone."""
+        if self.graph[cause].cause != "no_grad" or not self.is_switch(cause):
+            return False
+        nodes, block = self.graph.nodes, self.graph[cause].block
+        reached = {cause}
+        for number in range(cause + 1, root + 1):
+            node = nodes[number]
+            own = node.off and node.block == block and node.cause in ("no_grad", "index")
+            if any(
+                i in reached and (edge is Edge.LIVE or (own and edge is Edge.CUT))
+                for i, edge in zip(node.inputs, node.edges, strict=False)
+            ):
+                reached.add(number)
+        return root in reached
+
     def _code(self, cause: int, chain: tuple[int, ...]) -> str:
         causes = [self.graph[cause].cause, *(self.graph[n].cause for n in chain)]
         if any(one in NO_DERIVATIVE for one in causes):
@@ -594,9 +610,7 @@ class Queries:
             return "GS104"
         if any(self._holds(n, cause) for n in laundering):
             return "GS108"  # `Variable(loss.data, requires_grad=True)`: to take one away mends nothing
-        if causes[0] == "no_grad":
-            return "GS109" if self.is_switch(cause) else "GS105"
-        return "GS102"
+        return "GS105" if causes[0] == "no_grad" else "GS102"
 
     def launders(self, number: int) -> bool:
         """Whether a new leaf is made of a value that was computed."""

@@ -81,7 +81,7 @@ def without_graph(q: Queries, sink: Event) -> frozenset[int] | None:
                 return None
             if node.kind == "source":
                 found.add(number)
-    # What code that is not seen has made may be a part of any loss; it is none where only frozen things train.
+    # What code that is not seen has made may be a part of any loss, but not where only frozen things train.
     trained = {s for event in q.optimizers for s in q.parameters_of(event)}
     surely = surely_frozen(q, sink)
     if not found or not trained or any(event.fact("unknown") for event in q.optimizers):
