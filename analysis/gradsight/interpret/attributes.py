@@ -29,7 +29,6 @@ from gradsight.values import (
     node_of,
 )
 
-
 # Names that torch gives to what an operation returns beside each other.
 RESULTS = {
     "values": 0, "indices": 1, "eigenvalues": 0, "eigenvectors": 1, "sign": 0, "logabsdet": 1,

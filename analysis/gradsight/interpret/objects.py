@@ -28,6 +28,8 @@ from gradsight.values import (
     node_of,
 )
 
+HOOK_HANDLE = "torch.utils.hooks.RemovableHandle"
+
 
 class Objects(Modules):
     """What a method does that is called on an object of the heap."""
@@ -218,6 +220,12 @@ class Objects(Modules):
                     many=True,
                 )
             )
+        if name == "register_forward_hook" and args and isinstance(args[0], (Func, Bound, Closure, Partial)):
+            held = self.state.heap[receiver.oid]
+            earlier = held.get("@hooks")
+            hooks = (*(earlier.items if isinstance(earlier, Seq) else ()), args[0])
+            self.put(receiver, held.with_field("@hooks", Seq(hooks)))
+            return self.allocate(Obj("object", Lib(HOOK_HANDLE), (("module", receiver), ("hook", args[0]))))
         if name in (
             "state_dict",
             "load_state_dict",
@@ -270,6 +278,14 @@ class Objects(Modules):
             return NONE
         if name in ("__enter__", "__exit__") and (cls in GRAD_OFF or cls in GRAD_ON):
             self.enter_or_exit(receiver, cls, name, node)
+            return NONE
+        if cls == HOOK_HANDLE:
+            hooked, hook = obj.get("module"), obj.get("hook")
+            held = self.obj(hooked)
+            hooks = held.get("@hooks") if held is not None else None
+            if name == "remove" and isinstance(hooked, Ref) and held is not None and isinstance(hooks, Seq):
+                left = tuple(each for each in hooks.items if each != hook)
+                self.put(hooked, held.with_field("@hooks", Seq(left)))
             return NONE
         if cls in ("torch.Generator", "torch.device", "torch.cuda.Stream"):
             return receiver

@@ -86,9 +86,9 @@ def fix(source: Source, finding: Finding) -> Iterator[Fix]:
         return
     line = finding.place("set")
     if line is not None:
-        edits = surgery.remove_statement(source, line)
-        if not isinstance(edits, surgery.Refusal):
-            yield Fix("Remove it: the loss has its graph", Applicability.SAFE, edits)
+        removed = surgery.remove_statement(source, line)
+        if not isinstance(removed, surgery.Refusal):
+            yield Fix("Remove it: the loss has its graph", Applicability.SAFE, removed)
         return
     edits = surgery.stack_for_rewrap(source, finding.where)
     if not isinstance(edits, surgery.Refusal):

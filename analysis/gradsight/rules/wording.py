@@ -184,9 +184,9 @@ def path(queries: Queries, lost: Lost) -> tuple[tuple[str, Place], ...]:
             if graph[number].cause in words:
                 steps.append((words[graph[number].cause], place))
     for number in laundering(queries, lost):
-        again = graph[number].place
-        if again is not None and number != lost.cause:
-            steps.append(("a new leaf hides it: `backward` runs, and the gradient ends here", again))
+        leaf = graph[number].place
+        if leaf is not None:
+            steps.append(("a new leaf hides it: `backward` runs, and the gradient ends here", leaf))
     return (*steps, *end(queries, lost.sink))
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         indices_for_one_hot,
         log_softmax_for,
     )
-    from gradsight.surgery.order import insert_before, insert_behind
+    from gradsight.surgery.order import insert_at_head, insert_before, insert_behind, is_inside
     from gradsight.surgery.reopen import (
         drop_rounding,
         reduce_to_scalar,
@@ -41,9 +41,11 @@ __all__ = [
     "drop_rounding",
     "drop_softmax",
     "indices_for_one_hot",
+    "insert_at_head",
     "insert_before",
     "insert_behind",
     "insert_ignore",
+    "is_inside",
     "log_softmax_for",
     "move_out_of_no_grad",
     "reduce_to_scalar",
@@ -59,7 +61,7 @@ __all__ = [
 _ROOMS = {
     "blocks": ("insert_ignore", "move_out_of_no_grad", "sum_then_backward"),
     "criteria": ("cross_entropy_for_nll", "drop_softmax", "indices_for_one_hot", "log_softmax_for"),
-    "order": ("insert_before", "insert_behind"),
+    "order": ("insert_at_head", "insert_before", "insert_behind", "is_inside"),
     "reopen": (
         "drop_rounding",
         "reduce_to_scalar",

@@ -47,6 +47,33 @@ def insert_behind(source: Source, where: Span, statement: str) -> tuple[Edit, ..
     return (Edit(source.file, Span(end, end), f"{_line_end(source)}{indent}{statement}"),)
 
 
+def insert_at_head(source: Source, header: Span, statement: str) -> tuple[Edit, ...] | Refusal:
+    """A statement of its own before all others of the block under the header at `header`."""
+    unit = source.unit_at(source.row_column(header.start)[0])
+    if not source.units[unit].header:
+        return Refusal("the block stands on the line of its header")
+    for inner in range(unit + 1, len(source.units)):
+        line = source.units[inner]
+        if line.code:
+            if line.indent <= source.units[unit].indent:
+                break
+            row = source.starts[inner]
+            start = source.offset(row, 0)
+            text = source.line_text(row)
+            indent = text[: len(text) - len(text.lstrip())]
+            return (Edit(source.file, Span(start, start), f"{indent}{statement}{_line_end(source)}"),)
+    return Refusal("there is no block under this header")
+
+
+def is_inside(source: Source, header: Span, where: Span) -> bool:
+    """Whether `where` stands in the block under a header, and in no function of its own there."""
+    first = source.unit_at(source.row_column(header.start)[0])
+    last = source.unit_at(source.row_column(where.start)[0])
+    between = [line for line in source.units[first + 1 : last + 1] if line.code]
+    deep = all(line.indent > source.units[first].indent for line in between)
+    return bool(between) and deep and not any(line.role in ("def", "class") for line in between)
+
+
 def _simple_statement(source: Source, unit: int, where: Span) -> ast.stmt | None:
     """The simple statement that runs what stands at `where`; None for a header, or a lambda inside it."""
     inner: ast.stmt | None = None
