@@ -161,14 +161,15 @@ def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     block = finding.place("block")
     if block is None:
         return
-    call = ast.parse(source.slice(block), mode="eval").body
+    written = source.slice(block)
+    call = ast.parse(written, mode="eval").body
     if not isinstance(call, ast.Call):
         return
     given = [*call.args, *(keyword.value for keyword in call.keywords)]
     if given and not isinstance(given[0], ast.Constant):
-        turned = negated(given[0])
+        turned = negated(given[0], written)
         if turned is not None:
-            text = f"{ast.unparse(call.func)}({turned})"
+            text = f"{ast.get_source_segment(written, call.func)}({turned})"
             title = f"Switch gradients on where `{turned}`"
             yield Fix(title, Applicability.UNSAFE, (Edit(source.file, block, text),))
         return
@@ -177,15 +178,17 @@ def fix(source: Source, finding: Finding) -> Iterator[Fix]:
         yield Fix("Leave gradients on", wording.applicability(finding), edits)
 
 
-def negated(test: ast.expr) -> str | None:
+def negated(test: ast.expr, written: str) -> str | None:
     """The condition that is true where this one is false, as people write it."""
     if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
-        return ast.unparse(test.operand)
+        return ast.get_source_segment(written, test.operand)
     if isinstance(test, ast.Compare) and len(test.ops) == 1:
         word = NEGATED.get(type(test.ops[0]))
-        left, right = ast.unparse(test.left), ast.unparse(test.comparators[0])
+        left, right = (ast.get_source_segment(written, part) for part in (test.left, test.comparators[0]))
         return f"{left} {word} {right}" if word is not None else None
-    return f"not {ast.unparse(test)}" if isinstance(test, (ast.Name, ast.Attribute)) else None
+    if isinstance(test, (ast.Name, ast.Attribute)):
+        return f"not {ast.get_source_segment(written, test)}"
+    return None
 
 
 RULE = Rule("GS109", "grad-mode-left-off", check, fix)

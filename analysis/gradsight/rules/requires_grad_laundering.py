@@ -27,6 +27,7 @@ gradient penalty, a gradient cache. `x.requires_grad_()` on a tensor with a grap
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from gradsight import surgery
@@ -92,7 +93,10 @@ def fix(source: Source, finding: Finding) -> Iterator[Fix]:
         return
     edits = surgery.stack_for_rewrap(source, finding.where)
     if not isinstance(edits, surgery.Refusal):
-        yield Fix("Use the tensor itself, with its graph", wording.applicability(finding), edits)
+        # A flag that is handed on: for somebody else the line may make a leaf that is wanted.
+        handed_on = re.search(r"requires_grad\s*=(?!\s*True\b)", source.slice(finding.where))
+        careful = Applicability.UNSAFE if handed_on else wording.applicability(finding)
+        yield Fix("Use the tensor itself, with its graph", careful, edits)
 
 
 RULE = Rule("GS108", "requires-grad-laundering", check, fix)
