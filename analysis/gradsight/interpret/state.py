@@ -45,7 +45,8 @@ class Event:
           "read" (a `.grad`) | "clip" | "scaled", "unscale", "scaler_step" and "update" (of a GradScaler) |
           "accumulate" and "append" (what a loop adds up or collects) | "unreturned" |
           "every" (its branch is taken every so many turns) | "once" (its loop has one turn) |
-          "each" (its loop is a comprehension)
+          "each" (its loop is a comprehension) |
+          "cast" (a module, or what floats are by default, becomes another dtype)
     node: the value that it happened to; nodes: further values (an optimizer's parameters); oids: objects
     context: the loops ("l", number), branches ("b", number, arm) and entries ("m", number, 0) that it stands
         in, outermost first; an entry is a method or generator of which nothing in the file says when it runs
@@ -175,6 +176,9 @@ class Joiner:
                 first.role if len(tensors) == len(values) and all(t.role == first.role for t in same) else "",
                 first.origin
                 if len(tensors) == len(values) and all(t.origin == first.origin for t in same)
+                else "",
+                first.exact
+                if len(tensors) == len(values) and all(t.exact == first.exact for t in same)
                 else "",
             )
         if all(isinstance(value, (Number, Const)) for value in values):
