@@ -47,9 +47,13 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A Python number (computed, its value unknown). The node follows what it was computed from."""
+    """A Python number (computed, its value unknown). The node follows what it was computed from.
+
+    `kind`: "int" | "float" | "bool" where that is sure, and then no scalar of numpy.
+    """
 
     node: int = NOWHERE
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)

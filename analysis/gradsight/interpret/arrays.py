@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gradsight.interpret import shapes
 from gradsight.interpret.dtypes import exact_dtype, exact_of, kind_of, literal
-from gradsight.values import MANY, NONE, Array, Const, Shape, Tensor, Value
+from gradsight.values import MANY, NONE, Array, Const, Number, Shape, Tensor, Value
 
 if TYPE_CHECKING:
     from gradsight.interpret.modules import Modules
@@ -77,6 +77,8 @@ def made(it: Modules, last: str, args: list[Value], kwargs: dict[str, Value], va
 
 
 def literal_of(value: Value | None) -> str:
+    if isinstance(value, Number):
+        return {"int": "int64", "float": "float64", "bool": "bool"}.get(value.kind, "")
     return literal(value.value, numpy=True) if isinstance(value, Const) else ""
 
 
@@ -84,7 +86,7 @@ def listed(it: Modules, value: Value | None, depth: int = 0) -> str:
     """The dtype that numpy gives to a list."""
     if isinstance(value, Array):
         return value.exact
-    if isinstance(value, Const):
+    if isinstance(value, (Const, Number)):
         return literal_of(value)
     items = it.items(value) if value is not None else None
     if not items or depth > 4:
@@ -98,6 +100,8 @@ def listed(it: Modules, value: Value | None, depth: int = 0) -> str:
 def shape_of_list(it: Modules, value: Value | None, depth: int = 0) -> Shape:
     if isinstance(value, (Tensor, Array)):
         return value.shape
+    if isinstance(value, Number):
+        return ()
     if isinstance(value, Const):
         return () if isinstance(value.value, (int, float)) else None
     obj = it.obj(value)

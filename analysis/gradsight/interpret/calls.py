@@ -8,8 +8,9 @@ from typing import Any
 from gradsight import model
 from gradsight.domain import Edge
 from gradsight.graph import Here, There, Within
+from gradsight.interpret.arrays import literal_of
 from gradsight.interpret.codec import Encoder, moved
-from gradsight.interpret.dtypes import kind_of, literal
+from gradsight.interpret.dtypes import kind_of
 from gradsight.interpret.functions import Functions
 from gradsight.interpret.shapes import ranked
 from gradsight.interpret.state import Event, State
@@ -371,7 +372,7 @@ def unsqueezed(item: Value) -> Value:
         known = ranked(item.shape)
         shape = (1, *known) if known is not None else None
         return Tensor(NOWHERE, item.dtype, shape, item.role, "", item.exact)
-    if isinstance(item, Const) and isinstance(item.value, (int, float)):
-        exact = literal(item.value, numpy=True)  # collated as numpy would
+    if (isinstance(item, Const) and isinstance(item.value, (int, float))) or isinstance(item, Number):
+        exact = literal_of(item)  # collated as numpy would
         return Tensor(NOWHERE, kind_of(exact), (1,), "", "", exact)
     return Unknown("a sample")

@@ -60,7 +60,7 @@ class Key:
 _PLACED: dict[type, Callable[[Any, int], Value]] = {
     Tensor: lambda value, node: Tensor(node, value.dtype, value.shape, value.role, value.origin, value.exact),
     Unknown: lambda value, node: Unknown(value.why, node),
-    Number: lambda value, node: Number(node),
+    Number: lambda value, node: Number(node, value.kind),
     Array: lambda value, node: Array(node, value.dtype, value.role, value.shape, value.exact),
 }
 

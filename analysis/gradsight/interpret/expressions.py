@@ -10,7 +10,7 @@ from typing import Any
 from gradsight.domain import Edge
 from gradsight.interpret.attributes import Attributes
 from gradsight.interpret.dtypes import exact_of, kind_of, promoted
-from gradsight.interpret.shapes import broadcast, matmul
+from gradsight.interpret.shapes import blown_up, broadcast, matmul, written
 from gradsight.values import (
     NONE,
     NOWHERE,
@@ -27,6 +27,7 @@ from gradsight.values import (
     Tensor,
     Unknown,
     Value,
+    node_of,
 )
 
 OPERATORS = {
@@ -218,6 +219,18 @@ class Expressions(Attributes):
             else matmul(self.shape_of(left), self.shape_of(right))
         )
         node = self.combine(f"torch.{op}", parts, at, cause, saves, note)
+        if op in ("sub", "mul") and node != NOWHERE and isinstance(at, ast.BinOp):
+            first, second = self.shape_of(left), self.shape_of(right)
+            if blown_up(first, second):
+                self.event(
+                    "apart",
+                    node,
+                    nodes=(node_of(left), node_of(right)),
+                    facts={"shape": written(first), "target_shape": written(second), "op": op},
+                    call=self.here(at),
+                    left=self.here(at.left),
+                    right=self.here(at.right),
+                )
         origin = ""
         if node == NOWHERE:
             fresh = [

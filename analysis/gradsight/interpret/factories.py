@@ -10,7 +10,7 @@ from gradsight.domain import DEPENDING, Edge
 from gradsight.graph import Node
 from gradsight.interpret.dtypes import exact_dtype, exact_of, kind_of, literal, method_dtype
 from gradsight.interpret.libraries import INTEGER_FACTORIES, RANDOM_FILLS
-from gradsight.interpret.operations import Operations
+from gradsight.interpret.operations import Operations, is_size
 from gradsight.values import MANY, NONE, NOWHERE, Array, Const, Lib, Number, Shape, Tensor, Unknown, Value
 
 
@@ -97,7 +97,7 @@ class Factories(Operations):
                 "HalfTensor",
             )
             and args
-            and all(isinstance(value, Const) and isinstance(value.value, int) for value in args)
+            and all(is_size(value) for value in args)
         ):
             return Tensor(
                 NOWHERE,
@@ -255,6 +255,8 @@ def literal_shape(it: Factories, value: Value | None, depth: int = 0) -> Shape:
 def literal_dtype(it: Factories, value: Value | None, depth: int = 0) -> str:
     if isinstance(value, (Tensor, Array)):
         return value.dtype
+    if isinstance(value, Number):
+        return value.kind
     if isinstance(value, Const):
         return (
             "bool"
@@ -276,6 +278,8 @@ def literal_exact(it: Factories, value: Value | None, depth: int = 0) -> str:
     """The same by its own name: Python's floats become float32, arrays keep their dtype."""
     if isinstance(value, (Tensor, Array)):
         return value.exact
+    if isinstance(value, Number):
+        return {"int": "int64", "float": "float32", "bool": "bool"}.get(value.kind, "")
     if isinstance(value, Const):
         return literal(value.value)
     items = it.items(value) if value is not None else None

@@ -72,7 +72,7 @@ class Modules(Training):
                 if isinstance(args[0], Unknown):
                     return self.allocate(Obj("module", Lib(name), (("*", args[0]),), (), True))
             return self.allocate(Obj("module", Lib(name), tuple(fields.items()), tuple(items)))
-        if stub.forward.role in ("probability", "log-probability"):
+        if stub.criterion is not None or stub.forward.role in ("probability", "log-probability"):
             fields["@"] = Number(self.source("made", name, node))
         for key, value in kwargs.items():
             fields[key] = value

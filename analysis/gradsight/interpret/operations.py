@@ -122,7 +122,10 @@ class Operations(Expressions):
         if kind == "none":
             return NONE
         if kind == "number":
-            return Number(out_number)
+            last = operation.name.rpartition(".")[2] if operation.name.startswith("builtins.") else ""
+            return Number(
+                out_number, {"int": "int", "len": "int", "float": "float", "bool": "bool"}.get(last, "")
+            )
         if kind == "numbers":
             return self.allocate(Obj("list", None, items=(Number(out_number),), many=True))
         if kind == "array":
@@ -263,6 +266,8 @@ class Operations(Expressions):
         if last == "to" and any(isinstance(value, (Unknown, Number)) for value in args[1:]):
             # `.to(device)`: what is not known here is a device, or nothing is known of the dtype.
             return exact_of(first) if all(device_like(value) for value in args[1:]) else ""
+        if last == "from_numpy":
+            return exact_of(first)
         if operation.dtype in ("bool", "int"):
             return "bool" if operation.dtype == "bool" else "int64"
         kinds = {exact_of(value) for value in args if isinstance(value, (Tensor, Array))}
@@ -332,6 +337,9 @@ class Operations(Expressions):
             if (dims is None and given is not None and given != NONE) or not isinstance(keep, Const):
                 return None
             return shapes.reduced(first, dims, keep.value is True)
+        if last == "multinomial":
+            count = self.integers([kwargs.get("num_samples", args[1] if len(args) > 1 else NONE)])
+            return shapes.linear(first, count[0] if count else None)
         if last == "gather":
             return self.shape_of(args[2] if len(args) > 2 else kwargs.get("index"))
         if operation.shape == "matmul" and len(args) > 1:

@@ -45,6 +45,31 @@ def broadcast(a: Shape, b: Shape) -> Shape:
     return tuple(out)
 
 
+def blown_up(a: Shape, b: Shape) -> bool:
+    """Whether both are repeated to fit the other, because one has a dimension more: (N, 1) beside (N)."""
+    first, second = ranked(a), ranked(b)
+    if first is None or second is None or len(first) == len(second):
+        return False
+    size = max(len(first), len(second))
+    pairs = list(zip((1,) * (size - len(first)) + first, (1,) * (size - len(second)) + second, strict=True))
+    return any(x == 1 and surely_many((y,)) for x, y in pairs) and any(
+        y == 1 and surely_many((x,)) for x, y in pairs
+    )
+
+
+def written(shape: Shape) -> str:
+    """A shape as a fact: "scalar", "unknown", or its dimensions."""
+    known = ranked(shape)
+    return "unknown" if known is None else ",".join(str(dim) for dim in known) or "scalar"
+
+
+def read(fact: str) -> tuple[int | None, ...] | None:
+    """The shape that was written; None for one that is not known."""
+    if fact in ("unknown", ""):
+        return None
+    return () if fact == "scalar" else tuple(None if dim == "None" else int(dim) for dim in fact.split(","))
+
+
 def matmul(a: Shape, b: Shape) -> Shape:
     left, right = ranked(a), ranked(b)
     if not left or not right:

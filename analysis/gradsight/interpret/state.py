@@ -46,6 +46,7 @@ class Event:
           "accumulate" and "append" (what a loop adds up or collects) | "unreturned" |
           "every" (its branch is taken every so many turns) | "once" (its loop has one turn) |
           "each" (its loop is a comprehension) |
+          "apart" (two tensors that broadcasting repeats both: (N, 1) beside (N)) |
           "cast" (a module, or what floats are by default, becomes another dtype)
     node: the value that it happened to; nodes: further values (an optimizer's parameters); oids: objects
     context: the loops ("l", number), branches ("b", number, arm) and entries ("m", number, 0) that it stands
@@ -183,7 +184,11 @@ class Joiner:
             )
         if all(isinstance(value, (Number, Const)) for value in values):
             if all(isinstance(value, Number) or isinstance(value.value, (int, float)) for value in values):  # type: ignore[union-attr]
-                return Number(node)
+                kinds = {
+                    value.kind if isinstance(value, Number) else type(value.value).__name__  # type: ignore[union-attr]
+                    for value in values
+                }
+                return Number(node, kinds.pop() if len(kinds) == 1 else "")
             return Unknown("one of several constants", node)
         if all(isinstance(value, (Array, Number, Const)) for value in values):
             return Array(node)

@@ -12,7 +12,7 @@ from gradsight.domain import Edge
 from gradsight.graph import Node
 from gradsight.interpret.dtypes import exact_of
 from gradsight.interpret.factories import Factories
-from gradsight.interpret.shapes import ranked
+from gradsight.interpret.shapes import written
 from gradsight.values import (
     NONE,
     NOWHERE,
@@ -96,7 +96,7 @@ class Training(Factories):
         self.event(
             "criterion",
             loss,
-            nodes=(node_of(first), node_of(target)),
+            nodes=(node_of(first), node_of(target), node_of(settings.get("@"))),
             facts=facts,
             call=self.here(node),
             input_=self.here(argument_ast(call, names[0], 0))
@@ -234,11 +234,6 @@ class Training(Factories):
             root=self.here(root_ast) if root_ast is not None else None,
         )
         return NONE
-
-
-def written(shape: Shape) -> str:
-    """A shape as a fact: "scalar", "unknown", or its dimensions."""
-    return "unknown" if ranked(shape) is None else ",".join(str(dim) for dim in shape or ()) or "scalar"
 
 
 def argument_ast(call: ast.Call, name: str, position: int) -> ast.expr | None:

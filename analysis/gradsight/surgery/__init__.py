@@ -20,6 +20,14 @@ if TYPE_CHECKING:
         indices_for_one_hot,
         log_softmax_for,
     )
+    from gradsight.surgery.inputs import (
+        another_criterion,
+        cast_to,
+        exchanged,
+        softmax_for,
+        with_keyword,
+        with_method,
+    )
     from gradsight.surgery.order import insert_before, insert_behind
     from gradsight.surgery.reopen import (
         drop_rounding,
@@ -35,11 +43,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Refusal",
+    "another_criterion",
     "as_buffer",
     "as_parameter",
+    "cast_to",
     "cross_entropy_for_nll",
     "drop_rounding",
     "drop_softmax",
+    "exchanged",
     "indices_for_one_hot",
     "insert_before",
     "insert_behind",
@@ -49,16 +60,27 @@ __all__ = [
     "reduce_to_scalar",
     "remove_statement",
     "reopen_way",
+    "softmax_for",
     "stack_for_rewrap",
     "sum_then_backward",
     "tensor_for_number",
     "tensors_for_numpy",
     "unwrap_method_call",
+    "with_keyword",
+    "with_method",
 ]
 
 _ROOMS = {
     "blocks": ("insert_ignore", "move_out_of_no_grad", "sum_then_backward"),
     "criteria": ("cross_entropy_for_nll", "drop_softmax", "indices_for_one_hot", "log_softmax_for"),
+    "inputs": (
+        "another_criterion",
+        "cast_to",
+        "exchanged",
+        "softmax_for",
+        "with_keyword",
+        "with_method",
+    ),
     "order": ("insert_before", "insert_behind"),
     "reopen": (
         "drop_rounding",
