@@ -86,9 +86,11 @@ class Containers(Activation):
     def comprehension(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp) -> Value:
         before = dict(self.state.env)
         outer = self.graph.loops
+        start = len(self.events)
         size = self.generators(node.generators)
         value = self.evaluate(node.elt)
         self.graph.loops = outer
+        self.repeats(start, [node.elt], [one.target for one in node.generators])
         self.state.env = {**before}
         if self.state.module is not self.state.env and self.at_module_level:
             self.state.module = self.state.env

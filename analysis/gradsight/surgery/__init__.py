@@ -28,7 +28,14 @@ if TYPE_CHECKING:
         with_keyword,
         with_method,
     )
-    from gradsight.surgery.order import insert_before, insert_behind
+    from gradsight.surgery.order import (
+        function_around,
+        insert_above,
+        insert_at_head,
+        insert_before,
+        insert_behind,
+        is_inside,
+    )
     from gradsight.surgery.reopen import (
         drop_rounding,
         reduce_to_scalar,
@@ -51,10 +58,14 @@ __all__ = [
     "drop_rounding",
     "drop_softmax",
     "exchanged",
+    "function_around",
     "indices_for_one_hot",
+    "insert_above",
+    "insert_at_head",
     "insert_before",
     "insert_behind",
     "insert_ignore",
+    "is_inside",
     "log_softmax_for",
     "move_out_of_no_grad",
     "reduce_to_scalar",
@@ -81,7 +92,14 @@ _ROOMS = {
         "with_keyword",
         "with_method",
     ),
-    "order": ("insert_before", "insert_behind"),
+    "order": (
+        "function_around",
+        "insert_above",
+        "insert_at_head",
+        "insert_before",
+        "insert_behind",
+        "is_inside",
+    ),
     "reopen": (
         "drop_rounding",
         "reduce_to_scalar",
