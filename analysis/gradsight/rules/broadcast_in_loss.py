@@ -13,7 +13,7 @@ the model can learn is their mean. torch only warns, and says nothing for code w
 out of bounds."
 
 ## Use instead
-Equal shapes: `pred.squeeze(1)` or `y.unsqueeze(1)`.
+Equal shapes on both sides: `pred.squeeze(1)`, or `y.unsqueeze(1)` for the target.
 
 ```python
 loss = F.mse_loss(model(x), y)  # (N, 1) against (N)
