@@ -35,6 +35,7 @@ from gradsight.values import (
     Tensor,
     Unknown,
     Value,
+    is_plain,
 )
 
 MOST_NESTING = 12  # closures within closures
@@ -69,13 +70,8 @@ class Calls(Functions):
             )
         if isinstance(function, Choice):
             return self.call_choice(function, args, kwargs, node)
-        if (
-            isinstance(function, Unknown)
-            and function.node == NOWHERE
-            and function.why.startswith("`")
-            and "no tensor" in function.why
-        ):
-            return Unknown(function.why)
+        if is_plain(function):
+            return function
         why = (
             function.why
             if isinstance(function, Unknown)

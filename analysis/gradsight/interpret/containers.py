@@ -25,6 +25,7 @@ from gradsight.values import (
     Tensor,
     Unknown,
     Value,
+    is_plain,
 )
 
 
@@ -190,7 +191,7 @@ class Containers(Activation):
                 Node("source", "element", (value.node,), (Edge.LIVE,), place=self.here(at), note=loop)
             )
             return Unknown("an element of something unknown", node)
-        return Unknown("an element of something unknown")
+        return value if is_plain(value) else Unknown("an element of something unknown")
 
     def data_element(self, obj: Obj) -> Value:
         """What a data loader gives: batches that require no gradient."""

@@ -25,7 +25,6 @@ from gradsight.interpret.libraries import (
     PASS_THROUGH,
     PLAIN_LIBRARIES,
     REWRAPS,
-    WRAPPERS,
 )
 from gradsight.interpret.methods import Methods
 from gradsight.interpret.training import argument_ast
@@ -47,6 +46,7 @@ from gradsight.values import (
     Tensor,
     Unknown,
     Value,
+    is_plain,
     node_of,
 )
 
@@ -70,8 +70,9 @@ class Functions(Methods):
             )
         if name in DROPOUTS:
             self.functional_dropout(name, args, kwargs, node)
-        if name in WRAPPERS:
-            return args[0] if args else next(iter(kwargs.values()), Unknown("a wrapper without a module"))
+        if name in model.WRAPPERS:
+            named = (kwargs[key] for key in model.WRAPPED if key in kwargs)
+            return args[0] if args else next(named, Unknown("a wrapper without a module"))
         if name in PASS_THROUGH:
             return self.pass_through(name, args, kwargs, node)
         if name in GRAD_OFF or name in GRAD_ON or name.startswith("torch.set_grad_enabled"):
@@ -96,7 +97,11 @@ class Functions(Methods):
             return self.make_module(name, args, kwargs, node)
         if name in ("torch.set_default_dtype", "torch.set_default_tensor_type"):
             self.event("cast", call=self.here(node))
-        if (name.startswith(NO_TENSORS) or name in NO_TENSOR_NAMES) and last != "GradScaler":
+        if (
+            name.startswith(NO_TENSORS)
+            or name in NO_TENSOR_NAMES
+            or (name.startswith("torch.distributed.") and name.count(".") == 2 and last.islower())
+        ) and last != "GradScaler":
             return Unknown(f"`{name}` gives no tensor")
         if name.startswith("torch.nn.init."):
             return self.initialized(last, args, kwargs)
@@ -430,6 +435,16 @@ def _getattr(it: Functions, name: str, args: list[Value], kwargs: dict[str, Valu
     return Unknown("getattr with a computed name", it.combine("getattr", nodes, node))
 
 
+def _vars(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    """The attributes of an object by their names."""
+    if args and is_plain(args[0]):
+        return args[0]
+    obj = it.obj(args[0]) if args else None
+    if obj is None or obj.kind not in ("instance", "object") or obj.get("*") is not None:
+        return it.unknown_call("`vars` of something unknown", None, args, kwargs, node)
+    return it.allocate(Obj("dict", None, tuple((repr(key), value) for key, value in obj.fields)))
+
+
 def _checkpoint(
     it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
 ) -> Value:
@@ -538,6 +553,7 @@ HANDLERS: dict[str, Handler] = {
     "torch.utils.data.random_split": _random_split,
     "functools.partial": _partial,
     "builtins.getattr": _getattr,
+    "builtins.vars": _vars,
     "torch.utils.checkpoint.checkpoint": _checkpoint,
     "torch.nn.parallel.data_parallel": _data_parallel,
     "gradsight.function_apply": _function_apply,

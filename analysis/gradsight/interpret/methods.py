@@ -28,6 +28,7 @@ from gradsight.values import (
     Tensor,
     Unknown,
     Value,
+    is_plain,
 )
 
 WRITES_GRAD = frozenset({"zero_", "detach_", "fill_", "copy_", "mul_", "requires_grad_"})
@@ -61,6 +62,8 @@ class Methods(Objects):
         if isinstance(receiver, Ref):
             return self.object_method(receiver, name, args, kwargs, node)
         if isinstance(receiver, Params):
+            return receiver
+        if is_plain(receiver):
             return receiver
         if name in WRITES_GRAD and base is not None and "grad" in attributes_of(base):
             self.event("zero", facts={"unknown": "yes", "by": "hand"}, call=self.here(node))

@@ -7,9 +7,10 @@ roles, shapes and results are written here.
 from __future__ import annotations
 
 # ruff: noqa: SIM905 (tables of names read best as words)
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
+from gradsight.model.around import MODULES_AROUND
 from gradsight.model.catalogue import MODULES
 from gradsight.model.criteria import CriterionStub, criterion
 from gradsight.model.operation import Operation, decode
@@ -64,9 +65,11 @@ class ModuleStub:
 
 
 def module(name: str) -> ModuleStub | None:
-    """The module of a dotted name, `torch.nn.Linear` or `torch.nn.modules.linear.Linear`; None for anything
-    else."""
+    """The module of a dotted name, `torch.nn.Linear`, `torch.nn.modules.linear.Linear` or one of a library
+    around torch; None for anything else."""
     prefix, _, short = name.rpartition(".")
+    if name in MODULES_AROUND:
+        return _module_around(name)
     if prefix != "torch.nn" and not prefix.startswith("torch.nn.modules."):
         return None
     return _module(short)
@@ -236,6 +239,14 @@ _MODES: dict[str, tuple[str, int, float | bool]] = {
     "TransformerEncoder": ("encoder_layer", 0, True),
     "TransformerDecoder": ("decoder_layer", 0, True),
 }  # fmt: skip
+
+
+@cache
+def _module_around(name: str) -> ModuleStub | None:
+    owns, row = MODULES_AROUND[name]
+    plain = _module("Identity")
+    assert plain is not None
+    return replace(plain, name=name, owns_parameters=owns, init=(), forward=decode(name, row))
 
 
 @cache
