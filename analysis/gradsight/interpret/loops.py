@@ -60,7 +60,7 @@ class Loops(Assignments):
         loops = self.graph.loops
         self.graph.loops = (*loops, number)
         self.breaks.append([])
-        continues, began = self.continues, self.state.grad
+        continues, start, began = self.continues, len(self.events), self.state.grad
         if isinstance(node, (ast.For, ast.AsyncFor)):
             items = self.items(iterable)
             obj = self.obj(iterable)
@@ -77,6 +77,8 @@ class Loops(Assignments):
         else:
             self.evaluate(node.test)
             self.run_body(block, node.body)
+        if isinstance(node, ast.For):
+            self.repeats(start, body_parts(node, block), [node.target])
         ends = self.breaks.pop()
         if not self.dead:
             ends.append(self.state)

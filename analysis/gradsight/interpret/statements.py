@@ -225,6 +225,8 @@ class Statements(Loops):
         has_else = False
         at = self.at
         decided = False
+        start = len(self.events)
+        left: dict[str, str] = {}  # the arms that do not come to what follows
         for arm, (test, lines, nodes) in enumerate(clauses):
             if decided:
                 break
@@ -246,11 +248,19 @@ class Statements(Loops):
             if test is not None and self.in_loop() and any(isinstance(n, ast.Mod) for n in ast.walk(test)):
                 self.event("every")
             self.narrow(test)
+            early, turns = len(self.breaks[-1]) if self.breaks else 0, self.continues
             self.run_body(lines, nodes)
             self.at = at
             if not self.dead:
                 states.append(self.state)
+            elif self.continues > turns:
+                left[str(arm)] = "continue"
+            else:
+                left[str(arm)] = "break" if self.breaks and len(self.breaks[-1]) > early else "leave"
             self.dead = False
+        arms = len(clauses)
+        if any(event.kind == "mode" for event in self.events[start:]):
+            self.event("arms", facts={"else": "yes" if has_else else "", "arms": str(arms), **left})
         self.context, self.tests = outer, tests
         if not has_else:
             states.append(before)

@@ -43,7 +43,7 @@ from gradsight.text import Source
 
 def check(q: Queries) -> Iterator[Report]:
     yield from wording.reports(RULE, q)
-    modes = [(at, event) for at, event in enumerate(q.events) if event.kind == "mode"]
+    modes = [(at, event) for at, event in enumerate(q.events) if event.kind == "grad mode"]
     if not modes:
         return
     said = {lost.where for lost in q.lost(RULE.code)}
