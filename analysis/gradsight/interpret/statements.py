@@ -14,7 +14,7 @@ from gradsight.domain import Edge
 from gradsight.graph import Node
 from gradsight.interpret.assignments import Assignments
 from gradsight.interpret.functions import grad_of
-from gradsight.interpret.index import imported
+from gradsight.interpret.index import LINKED, imported
 from gradsight.interpret.libraries import GRAD_OFF, GRAD_ON
 from gradsight.interpret.state import State
 from gradsight.names import canonical
@@ -183,6 +183,9 @@ class Statements(Assignments):
 
     def importing_from(self, node: ast.ImportFrom, block: Any, statement: Any) -> None:
         for alias in node.names:
+            if node.module == LINKED:
+                self.state.env[alias.asname or alias.name] = self.look_up(alias.name)
+                continue
             if node.level or alias.name == "*":
                 if alias.name != "*":
                     self.state.env[alias.asname or alias.name] = imported(node, alias.name)
