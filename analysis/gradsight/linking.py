@@ -41,6 +41,10 @@ _LIBRARIES = frozenset(sys.stdlib_module_names) | {
 class Files(Protocol):
     """The texts around the one that is analysed: open documents over disk, or disk alone."""
 
+    @property
+    def state(self) -> object:
+        """Equal as long as every answer is the same; None where nobody knows."""
+
     def read(self, file: str) -> Source | None:
         """A Python file, the same object as long as its text is the same; None where there is none."""
 
@@ -116,7 +120,7 @@ class Linker:
         self._files: list[str] = [""]
         self._modules: dict[str, _Module] = {}
         self._parts: dict[str, tuple[_Module, tuple[object, ...], Part]] = {}
-        self._before: dict[str, Linked] = {}
+        self._before: dict[str, _Before] = {}
         self._asked: dict[str, Set[str]] = {}  # of each file the files that were asked for
 
     def place(self, file: str, span: Span) -> tuple[str, Span]:
@@ -128,9 +132,7 @@ class Linker:
 
     def users(self, files: set[str]) -> set[str]:
         """The files that were last read together with one of these, or asked for one that is not there."""
-        return {
-            file for file, asked in self._asked.items() if file not in files and not files.isdisjoint(asked)
-        }
+        return {file for file, asked in self._asked.items() if not files.isdisjoint(asked)}
 
     def forget(self, file: str) -> None:
         """Keep nothing of this file."""
@@ -143,44 +145,40 @@ class Linker:
         """The file and all that it imports from; None where it asks for no gradient, or imports nothing."""
         if not source.lines_with(ASKS):
             return None
-        main = _Module(source)
-        if not main.imports:
+        before = self._before.get(source.file)
+        units = source.units
+        assert isinstance(units, Units)
+        edited = before is not None and units.origin is not None and units.origin() is before.units
+        if before is not None and edited and not _touches_imports(units, before.units):
+            imports = before.imports
+        else:
+            imports = _Module(source).imports
+        if not imports:
+            self._before.pop(source.file, None)
             return None
+        state = files.state
+        if before is None or state is None or (before.state, before.imports) != (state, imports):
+            plan = self._plan(source, files)
+        else:
+            plan = before.plan
+        linked = None
+        if plan is not None:
+            same = before if edited and before is not None and before.plan is plan else None
+            linked = plan.linked(source, units, same)
+        self._before[source.file] = _Before(units, imports, state, plan, linked)
+        return linked
+
+    def _plan(self, source: Source, files: Files) -> _Plan | None:
+        """What a file is read together with; None where nothing that it imports is there."""
         finder = _Finder(files)
         order: dict[str, _Module] = {}
         targets: dict[str, _Targets] = {}
-        self._gather(main, finder, order, targets, [0])
+        self._gather(_Module(source), finder, order, targets, [0])
         self._asked[source.file] = finder.asked
         if not order:
             return None
-        parts = [self._part(module, targets[file], order) for file, module in order.items()]
-        own = targets[source.file]
-        fresh = {line: _linked_line(line, "", own, order, False, False, ()) for line in main.imports}
-        spaces = frozenset(dotted.partition(".")[0] for dotted in own.spaces)
-        units = Units()
-        starts: list[int] = []
-        for part in parts:
-            units += part.units
-            starts += part.starts
-        first = len(units)
-        lines = source.units
-        if spaces:
-            units += [fresh.get(line) or self._own(line, spaces, own, order) for line in lines]
-        else:
-            units += [fresh.get(line, line) for line in lines]
-        starts += source.starts
-        linked = Linked(source, parts, units, starts, first)
-        before = self._before.get(source.file)
-        if before is not None:
-            _continue(linked, before)
-        self._before[source.file] = linked
-        return linked
-
-    def _own(self, line: Line, spaces: frozenset[str], own: _Targets, order: Mapping[str, _Module]) -> Line:
-        """A line of the file itself, where it uses other modules by their names."""
-        return (
-            _linked_line(line, "", own, order, False, False, ()) if line_links(line).names & spaces else line
-        )
+        parts = tuple(self._part(module, targets[file], order) for file, module in order.items())
+        return _Plan(parts, targets[source.file], order)
 
     def _gather(
         self,
@@ -242,25 +240,51 @@ def suffix_of(file: str) -> str:
     return f"\0{file}\0"
 
 
-def _continue(linked: Linked, before: Linked) -> None:
-    """Say which stretch of lines one edit replaced, where that is all that changed."""
-    mine, old = linked.main.units, before.main.units
-    if not (isinstance(mine, Units) and mine.origin is not None and mine.origin() is old):
-        return
-    if linked.first != before.first or linked.units[: linked.first] != before.units[: before.first]:
-        return
-    tail = len(mine) - mine.first
-    last = linked.first + mine.last
-    if (
-        linked.units[linked.first : linked.first + mine.first]
-        != before.units[before.first : before.first + mine.first]
-    ):
-        return
-    moved = len(linked.units) - len(before.units)
-    if tail < 0 or linked.units[last + moved :] != before.units[last:]:
-        return
-    linked.units.first, linked.units.last = linked.first + mine.first, last
-    linked.units.origin = weakref.ref(before.units)
+def _touches_imports(units: Units, old: Units) -> bool:
+    """Whether an edit took or gave a line that imports something."""
+    last = len(units) - (len(old) - units.last)
+    return any(map(_imports, old[units.first : units.last])) or any(map(_imports, units[units.first : last]))
+
+
+class _Plan:
+    """The files that one is read together with, and what its own lines mean beside them."""
+
+    def __init__(self, parts: tuple[Part, ...], own: _Targets, order: Mapping[str, _Module]) -> None:
+        self._parts, self._own, self._order = parts, own, order
+        self._spaces = frozenset(dotted.partition(".")[0] for dotted in own.spaces)
+        self._units = [line for part in parts for line in part.units]
+        self._starts = [start for part in parts for start in part.starts]
+
+    def linked(self, source: Source, units: Units, before: _Before | None) -> Linked:
+        """The file among the others; `before` of one edit ago, where only its own lines changed since."""
+        first = len(self._units)
+        starts = self._starts + list(source.starts)
+        if before is None or before.linked is None:
+            return Linked(
+                source, self._parts, Units(self._units + list(map(self._line, units))), starts, first
+            )
+        old = before.linked.units
+        last = len(units) - (len(before.units) - units.last)
+        whole = Units(old, first + units.first, first + units.last)
+        whole[first + units.first : first + units.last] = map(self._line, units[units.first : last])
+        whole.origin = weakref.ref(old)
+        return Linked(source, self._parts, whole, starts, first)
+
+    def _line(self, line: Line) -> Line:
+        if not _imports(line) and (not self._spaces or line_links(line).names.isdisjoint(self._spaces)):
+            return line
+        return _linked_line(line, "", self._own, self._order, False, False, ())
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """What was made of a file last."""
+
+    units: Units
+    imports: list[Line]
+    state: object
+    plan: _Plan | None
+    linked: Linked | None
 
 
 # -- what is imported from where

@@ -32,6 +32,8 @@ class Surroundings:
     hold when another file changes.
     """
 
+    state = None  # each file is checked once
+
     def __init__(self, root: str) -> None:
         self.root = os.path.join(os.path.realpath(root), "")
         self.asked = False

@@ -84,6 +84,7 @@ class Server(LanguageServer):
             lsp.NOTEBOOK_DOCUMENT_DID_CLOSE: self._close_notebook,
             messages.TRUSTED: self._trust,
         }
+        self._texts: dict[str, tuple[int, Source]] = {}  # of open documents that others import from
         self._aside = ThreadPoolExecutor(2, "gradsight-aside")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._warned: set[str] = set()
@@ -97,7 +98,7 @@ class Server(LanguageServer):
         if before is not None:  # opened twice: who waits for the text that was, waits for nothing
             self._wake(before)
         self.analyses.want(unit.uri, unit.later(), edited=False)
-        self.analyses.changed(uris.to_file(unit.uri))
+        self._moved(unit.uri)
 
     def _change(self, params: Mapping[str, Any]) -> None:
         unit = self.documents.change(params)
@@ -105,7 +106,7 @@ class Server(LanguageServer):
             logger.warning("a change of a document that is not open: %s", params["textDocument"].get("uri"))
             return
         self.analyses.want(unit.uri, unit.later(), edited=True)
-        self.analyses.changed(uris.to_file(unit.uri))
+        self._moved(unit.uri)
 
     def _close(self, params: Mapping[str, Any]) -> None:
         uri = params["textDocument"]["uri"]
@@ -119,7 +120,7 @@ class Server(LanguageServer):
         self.probed.clear(unit)
         self._wake(unit)
         self.output.send(convert.no_diagnostics(uri))
-        self.analyses.changed(uris.to_file(uri))  # what is on disk counts now
+        self._moved(uri)  # what is on disk counts now
 
     def _open_notebook(self, params: Mapping[str, Any]) -> None:
         from gradsight_server.notebooks import NotebookUnit
@@ -200,6 +201,12 @@ class Server(LanguageServer):
                 await waiter
         return None
 
+    def _moved(self, uri: str) -> None:
+        """Whoever reads this document's file has to be looked at again."""
+        file = uris.to_file(uri)
+        if self.surroundings.changed(file):
+            self.analyses.changed(file)
+
     def files_changed(self, files: Iterable[str]) -> None:
         """Files have changed on disk."""
         self.surroundings.look_again()
@@ -210,7 +217,14 @@ class Server(LanguageServer):
 
     def _opened(self, file: str) -> Source | None:
         unit = self.documents.get(uris.from_file(file))
-        return unit.later()().source if unit is not None and unit.uri.endswith(".py") else None
+        if unit is None or not unit.uri.endswith(".py"):
+            self._texts.pop(file, None)
+            return None
+        known = self._texts.get(file)
+        if known is None or known[0] != unit.edition:
+            snapshot = unit.later()()
+            known = self._texts[file] = snapshot.edition, snapshot.source
+        return known[1]
 
     def _folders(self) -> Iterable[str]:
         return [uris.to_file(each) for each in self.protocol.workspace.folders]

@@ -23,9 +23,17 @@ class Surroundings:
     def __init__(self, opened: Callable[[str], Source | None], folders: Callable[[], Iterable[str]]) -> None:
         self._opened, self._folders = opened, folders
         self._known: dict[str, tuple[float, tuple[int, int] | None, Source | None]] = {}
+        self._asked: set[str] = set()
+        self._changes = 0
+
+    @property
+    def state(self) -> object:
+        """Equal as long as every answer is the same, as far as is known without looking."""
+        return self._changes, int(time.monotonic() / LOOKS)
 
     def read(self, file: str) -> Source | None:
         """A file of the workspace as it is now; None where there is none."""
+        self._asked.add(file)
         source = self._opened(file)
         if source is not None:
             return source
@@ -41,8 +49,15 @@ class Surroundings:
         self._known[file] = now, state, found
         return found
 
+    def changed(self, file: str) -> bool:
+        """An open file is another now, or opened or closed. Whether anybody ever asked for it."""
+        asked = file in self._asked
+        self._changes += asked
+        return asked
+
     def look_again(self) -> None:
-        """Files have changed."""
+        """Files have changed on disk."""
+        self._changes += 1
         self._known = {file: (0.0, *rest) for file, (_, *rest) in self._known.items()}  # type: ignore[misc]
 
     def _state(self, file: str) -> tuple[int, int] | None:
