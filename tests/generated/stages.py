@@ -552,9 +552,10 @@ STAGES: tuple[Stage, ...] = (
     plain, loop_carried, while_loop, break_and_continue, recurrent_cell, branches, early_return,
     list_comprehension, dict_comprehension, generator_expression, generator_function, module_list_loop,
     list_filled, ternary, walrus, match_statement, match_sequence, with_block, own_context,
-    try_block, starred, nested_unpacking, starred_call, dict_field, list_field, dataclass_field, namedtuple_field,
+    try_block, starred, nested_unpacking, starred_call, dict_field, list_field, dataclass_field,
+    namedtuple_field,
     typed_dict_field, closure, closure_that_writes, lambda_, mapped, decorator, partial, property_,
     subclass, template_method, recursion, helper_function, stored_attribute, strong_update, alias,
-    view_written, in_place, filled_tensor, leaf, getattr_computed, setattr_computed, getattr_known, executed, einsum,
-    attention,
+    view_written, in_place, filled_tensor, leaf, getattr_computed, setattr_computed, getattr_known,
+    executed, einsum, attention,
 )  # fmt: skip
