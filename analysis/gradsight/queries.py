@@ -650,6 +650,7 @@ class Queries:
         frozen = {s: reach for s, reach in parts.items() if self._looks_frozen(s)}
         loud = {s: reach for s, reach in parts.items() if s not in frozen}
         yield from self._by_cause("starved", SEVERITY["starved"], sink, root, loud)
+        frozen = {s: reach for s, reach in frozen.items() if reach.lost is Tri.MUST}
         for lost in self._by_cause("frozen", SEVERITY["frozen"], sink, root, frozen):
             # On purpose one detaches a part or switches its gradients off; one does not take it to numpy.
             meant = lost.code in ("GS102", "GS105")
@@ -663,8 +664,6 @@ class Queries:
             return False
         if source in self.trained_by_name or self.graph[source].op != "parameter":
             return False
-        if self.graph[source].note == "parameter":
-            return False  # a bare nn.Parameter is no part
         causes: set[int] = set()
         for sink in self.sinks:
             for root in self.roots(sink):
@@ -692,7 +691,7 @@ class Queries:
             if block is None or not isinstance(self.syntax_of(block), (ast.With, ast.AsyncWith)):
                 return False  # a decorator
             if node.place is None or self.call_off(node.place) is None:
-                return True
+                return self.graph[source].note != "parameter"  # a bare nn.Parameter is no part by itself
             # Called by something that the block calls: a part only if that is a module which owns it.
             return any(
                 one.op == "module" and one.off and source in one.inputs and one.block == node.block
