@@ -176,8 +176,13 @@ def _node(tensor: torch.Tensor) -> Any:
 
     What is viewed in `no_grad` may require a gradient, and be neither a leaf nor computed.
     """
-    graph = tensor.requires_grad and (tensor.is_leaf or tensor.grad_fn is not None)
-    return get_gradient_edge(tensor).node if graph else None
+    try:
+        if not tensor.requires_grad or (tensor.grad_fn is None and tensor._is_view()):
+            return None
+        with torch.inference_mode(False):
+            return get_gradient_edge(tensor).node
+    except RuntimeError:  # a view from `no_grad` of what was written over meanwhile
+        return None
 
 
 def _tensors(value: Any, depth: int) -> Any:
