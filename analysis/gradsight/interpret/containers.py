@@ -197,7 +197,10 @@ class Containers(Activation):
 
     def all_modules(self, values: tuple[Value, ...]) -> bool:
         return bool(values) and all(
-            (obj := self.obj(value)) is not None and obj.kind in ("module", "instance") for value in values
+            self.all_modules(value.options)
+            if isinstance(value, Choice)
+            else (obj := self.obj(value)) is not None and obj.kind in ("module", "instance")
+            for value in values
         )
 
     def subscript(self, node: ast.Subscript) -> Value:

@@ -92,7 +92,9 @@ class Modules(Training):
             return self.apply_criterion(name, dict(obj.fields), args, kwargs, node)
         if stub.container:
             if not args or not obj.items or not self.all_modules(obj.items):
-                parameters, _ = self.parameters_of(ref)
+                parameters, blind = self.parameters_of(ref)
+                if blind and not parameters:
+                    return self.unknown_call("the parts of a container", None, args, kwargs, node)
                 parts = [(n, Edge.LIVE) for n in parameters]
                 parts += [(n, Edge.LIVE) for value in args for n in self.nodes_in(value)]
                 role = self.last_role(obj)
