@@ -68,7 +68,9 @@ class Reach:
             return None
         if edge is Edge.CUT:
             causes = self.causes if self.live is Tri.NO else (*self.causes, node)[:MOST_CAUSES]
-            return Reach(Tri.NO, max(self.live, self.lost), Tri.NO, causes, self.unknown)
+            # All ways end here: of a source that surely has one, nothing stays unknown.
+            way = max(self.live, self.lost)
+            return Reach(Tri.NO, way, Tri.NO, causes, self.unknown and way is not Tri.MUST)
         if edge is Edge.ZERO:
             causes = self.causes if self.live is Tri.NO else (*self.causes, node)[:MOST_CAUSES]
             return Reach(Tri.NO, self.cut, max(self.live, self.zero), causes, self.unknown)

@@ -874,7 +874,12 @@ class Queries:
                                 out.setdefault(node_of(item), path)
                         elif not name.startswith("#"):
                             queue.append(
-                                (f"{path}[{name}]" if obj.kind == "dict" else f"{path}.{name}", item)
+                                (
+                                    f"{path}[{name}]"
+                                    if name[:1] in "'\"" or obj.kind == "dict"
+                                    else f"{path}.{name}",
+                                    item,
+                                )
                             )
                     queue += [(f"{path}[{i}]", item) for i, item in enumerate(obj.items)]
         return out

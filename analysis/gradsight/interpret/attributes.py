@@ -6,7 +6,7 @@ import ast
 
 from gradsight import model
 from gradsight.domain import Edge
-from gradsight.interpret.containers import Containers
+from gradsight.interpret.containers import Containers, is_container
 from gradsight.names import canonical
 from gradsight.values import (
     MANY,
@@ -111,6 +111,8 @@ class Attributes(Containers):
         if obj is None:
             return Unknown("an object that is not known here")
         value = obj.get(name)
+        if value is None and is_container(obj):
+            value = obj.get(repr(name))  # `blocks.head` of a ModuleDict is `blocks["head"]`
         if value is not None and name != "*":
             return value
         if obj.kind == "instance" and isinstance(obj.cls, Class):

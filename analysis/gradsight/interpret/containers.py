@@ -83,10 +83,10 @@ class Containers(Activation):
 
     def comprehension(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp) -> Value:
         before = dict(self.state.env)
-        outer = self.graph.loops
+        outer, context = self.graph.loops, self.context
         size = self.generators(node.generators)
         value = self.evaluate(node.elt)
-        self.graph.loops = outer
+        self.graph.loops, self.context = outer, context
         self.state.env = {**before}
         if self.state.module is not self.state.env and self.at_module_level:
             self.state.module = self.state.env
@@ -99,11 +99,11 @@ class Containers(Activation):
 
     def dictionary_comprehension(self, node: ast.DictComp) -> Value:
         before = dict(self.state.env)
-        outer = self.graph.loops
+        outer, context = self.graph.loops, self.context
         self.generators(node.generators)
         self.evaluate(node.key)
         value = self.evaluate(node.value)
-        self.graph.loops = outer
+        self.graph.loops, self.context = outer, context
         self.state.env = before
         if self.at_module_level:
             self.state.module = self.state.env
@@ -128,11 +128,10 @@ class Containers(Activation):
 
     def each(self) -> None:
         """What is made from here on is made once for each element, like the body of a loop."""
-        number, before = self.number(), self.context
+        number = self.number()
         self.graph.loops = (*self.graph.loops, number)
-        self.context = (*before, ("l", number, 0))
+        self.context = (*self.context, ("l", number, 0))
         self.event("each")
-        self.context = before
 
     # -- what they hold
 

@@ -91,7 +91,8 @@ class Modules(Training):
         if stub.criterion is not None:
             return self.apply_criterion(name, dict(obj.fields), args, kwargs, node)
         if stub.container:
-            if not args or not obj.items or not self.all_modules(obj.items):
+            seen = [item for item in obj.items if not isinstance(item, Unknown)]
+            if not args or not seen or not self.all_modules(tuple(seen)):
                 parameters, blind = self.parameters_of(ref)
                 if blind and not parameters:
                     return self.unknown_call("the parts of a container", None, args, kwargs, node)
