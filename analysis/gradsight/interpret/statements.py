@@ -223,7 +223,7 @@ class Statements(Assignments):
         states: list[State] = []
         has_else = False
         at = self.at
-        decided = False
+        decided = left = False
         for arm, (test, lines, nodes) in enumerate(clauses):
             if decided:
                 break
@@ -246,10 +246,11 @@ class Statements(Assignments):
             self.narrow(test)
             self.run_body(lines, nodes)
             self.at = at
+            left = left or self.dead
             if not self.dead:
                 states.append(self.state)
             self.dead = False
-        self.context = outer
+        self.context = (*outer, ("g", number, 0)) if left and (outer or not self.at_module_level) else outer
         if not has_else:
             states.append(before)
         self.state = before
@@ -332,6 +333,7 @@ class Statements(Assignments):
         if not self.dead:
             ends.append(self.state)
         elif self.continues == continues:
+            self.context = (*outer, ("l", number, 0))
             self.event("once")
         self.dead = False
         self.at = at
