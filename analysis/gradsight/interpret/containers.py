@@ -84,9 +84,11 @@ class Containers(Activation):
     def comprehension(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp) -> Value:
         before = dict(self.state.env)
         outer, context = self.graph.loops, self.context
+        start = len(self.events)
         size = self.generators(node.generators)
         value = self.evaluate(node.elt)
         self.graph.loops, self.context = outer, context
+        self.repeats(start, [node.elt], [one.target for one in node.generators])
         self.state.env = {**before}
         if self.state.module is not self.state.env and self.at_module_level:
             self.state.module = self.state.env

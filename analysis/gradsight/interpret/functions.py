@@ -13,6 +13,7 @@ from typing import Any
 from gradsight import model
 from gradsight.domain import Edge
 from gradsight.interpret.libraries import (
+    DROPOUTS,
     FACTORIES,
     GRAD_OFF,
     GRAD_ON,
@@ -24,6 +25,7 @@ from gradsight.interpret.libraries import (
     WRAPPERS,
 )
 from gradsight.interpret.methods import Methods
+from gradsight.interpret.training import argument_ast
 from gradsight.values import (
     MANY,
     NONE,
@@ -35,6 +37,7 @@ from gradsight.values import (
     Obj,
     Params,
     Partial,
+    Ref,
     Seq,
     Shape,
     Super,
@@ -62,6 +65,8 @@ class Functions(Methods):
                 facts={"unknown": "yes" if params.unknown else ""},
                 call=self.here(node),
             )
+        if name in DROPOUTS:
+            self.functional_dropout(name, args, kwargs, node)
         if name in WRAPPERS:
             return args[0] if args else next(iter(kwargs.values()), Unknown("a wrapper without a module"))
         if name in PASS_THROUGH:
@@ -120,6 +125,37 @@ class Functions(Methods):
                 )
             )
         return self.unknown_call(f"`{name}` is not known", None, args, kwargs, node)
+
+    def functional_dropout(
+        self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+    ) -> None:
+        """Dropout as a function, in a method of a module: on in either mode where it is not told which."""
+        argument, position, chance = DROPOUTS[name]
+        if not isinstance(self.self_value, Ref) or not self.is_module(self.self_value) or "**" in kwargs:
+            return
+        if argument == "training" and (argument in kwargs or len(args) > position):
+            return
+        given = kwargs.get(chance[0], args[chance[1]] if len(args) > chance[1] else None)
+        written = argument_ast(node, *chance)
+        if given is not None and isinstance(given, Const) and not given.value:
+            return
+        if argument != "training" and (
+            written is None or not isinstance(written, (ast.Constant, ast.Attribute, ast.Name))
+        ):
+            return
+        info = self.world.function(self.function_name)
+        first = [*info.node.args.posonlyargs, *info.node.args.args][:1] if info is not None else []
+        self.event(
+            "dropout",
+            oids=(self.self_value.oid,),
+            facts={
+                "function": ast.unparse(node.func),
+                "argument": argument,
+                "self": first[0].arg if first else "",
+            },
+            call=self.here(node),
+            value=self.here(written) if written is not None else None,
+        )
 
     def pass_through(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
         if not args:

@@ -71,6 +71,16 @@ PASS_THROUGH = {
     "rich.progress.track", "typing.cast",
 }  # fmt: skip
 
+# Functions that drop values unless they are told not to: the argument that tells, its position, and that of
+# the chance with its position.
+DROPOUTS: dict[str, tuple[str, int, tuple[str, int]]] = {
+    "torch.nn.functional.dropout": ("training", 2, ("p", 1)),
+    "torch.nn.functional.dropout1d": ("training", 2, ("p", 1)),
+    "torch.nn.functional.dropout2d": ("training", 2, ("p", 1)),
+    "torch.nn.functional.dropout3d": ("training", 2, ("p", 1)),
+    "torch.nn.functional.scaled_dot_product_attention": ("dropout_p", 4, ("dropout_p", 4)),
+}
+
 GRAD_OFF = {
     "torch.no_grad", "torch.inference_mode", "torch.autograd.no_grad", "torch.autograd.grad_mode.no_grad",
     "torch.autograd.inference_mode",

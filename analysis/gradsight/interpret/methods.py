@@ -143,6 +143,8 @@ class Methods(Objects):
                     isinstance(v, Lib) and model.is_integer_dtype(v.name) for v in (*args, *kwargs.values())
                 )
             ):
+                if name in ("train", "eval"):
+                    self.event("mode", facts={"to": "unknown"}, call=self.here(node))
                 if name in ("items", "values"):
                     element = self.element_of(receiver, node)
                     return self.allocate(
