@@ -75,7 +75,8 @@ class Reach:
             causes = self.causes if self.live is Tri.NO else (*self.causes, node)[:MOST_CAUSES]
             return Reach(Tri.NO, self.cut, max(self.live, self.zero), causes, self.unknown)
         may = min(Tri.MAY, max(self.live, self.lost))
-        return Reach(may, may, Tri.NO, self.causes, True)
+        # Code that is not seen may pass on what is left or lose it; it brings nothing back.
+        return Reach(min(may, self.live), may, Tri.NO, self.causes, self.unknown or self.live is not Tri.NO)
 
 
 PASSING = Reach(live=Tri.MUST)

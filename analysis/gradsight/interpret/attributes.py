@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 
 from gradsight import model
 from gradsight.domain import Edge
@@ -19,6 +20,7 @@ from gradsight.values import (
     Lib,
     Method,
     Number,
+    Obj,
     Partial,
     Ref,
     Seq,
@@ -28,6 +30,17 @@ from gradsight.values import (
     Value,
     node_of,
 )
+
+# The fields of what gives several tensors (`torch.return_types`), by their position.
+RESULT_FIELDS = {
+    "values": 0, "indices": 1, "sign": 0, "logabsdet": 1, "eigenvalues": 0, "eigenvectors": 1,
+    "Q": 0, "R": 1, "U": 0, "S": 1, "V": 2, "Vh": 2,
+}  # fmt: skip
+PACKED_INDICES = frozenset({"batch_sizes", "sorted_indices", "unsorted_indices"})
+
+
+def is_distribution(obj: Obj) -> bool:
+    return isinstance(obj.cls, Lib) and obj.cls.name.startswith("torch.distributions.")
 
 
 class Attributes(Containers):
@@ -43,6 +56,18 @@ class Attributes(Containers):
         """An attribute that is read, not called: of what is unknown, a part that passes its gradient on."""
         receiver = self.evaluate(node.value)
         value = self.get_attribute(receiver, node.attr, node)
+        if isinstance(value, Method) and isinstance(value.receiver, Seq):
+            position = RESULT_FIELDS.get(node.attr, len(value.receiver.items))
+            if position < len(value.receiver.items):
+                return value.receiver.items[position]
+            parts = [(n, Edge.LIVE) for n in self.nodes_in(value.receiver)]
+            return Unknown("a field of a tuple", self.combine("item", parts, node, keep_off=True))
+        distribution = self.obj(value.receiver) if isinstance(value, Method) else None
+        if distribution is not None and is_distribution(distribution):
+            # `mean`, `probs`, `scale`: what it was made with, or computed from it; a mode may be chosen.
+            edge = Edge.UNKNOWN if node.attr == "mode" else Edge.LIVE
+            parts = [(n, edge) for n in self.nodes_in(distribution.get("*"))]
+            return Tensor(self.combine(f"torch.distributions.{node.attr}", parts, node), "float")
         if isinstance(value, Method) and isinstance(value.receiver, Unknown):
             parts = [(n, Edge.LIVE) for n in self.nodes_in(value.receiver)]
             return Unknown(value.receiver.why, self.combine("attribute", parts, node, keep_off=True))
@@ -67,6 +92,13 @@ class Attributes(Containers):
         return Method(receiver, name, base)
 
     def tensor_attribute(self, receiver: Value, name: str, node: ast.AST, base: ast.expr | None) -> Value:
+        if isinstance(receiver, Tensor) and receiver.role == "packed":
+            if name == "data":  # the field of a named tuple: nothing is detached
+                return replace(
+                    receiver, node=self.combine("item", [(receiver.node, Edge.LIVE)], node), role=""
+                )
+            if name in PACKED_INDICES:
+                return Tensor(NOWHERE, "int")
         operation = model.attribute(f"torch.Tensor.{name}")
         if operation is None:
             return Method(receiver, name, base)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from dataclasses import replace
 
 from gradsight import model
 from gradsight.domain import Edge
@@ -212,10 +213,11 @@ class Modules(Training):
             )
             value = base
         short = name.rpartition(".")[2]
-        if short == "LSTM":
-            return Seq((value, Seq((value, value))))
-        if short in ("GRU", "RNN"):
-            return Seq((value, value))
+        if short in ("LSTM", "GRU", "RNN"):
+            given, output = args[0] if args else None, value
+            if isinstance(given, Tensor) and given.role == "packed" and isinstance(value, Tensor):
+                output = replace(value, role="packed")
+            return Seq((output, Seq((value, value)) if short == "LSTM" else value))
         if short == "LSTMCell":
             return Seq((value, value))
         if short == "MultiheadAttention":
