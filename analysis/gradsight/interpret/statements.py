@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gradsight.interpret.functions import grad_of
-from gradsight.interpret.index import imported
+from gradsight.interpret.index import LINKED, imported
 from gradsight.interpret.libraries import GRAD_OFF, GRAD_ON
 from gradsight.interpret.loops import Loops
 from gradsight.interpret.state import State
@@ -176,6 +176,9 @@ class Statements(Loops):
 
     def importing_from(self, node: ast.ImportFrom, block: Any, statement: Any) -> None:
         for alias in node.names:
+            if node.module == LINKED:
+                self.state.env[alias.asname or alias.name] = self.look_up(alias.name)
+                continue
             if node.level or alias.name == "*":
                 if alias.name != "*":
                     self.state.env[alias.asname or alias.name] = imported(node, alias.name)
