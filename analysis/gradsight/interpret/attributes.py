@@ -31,10 +31,10 @@ from gradsight.values import (
     node_of,
 )
 
-# The fields of what gives several tensors (`torch.return_types`), by their position.
-RESULT_FIELDS = {
-    "values": 0, "indices": 1, "sign": 0, "logabsdet": 1, "eigenvalues": 0, "eigenvectors": 1,
-    "Q": 0, "R": 1, "U": 0, "S": 1, "V": 2, "Vh": 2,
+# Names that torch gives to what an operation returns beside each other.
+RESULTS = {
+    "values": 0, "indices": 1, "eigenvalues": 0, "eigenvectors": 1, "sign": 0, "logabsdet": 1,
+    "Q": 0, "R": 1, "U": 0, "S": 1, "Vh": 2, "V": 2,
 }  # fmt: skip
 PACKED_INDICES = frozenset({"batch_sizes", "sorted_indices", "unsorted_indices"})
 
@@ -57,9 +57,6 @@ class Attributes(Containers):
         receiver = self.evaluate(node.value)
         value = self.get_attribute(receiver, node.attr, node)
         if isinstance(value, Method) and isinstance(value.receiver, Seq):
-            position = RESULT_FIELDS.get(node.attr, len(value.receiver.items))
-            if position < len(value.receiver.items):
-                return value.receiver.items[position]
             parts = [(n, Edge.LIVE) for n in self.nodes_in(value.receiver)]
             return Unknown("a field of a tuple", self.combine("item", parts, node, keep_off=True))
         distribution = self.obj(value.receiver) if isinstance(value, Method) else None
@@ -82,6 +79,8 @@ class Attributes(Containers):
             return self.field(receiver, name, node)
         if isinstance(receiver, Super):
             return self.super_attribute(receiver, name)
+        if isinstance(receiver, Seq) and RESULTS.get(name, len(receiver.items)) < len(receiver.items):
+            return receiver.items[RESULTS[name]]
         if isinstance(receiver, Class):
             return self.class_attribute(receiver, name)
         base = node.value if isinstance(node, ast.Attribute) else None
