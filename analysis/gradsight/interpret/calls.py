@@ -243,6 +243,7 @@ class Calls(Functions):
         if self.nesting >= MOST_NESTING:
             return self.unknown_call(f"`{closure.name}` calls itself", None, args, kwargs, node)
         self.nesting += 1
+        self.waiting.pop(id(closure.node), None)
         # A fork: whoever holds the state of before keeps the names that it had.
         state = self.state = self.state.fork()
         at, returns, grad, context = self.at, self.returns, state.grad, self.context
