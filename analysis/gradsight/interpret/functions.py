@@ -71,6 +71,9 @@ class Functions(Methods):
             )
         if name in DROPOUTS:
             self.functional_dropout(name, args, kwargs, node)
+        value = self.call_framework(name, args, kwargs, node)
+        if value is not None:
+            return value
         if name in model.WRAPPERS:
             named = (kwargs[key] for key in model.WRAPPED if key in kwargs)
             return args[0] if args else next(named, Unknown("a wrapper without a module"))

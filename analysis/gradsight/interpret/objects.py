@@ -8,7 +8,7 @@ from gradsight.domain import Edge
 from gradsight.interpret.arrays import drawn
 from gradsight.interpret.containers import is_container
 from gradsight.interpret.dtypes import exact_dtype, method_dtype
-from gradsight.interpret.libraries import GRAD_OFF, GRAD_ON, MODULE_SELF
+from gradsight.interpret.libraries import GRAD_OFF, GRAD_ON, MODULE_SELF, REPARAMETRIZED
 from gradsight.interpret.modules import Modules
 from gradsight.values import (
     NONE,
@@ -271,14 +271,6 @@ class Objects(Modules):
         if short == "GradScaler":
             self.scaler_method(receiver, name, args, node)
             return args[0] if name == "scale" and args else NONE
-        if short in ("Accelerator", "Fabric"):
-            if name == "backward" and args:
-                return self.sink(args[0], node, node.args[0] if node.args else None)
-            if name in ("prepare", "setup"):
-                return Seq(tuple(args)) if len(args) > 1 else args[0] if args else NONE
-            if name in ("gather", "gather_for_metrics", "reduce", "unwrap_model"):
-                return args[0] if args else NONE
-            return Unknown(f"`{short}.{name}`")
         if short.endswith(("LR", "Scheduler")) or "lr_scheduler" in cls or name in ("add_scalar", "log"):
             return NONE
         if name in ("__enter__", "__exit__") and (cls in GRAD_OFF or cls in GRAD_ON):
@@ -298,7 +290,7 @@ class Objects(Modules):
             return drawn(self, name, args, kwargs)
         own = obj.get("*")
         if cls.startswith("torch.distributions."):
-            return self.distribution_method(own, name, args, node)
+            return self.distribution_method(cls, own, name, args, node)
         if name in ("parameters", "named_parameters"):
             return Params(
                 (node_of(own),) if node_of(own) != NOWHERE else (), True, True, name.startswith("named")
@@ -361,11 +353,14 @@ class Objects(Modules):
             return Tensor(number, "float")
         return self.allocate(Obj("object", Lib(name), (("*", Tensor(number, "float")),)))
 
-    def distribution_method(self, own: Value | None, name: str, args: list[Value], node: ast.AST) -> Value:
+    def distribution_method(
+        self, cls: str, own: Value | None, name: str, args: list[Value], node: ast.AST
+    ) -> Value:
         parts = [(n, Edge.LIVE) for value in (own, *args) for n in self.nodes_in(value)]
         if name in ("sample", "sample_n"):
+            cause = "draw" if cls.rpartition(".")[2] in REPARAMETRIZED and name == "sample" else "sample"
             return Tensor(
-                self.combine("torch.distributions.sample", [(n, Edge.CUT) for n, _ in parts], node, "sample")
+                self.combine("torch.distributions.sample", [(n, Edge.CUT) for n, _ in parts], node, cause)
             )
         if name == "expand":
             return Unknown("a distribution", self.combine("torch.distributions.expand", parts, node))
