@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from gradsight import ownership
 from gradsight.domain import DEPENDING, Edge, Tri
 from gradsight.interpret.state import Event
 from gradsight.interpret.summarize import is_measured
 from gradsight.protocol import Step, loops, protocol_of
 from gradsight.queries import Queries
-from gradsight.values import Class, Lib, Ref, Seq, Tensor, Value
+from gradsight.values import Class, Lib
 
 MADE = -1  # a module is made in training mode
 ANYBODY = -2  # somebody who is not seen may have set any mode
@@ -84,34 +85,12 @@ class Modes:
         """A module and all that it holds."""
         known = self._parts.get(oid)
         if known is None:
-            known = self._parts[oid] = frozenset(self._find_parts(oid))
+            known = self._parts[oid] = frozenset(ownership.parts(self.q.program.heap, oid))
         return known
-
-    def _find_parts(self, oid: int) -> Iterator[int]:
-        seen: set[int] = set()
-        stack: list[Value] = [Ref(oid)]
-        while stack:
-            value = stack.pop()
-            if isinstance(value, Seq):
-                stack += value.items
-            if not isinstance(value, Ref) or value.oid in seen:
-                continue
-            seen.add(value.oid)
-            obj = self.q.program.heap.get(value.oid)
-            # A plain list hides what it holds from `train()` and `eval()`.
-            if obj is not None and obj.kind in ("module", "instance", "object"):
-                yield value.oid
-                stack += [*obj.items, *(item for _, item in obj.fields)]
 
     def parameters(self, oid: int) -> frozenset[int]:
         """The parameters of a module."""
-        heap = self.q.program.heap
-        return frozenset(
-            value.node
-            for part in self.parts(oid)
-            for value in (*heap[part].items, *(item for _, item in heap[part].fields))
-            if isinstance(value, Tensor) and value.origin == "parameter"
-        )
+        return ownership.parameters(self.q.program.heap, oid)
 
     def kind(self, oid: int) -> str:
         """What a layer is: `Dropout`, or the class of the program whose own code asks for its mode."""

@@ -11,7 +11,7 @@ from gradsight.graph import Node
 from gradsight.interpret.calls import Calls
 from gradsight.interpret.containers import is_container
 from gradsight.interpret.expressions import OPERATORS
-from gradsight.values import NOWHERE, Array, Class, Const, Obj, Ref, Tensor, Unknown, Value, node_of
+from gradsight.values import NOWHERE, Array, Class, Const, Obj, Ref, Seq, Tensor, Unknown, Value, node_of
 
 
 class Assignments(Calls):
@@ -153,6 +153,8 @@ class Assignments(Calls):
         if name in ("grad", "_grad"):
             facts = {"by": "hand", **({"unknown": "yes"} if isinstance(receiver, Unknown) else {})}
             self.event("zero", nodes=self.nodes_in(receiver), facts=facts, call=self.here(target))
+        if name == "data" and self.in_forward:
+            self.event("filled", nodes=self.nodes_in(receiver))
         if name in ("data", "grad", "_grad"):
             return  # writes of values: the graph stays what it was
         if isinstance(receiver, Ref):
@@ -161,6 +163,7 @@ class Assignments(Calls):
                 return
             if obj.kind == "instance" and isinstance(obj.cls, Class) and self.world.is_module(obj.cls.cid):
                 value = self.plain_tensor(receiver, obj.cls, name, value, at)
+                self.plain_container(receiver, obj.cls, name, value, at)
                 obj = self.state.heap[receiver.oid]
             self.replaced(obj.get(name), value, name, target)
             if obj.kind == "module" and name == "weight" and isinstance(obj.get("*"), Tensor):
@@ -207,6 +210,22 @@ class Assignments(Calls):
             value=self.here(at),
         )
         return Tensor(number, value.dtype or "float", value.shape, value.role, value.origin)
+
+    def plain_container(self, receiver: Ref, cls: Class, name: str, value: Value, at: ast.AST) -> None:
+        """A list that holds modules or parameters, or nothing yet, becomes an attribute of a module."""
+        obj = self.obj(value)
+        kind = "tuple" if isinstance(value, Seq) else obj.kind if obj is not None else ""
+        if kind not in ("list", "dict", "tuple") or self.world.find_method(cls.cid, "parameters") is not None:
+            return
+        held = value.items if isinstance(value, Seq) else obj.items if obj is not None else ()
+        held = (*held, *(item for _, item in obj.fields)) if obj is not None else held
+        if not held or any(self.registers(item) for item in held):
+            self.event(
+                "container",
+                oids=(receiver.oid,),
+                facts={"name": name, "kind": kind, "empty": "" if held else "yes"},
+                value=self.here(at),
+            )
 
     def only_new_parameters(self, number: int) -> bool:
         """Whether a value is computed from new parameters that nothing holds, and from nothing else."""

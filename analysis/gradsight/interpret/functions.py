@@ -403,6 +403,17 @@ def _getattr(it: Functions, name: str, args: list[Value], kwargs: dict[str, Valu
     return Unknown("getattr with a computed name", it.combine("getattr", nodes, node))
 
 
+def _setattr(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    obj = it.obj(args[0]) if len(args) == 3 and it.registers(args[2]) else None
+    if obj is None or not isinstance(args[0], Ref) or obj.kind not in ("instance", "module", "object"):
+        return it.unknown_call("`setattr` of something unknown", None, args, kwargs, node)
+    if isinstance(args[1], Const):
+        it.put(args[0], obj.with_field(str(args[1].value), args[2]))
+    else:
+        it.put(args[0], Obj(obj.kind, obj.cls, obj.fields, (*obj.items, args[2]), True))
+    return NONE
+
+
 def _checkpoint(
     it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
 ) -> Value:
@@ -504,6 +515,7 @@ HANDLERS: dict[str, Handler] = {
     "torch.utils.data.TensorDataset": _tensor_dataset,
     "functools.partial": _partial,
     "builtins.getattr": _getattr,
+    "builtins.setattr": _setattr,
     "torch.utils.checkpoint.checkpoint": _checkpoint,
     "torch.nn.parallel.data_parallel": _data_parallel,
     "gradsight.function_apply": _function_apply,

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from gradsight.surgery.stacking import stack_for_rewrap
     from gradsight.surgery.tensors import tensors_for_numpy
     from gradsight.surgery.way import reopen_way
-    from gradsight.surgery.weights import as_buffer, as_parameter
+    from gradsight.surgery.weights import as_buffer, as_parameter, wrapped
 
 __all__ = [
     "Refusal",
@@ -65,6 +65,7 @@ __all__ = [
     "tensor_for_number",
     "tensors_for_numpy",
     "unwrap_method_call",
+    "wrapped",
 ]
 
 _ROOMS = {
@@ -88,7 +89,7 @@ _ROOMS = {
     "stacking": ("stack_for_rewrap",),
     "tensors": ("tensors_for_numpy",),
     "way": ("reopen_way",),
-    "weights": ("as_buffer", "as_parameter"),
+    "weights": ("as_buffer", "as_parameter", "wrapped"),
 }
 _ROOM = {name: room for room, names in _ROOMS.items() for name in names}
 
