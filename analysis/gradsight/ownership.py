@@ -1,4 +1,4 @@
-"""What a module owns, as `parameters()` sees it: through attributes and containers of modules, and no plain ones.
+"""What a module owns, as `parameters()` sees it: attributes and containers of modules, and no plain lists.
 
 Asks the heap that a program leaves. Nothing here knows of a rule.
 """

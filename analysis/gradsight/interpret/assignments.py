@@ -11,7 +11,21 @@ from gradsight.graph import Node
 from gradsight.interpret.calls import Calls
 from gradsight.interpret.containers import is_container
 from gradsight.interpret.expressions import OPERATORS
-from gradsight.values import NOWHERE, Array, Class, Const, Obj, Ref, Seq, Tensor, Unknown, Value, node_of
+from gradsight.values import (
+    NOWHERE,
+    Array,
+    Choice,
+    Class,
+    Const,
+    Obj,
+    Params,
+    Ref,
+    Seq,
+    Tensor,
+    Unknown,
+    Value,
+    node_of,
+)
 
 
 class Assignments(Calls):
@@ -143,8 +157,22 @@ class Assignments(Calls):
         name = target.attr
         if name == "requires_grad":
             base = target.value
-            if isinstance(receiver, Ref):
-                return  # `module.requires_grad = False` sets a plain attribute
+            options = receiver.options if isinstance(receiver, Choice) else (receiver,)
+            modules = [one for one in options if isinstance(one, Ref)]
+            if modules or isinstance(receiver, Params):
+                # On a module this sets a plain attribute, and a generator takes none.
+                plain = all(self.sets_plainly(one, name) for one in modules)
+                given = isinstance(base, ast.Call) and isinstance(base.func, ast.Attribute)
+                if isinstance(value, Const) and (plain if modules else given):
+                    nodes = (
+                        receiver.nodes
+                        if isinstance(receiver, Params)
+                        else [n for one in modules for n in self.parameters_of(one)[0]]
+                    )
+                    facts = {"to": str(value.value), "of": "" if modules else "generator"}
+                    set_on = [one.oid for one in modules]
+                    self.event("flag", nodes=nodes, oids=set_on, facts=facts, call=self.here(target))
+                return
             self.require_grad(receiver, value, target, base)
             return
         if name == "training" and not isinstance(receiver, (Tensor, Array)):
@@ -170,6 +198,13 @@ class Assignments(Calls):
                 obj = obj.with_field("*", value)  # tied: it computes with this one
             if obj.kind in ("instance", "module", "object"):
                 self.state.heap[receiver.oid] = obj.with_field(name, value)
+
+    def sets_plainly(self, module: Ref, name: str) -> bool:
+        """Whether to store to an attribute of a module is nothing but that."""
+        obj = self.obj(module)
+        if obj is None or not self.is_module(module):
+            return False
+        return not isinstance(obj.cls, Class) or self.world.find_method(obj.cls.cid, name) is None
 
     def replaced(self, old: Value | None, new: Value, name: str, target: ast.AST) -> None:
         """Another part stands where one stood: optimizers that were made before hold the old one."""

@@ -178,11 +178,11 @@ class Factories(Operations):
         """`x.requires_grad_()`, `x.requires_grad = True`: harmless on a connected tensor, else a new leaf."""
         nodes = list(self.nodes_in(receiver))
         if isinstance(flag, Const) and flag.value is False:
-            self.event("freeze", nodes=nodes, call=self.here(at))
+            self.freeze(flag, nodes, at)
             return receiver
         if isinstance(flag, Const) and flag.value is True:
             if isinstance(receiver, Tensor) and receiver.origin == "parameter":
-                self.event("thaw", nodes=nodes, call=self.here(at))
+                self.freeze(flag, nodes, at)
                 return receiver
             if isinstance(receiver, Tensor):
                 if receiver.origin == "leaf":
@@ -222,6 +222,13 @@ class Factories(Operations):
                     self.assign(base, Unknown(receiver.why, number), at)
                 return Unknown(receiver.why, number)
         return receiver
+
+    def freeze(self, flag: Value, nodes: Iterable[int], at: ast.AST) -> None:
+        """Parameters are frozen or thawed. A node of its own says what was computed before."""
+        kind = "thaw" if flag == Const(True) else "freeze"
+        facts = {} if isinstance(flag, Const) else {"unknown": "yes"}
+        mark = self.graph.add(Node("mark", kind, place=self.here(at)))
+        self.event(kind, mark, nodes, facts=facts, call=self.here(at))
 
     def has_history(self, number: int) -> bool:
         """Whether a value was computed from anything that may learn."""

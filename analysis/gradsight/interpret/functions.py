@@ -31,6 +31,7 @@ from gradsight.values import (
     NONE,
     NOWHERE,
     Array,
+    Closure,
     Const,
     Lib,
     Number,
@@ -139,10 +140,8 @@ class Functions(Methods):
         written = argument_ast(node, *chance)
         if given is not None and isinstance(given, Const) and not given.value:
             return
-        if argument != "training" and (
-            written is None or not isinstance(written, (ast.Constant, ast.Attribute, ast.Name))
-        ):
-            return
+        if argument != "training" and not isinstance(written, (ast.Constant, ast.Attribute)):
+            return  # a name may hold what was computed from the mode
         info = self.world.function(self.function_name)
         first = [*info.node.args.posonlyargs, *info.node.args.args][:1] if info is not None else []
         self.event(
@@ -319,8 +318,14 @@ def _map(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], 
 
 def _filter(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
     if len(args) > 1 and isinstance(args[1], Params):
-        return Params(args[1].nodes, False, True)
+        return Params(args[1].nodes, False, True, False, is_requiring(args[0]))
     return args[1] if len(args) > 1 else Unknown("filter")
+
+
+def is_requiring(function: Value) -> bool:
+    """`lambda p: p.requires_grad`."""
+    body = function.node.body if isinstance(function, Closure) else None
+    return isinstance(body, ast.Attribute) and body.attr == "requires_grad"
 
 
 def _chain(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:

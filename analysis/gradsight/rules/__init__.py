@@ -10,6 +10,7 @@ from gradsight.rules import (
     clip_out_of_order,
     detach_in_loss,
     eval_left_on,
+    freeze_without_effect,
     graph_retained,
     hidden_state_not_detached,
     loss_not_returned,
@@ -64,6 +65,7 @@ RULES: tuple[Rule, ...] = (
     modules_in_list.RULE,
     parameters_in_container.RULE,
     module_made_in_forward.RULE,
+    freeze_without_effect.RULE,
     eval_left_on.RULE,
     train_mode_in_evaluation.RULE,
 )

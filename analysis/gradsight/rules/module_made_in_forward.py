@@ -2,8 +2,8 @@
 A learnable layer that is made anew in each forward.
 
 ## What it does
-Flags a module that owns parameters, is made inside of `forward`, is used there for what the loss depends on, and
-is kept nowhere.
+Flags a module that owns parameters, is made inside of `forward`, is used there for what the loss depends on,
+and is kept nowhere.
 
 ## Why is this bad?
 Each call draws new random weights and forgets them. No optimizer can hold them, `state_dict()` does not know
@@ -19,8 +19,8 @@ def __init__(self):
 ```
 
 ## When it is right
-Modules that own nothing (`nn.ReLU()(x)`), layers that are made at the first call and kept, layers whose weights
-are given. None of these is flagged.
+Modules that own nothing (`nn.ReLU()(x)`), layers that are made at the first call and kept, layers whose
+weights are given. None of these is flagged.
 """
 
 from __future__ import annotations
@@ -57,13 +57,19 @@ def check(q: Queries) -> Iterator[Report]:
     for oid, event in made.items():
         own = ownership.parameters(heap, oid)
         where = event.place("call")
-        if where is None or oid in kept or oid in within or not own & live or own & (given | stepped | q.frozen):
+        if (
+            where is None
+            or oid in kept
+            or oid in within
+            or not own & live
+            or own & (given | stepped | q.frozen)
+        ):
             continue
         text = shortened(q.text_of(where))
         yield RULE.report(
             SEVERITY["wrong"],
-            f"`{text}` draws new random weights in each call of `forward`: no optimizer holds them, so they never "
-            "learn; make it once, in `__init__`",
+            f"`{text}` draws new random weights in each call of `forward`: no optimizer holds them, so they "
+            "never learn; make it once, in `__init__`",
             where,
             ((f"`{text}` is made here, and forgotten when the call is over", where),),
         )

@@ -40,7 +40,9 @@ WORDS = {"list": "list", "tuple": "tuple", "dict": "dictionary"}
 def check(q: Queries) -> Iterator[Report]:
     for event, name in kept(q):
         heap = q.program.heap
-        layers = [one for one in ownership.hidden(heap, heap[event.oids[0]].get(name)) if isinstance(one, int)]
+        layers = [
+            one for one in ownership.hidden(heap, heap[event.oids[0]].get(name)) if isinstance(one, int)
+        ]
         own = [oid for oid in layers if oid > event.oids[0]]  # made by the module itself
         lost = frozenset(node for oid in own for node in ownership.parameters(heap, oid))
         yield from unlisted(q, RULE, event, lost, "layers", nested(q, event, name))
@@ -60,7 +62,9 @@ def nested(q: Queries, event: Event, name: str) -> bool:
     heap = q.program.heap
     value = heap[event.oids[0]].get(name)
     obj = heap.get(value.oid) if value is not None and hasattr(value, "oid") else None
-    items = (*obj.items, *(item for _, item in obj.fields)) if obj is not None else getattr(value, "items", ())
+    items = (
+        (*obj.items, *(item for _, item in obj.fields)) if obj is not None else getattr(value, "items", ())
+    )
     if any(ownership.is_plain(heap, item) for item in items):
         return True
     return (
@@ -80,7 +84,9 @@ def unlisted(
         return
     if q.program.kind != "class" and not q.optimizers:
         return
-    held = {source for one in q.events if one.kind in ("optimizer", "step") for source in q.parameters_of(one)}
+    held = {
+        source for one in q.events if one.kind in ("optimizer", "step") for source in q.parameters_of(one)
+    }
     used = {
         source
         for sink in q.sinks
@@ -94,7 +100,9 @@ def unlisted(
     empty = any(owner in one.oids[1:] for one in q.optimizers)
     name, kind = event.fact("name"), WORDS[event.fact("kind")]
     if empty:
-        consequence = 'the module owns no parameter, so the optimizer raises "optimizer got an empty parameter list"'
+        consequence = (
+            'the module owns no parameter, so the optimizer raises "optimizer got an empty parameter list"'
+        )
     elif q.optimizers:
         consequence = f"no optimizer holds the {what} in it, so they never learn"
     else:

@@ -7,8 +7,8 @@ nothing else registers them.
 
 ## Why is this bad?
 A module knows the parameters that are its attributes, and looks into no plain list. `parameters()` leaves
-these out: the optimizer never moves them, `state_dict()` does not save them, `.to(device)` leaves them behind.
-Nothing is raised as long as the module owns any other parameter.
+these out: the optimizer never moves them, `state_dict()` does not save them, `.to(device)` leaves them where
+they are. Nothing is raised as long as the module owns any other parameter.
 
 ## Use instead
 `nn.ParameterList` for a list and `nn.ParameterDict` for a dictionary.
@@ -18,7 +18,8 @@ self.scales = nn.ParameterList([nn.Parameter(torch.ones(8)) for _ in range(3)])
 ```
 
 ## When it is right
-Parameters that are registered besides (`register_parameter`), or handed to the optimizer by name. Not flagged.
+Parameters that are registered besides (`register_parameter`), or handed to the optimizer by name: none of
+these is flagged.
 """
 
 from __future__ import annotations
