@@ -457,7 +457,11 @@ def _what(look: _Look) -> str:
     article = "an" if parts[0][0] in "aeiou" else "a"
     shape = look.facts.get("shape")
     if shape:
-        parts.append("×".join("?" if one in ("None", "-1") else one for one in shape.split()))
+        parts.append(
+            "×".join(
+                "…" if one in ("-2", "-3") else "?" if one in ("None", "-1") else one for one in shape.split()
+            )
+        )
     if look.facts.get("role") in ROLES:
         parts.append(ROLES[look.facts["role"]])
     return f"{article} {', '.join(parts)}"

@@ -8,8 +8,11 @@ from typing import Any
 from gradsight import model
 from gradsight.domain import Edge
 from gradsight.graph import Here, There, Within
+from gradsight.interpret.arrays import literal_of
 from gradsight.interpret.codec import Encoder, moved
+from gradsight.interpret.dtypes import kind_of
 from gradsight.interpret.functions import Functions
+from gradsight.interpret.shapes import ranked
 from gradsight.interpret.state import Event, State
 from gradsight.interpret.summary import Summary
 from gradsight.values import (
@@ -32,6 +35,7 @@ from gradsight.values import (
     Tensor,
     Unknown,
     Value,
+    is_plain,
 )
 
 MOST_NESTING = 12  # closures within closures
@@ -66,13 +70,8 @@ class Calls(Functions):
             )
         if isinstance(function, Choice):
             return self.call_choice(function, args, kwargs, node)
-        if (
-            isinstance(function, Unknown)
-            and function.node == NOWHERE
-            and function.why.startswith("`")
-            and "no tensor" in function.why
-        ):
-            return Unknown(function.why)
+        if is_plain(function):
+            return function
         why = (
             function.why
             if isinstance(function, Unknown)
@@ -378,8 +377,14 @@ class Calls(Functions):
 def unsqueezed(item: Value) -> Value:
     """A sample of a data set as one row of what the loader stacks."""
     if isinstance(item, Tensor):
-        shape = (1, *item.shape) if item.shape is not None else None
-        return Tensor(NOWHERE, item.dtype, shape, item.role)
+        known = ranked(item.shape)
+        shape = (1, *known) if known is not None else None
+        return Tensor(NOWHERE, item.dtype, shape, item.role, "", item.exact)
     if isinstance(item, Array):
-        return Tensor(NOWHERE, item.dtype, None, item.role)
+        known = ranked(item.shape)
+        shape = (1, *known) if known is not None else None
+        return Tensor(NOWHERE, item.dtype, shape, item.role, "", item.exact)
+    if (isinstance(item, Const) and isinstance(item.value, (int, float))) or isinstance(item, Number):
+        exact = literal_of(item)  # collated as numpy would
+        return Tensor(NOWHERE, kind_of(exact), (1,), "", "", exact)
     return Unknown("a sample")

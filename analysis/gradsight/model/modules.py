@@ -7,9 +7,10 @@ roles, shapes and results are written here.
 from __future__ import annotations
 
 # ruff: noqa: SIM905 (tables of names read best as words)
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
+from gradsight.model.around import MODULES_AROUND
 from gradsight.model.catalogue import MODULES
 from gradsight.model.criteria import CriterionStub, criterion
 from gradsight.model.operation import Operation, decode
@@ -64,9 +65,11 @@ class ModuleStub:
 
 
 def module(name: str) -> ModuleStub | None:
-    """The module of a dotted name, `torch.nn.Linear` or `torch.nn.modules.linear.Linear`; None for anything
-    else."""
+    """The module of a dotted name, `torch.nn.Linear`, `torch.nn.modules.linear.Linear` or one of a library
+    around torch; None for anything else."""
     prefix, _, short = name.rpartition(".")
+    if name in MODULES_AROUND:
+        return _module_around(name)
     if prefix != "torch.nn" and not prefix.startswith("torch.nn.modules."):
         return None
     return _module(short)
@@ -194,6 +197,12 @@ _OUT = {
         for n in "123"
     },
 }
+# Constructors that take anything and hand it on.
+_RECURRENT = {
+    "LSTM": "input_size hidden_size num_layers bias batch_first dropout bidirectional proj_size",
+    "GRU": "input_size hidden_size num_layers bias batch_first dropout bidirectional",
+    "RNN": "input_size hidden_size num_layers nonlinearity bias batch_first dropout bidirectional",
+}
 _AFFINE = {
     "BatchNorm1d": "affine",
     "BatchNorm2d": "affine",
@@ -233,6 +242,14 @@ _MODES: dict[str, tuple[str, int, float | bool]] = {
 
 
 @cache
+def _module_around(name: str) -> ModuleStub | None:
+    owns, row = MODULES_AROUND[name]
+    plain = _module("Identity")
+    assert plain is not None
+    return replace(plain, name=name, owns_parameters=owns, init=(), forward=decode(name, row))
+
+
+@cache
 def _module(short: str) -> ModuleStub | None:
     row = MODULES.get(short)
     if row is None:
@@ -240,7 +257,7 @@ def _module(short: str) -> ModuleStub | None:
     name = f"torch.nn.{short}"
     owns, _, arguments = row.partition(" | ")
     # `name=True` keeps a default that decides something
-    init = tuple(argument.partition("=")[0] for argument in arguments.split())
+    init = tuple(argument.partition("=")[0] for argument in (arguments or _RECURRENT.get(short, "")).split())
     flag = _AFFINE.get(short)
     default = f"{flag}=True" in arguments.split()
     out = _OUT.get(short)
