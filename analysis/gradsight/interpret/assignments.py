@@ -159,6 +159,15 @@ class Assignments(Calls):
             base = target.value
             options = receiver.options if isinstance(receiver, Choice) else (receiver,)
             modules = [one for one in options if isinstance(one, Ref)]
+            if (
+                isinstance(receiver, Unknown)
+                and isinstance(value, Const)
+                and is_seen_as_module(receiver, base)
+            ):
+                self.event(
+                    "flag", nodes=(receiver.node,), facts={"to": str(value.value)}, call=self.here(target)
+                )
+                return
             if modules or isinstance(receiver, Params):
                 # On a module this sets a plain attribute, and a generator takes none.
                 plain = all(self.sets_plainly(one, name) for one in modules)
@@ -357,6 +366,20 @@ class Assignments(Calls):
         for target in node.targets:
             if isinstance(target, ast.Name):
                 self.state.env.pop(target.id, None)
+
+
+def is_seen_as_module(value: Unknown, written: ast.expr) -> bool:
+    """`resnet` and `resnet.layer1` of torchvision's models: modules, although nothing of them is seen."""
+    if not value.why.startswith("`torchvision.models.") or value.node == NOWHERE:
+        return False
+    return isinstance(written, ast.Name) or (isinstance(written, ast.Attribute) and written.attr in PARTS)
+
+
+# Parts of torchvision's models that are modules.
+PARTS = frozenset({
+    "fc", "features", "classifier", "layer1", "layer2", "layer3", "layer4", "conv1", "bn1", "backbone",
+    "encoder", "heads", "head", "stages", "AuxLogits",
+})  # fmt: skip
 
 
 def picks_one(index: ast.expr) -> bool:

@@ -20,6 +20,8 @@ from gradsight.interpret.libraries import (
     FACTORIES,
     GRAD_OFF,
     GRAD_ON,
+    METRIC,
+    METRICS,
     NO_TENSOR_NAMES,
     NO_TENSORS,
     PASS_THROUGH,
@@ -126,6 +128,9 @@ class Functions(Methods):
                 if last.islower() and last not in ("finfo", "iinfo")
                 else Unknown(f"`{name}` gives no tensor")
             )
+        if name.startswith(METRICS):
+            self.combine(METRIC, [(n, Edge.CUT) for value in values for n in self.nodes_in(value)], node)
+            return Unknown(f"`{name}` gives no tensor")
         if top in PLAIN_LIBRARIES:
             return Unknown(f"`{name}` gives no tensor")
         if last[:1].isupper() and not any(

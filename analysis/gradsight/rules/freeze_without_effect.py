@@ -77,7 +77,7 @@ def plain_flags(q: Queries) -> Iterator[Report]:
                 (("owner", owner), ("to", event.fact("to"))),
             )
             continue
-        own = about(q, event)
+        own = frozenset(q.parameters_of(event))
         freezes = event.fact("to") == "False"
         held = {source for one in q.optimizers for source in q.parameters_of(one)}
         blind = any(one.fact("unknown") for one in q.optimizers)
