@@ -126,9 +126,10 @@ class Factories(Operations):
         role = data.role if isinstance(data, (Tensor, Array)) else ""
         if wants:
             leaf = self.source("laundered" if parts else "leaf", last, node)
+            note = "leaf" if self.items(data) is not None else "laundered"
             number = (
                 self.combine(
-                    f"torch.{last}", [*parts, (leaf, Edge.LIVE)], node, "rewrap", note="leaf", keep_off=True
+                    f"torch.{last}", [*parts, (leaf, Edge.LIVE)], node, "rewrap", note=note, keep_off=True
                 )
                 if parts
                 else leaf
@@ -162,13 +163,13 @@ class Factories(Operations):
     def variable(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
         """torch.autograd.Variable: a new leaf over the same numbers, whatever it is given."""
         data = args[0] if args else NONE
-        requires = kwargs.get("requires_grad")
+        requires = kwargs.get("requires_grad", args[1] if len(args) > 1 else None)
         parts = [(n, Edge.CUT) for n in self.nodes_in(data)]
         wants = isinstance(requires, Const) and requires.value is True
         if wants:
             leaf = self.source("laundered" if parts else "leaf", "Variable", node)
             parts.append((leaf, Edge.LIVE))
-        number = self.combine(name, parts, node, "rewrap", note="leaf" if wants else "", keep_off=True)
+        number = self.combine(name, parts, node, "rewrap", note="laundered", keep_off=True)
         if isinstance(data, Tensor):
             origin = "leaf" if wants else ""
             return Tensor(number, data.dtype, data.shape, data.role, origin, data.exact)
@@ -191,6 +192,11 @@ class Factories(Operations):
             if isinstance(receiver, Tensor) and receiver.origin == "parameter":
                 self.freeze(flag, nodes, at)
                 return receiver
+            if isinstance(at, ast.Attribute) and isinstance(self.expression, ast.Assign):
+                # An assignment; the method of the same name does no harm to what has a graph.
+                at = self.expression
+                if not self.trying and not any("requires_grad" in test for test in self.tests):
+                    self.event("require", nodes=nodes, call=self.here(at))
             if isinstance(receiver, Tensor):
                 if receiver.origin == "leaf":
                     return receiver
@@ -231,7 +237,9 @@ class Factories(Operations):
     def freeze(self, flag: Value, nodes: Iterable[int], at: ast.AST) -> None:
         """Parameters are frozen or thawed. A node of its own says what was computed before."""
         kind = "thaw" if flag == Const(True) else "freeze"
-        facts = {} if isinstance(flag, Const) else {"unknown": "yes"}
+        # Now it freezes, now it does not; and turns of the loop that have ended before freeze nothing.
+        ended = kind == "freeze" and bool(self.breaks and self.breaks[-1])
+        facts = {"some": "yes"} if ended or not isinstance(flag, Const) else {}
         mark = self.graph.add(Node("mark", kind, place=self.here(at)))
         self.event(kind, mark, nodes, facts=facts, call=self.here(at))
 

@@ -8,7 +8,7 @@ thawed after the optimizer was built from those that required a gradient.
 
 ## Why is this bad?
 Only parameters have a `requires_grad` that counts. What should stay as it is learns, or what should learn
-stays as it is: nothing is raised but where the loss is left without any gradient at all.
+stays as it is. Nothing is raised.
 
 ## Use instead
 `requires_grad_()` of a module, which goes to all of its parameters; then the optimizer.
@@ -35,7 +35,6 @@ from gradsight.policy import SEVERITY
 from gradsight.protocol import branches, entry, loops, protocol_of
 from gradsight.queries import LEARNING, Queries
 from gradsight.rule import Report, Rule
-from gradsight.rules import wording
 from gradsight.text import Source, Span
 
 
@@ -101,7 +100,7 @@ def surely_frozen(q: Queries, position: int, event: Event) -> frozenset[int]:
     """The parameters that are frozen at a point of the program, whichever way it came there."""
     out: frozenset[int] = frozenset()
     for other in q.events[:position]:
-        if other.kind == "thaw" or (other.kind == "freeze" and other.fact("unknown")):
+        if other.kind == "thaw" or (other.kind == "freeze" and other.fact("some")):
             out -= about(q, other)
         elif other.kind == "freeze" and not branches(other) and entry(other) in ((), entry(event)):
             out |= about(q, other)
@@ -130,19 +129,19 @@ def all_frozen(q: Queries, said: set[int]) -> Iterator[Report]:
         end = passes[0].place("call")
         if freeze is None or where is None or end is None or id(freeze) in said:
             continue
-        said.add(id(freeze))
         live = {
             source
             for top in q.roots(passes[0])
             for source, reach in q.graph.reach(top).items()
             if reach.live is not Tri.NO
         }
-        dead = live <= frozen
+        if live <= frozen:
+            continue  # then `backward` raises
+        said.add(id(freeze))
         names = q.names(tuple(sorted(step.held)))
-        consequence = f'so `backward` raises "{wording.E0}"' if dead else "so its steps change nothing"
         yield RULE.report(
-            SEVERITY["dead" if dead else "starved"],
-            f"all that the optimizer holds is frozen, {names}, {consequence}",
+            SEVERITY["starved"],
+            f"all that the optimizer holds is frozen, {names}, so its steps change nothing",
             where,
             (("frozen here", where), (f"and {q.sink_text(passes[0])} should train it here", end)),
         )
@@ -154,7 +153,7 @@ def all_frozen(q: Queries, said: set[int]) -> Iterator[Report]:
 def taken_back(q: Queries, said: set[int]) -> Iterator[Report]:
     for at, freeze in enumerate(q.events):
         frozen = about(q, freeze) if freeze.kind == "freeze" else frozenset()
-        if not frozen or freeze.fact("unknown") or branches(freeze) or id(freeze) in said:
+        if not frozen or freeze.fact("some") or branches(freeze) or id(freeze) in said:
             continue
         thaw = next((one for one in q.events[at + 1 :] if undoes(q, one, freeze, frozen)), None)
         where = freeze.place("call")
