@@ -194,9 +194,9 @@ class Factories(Operations):
                 return receiver
             if isinstance(at, ast.Attribute) and isinstance(self.expression, ast.Assign):
                 # An assignment; the method of the same name does no harm to what has a graph.
-                at = self.expression
+                flagged, at = at, self.expression
                 if not self.trying and not any("requires_grad" in test for test in self.tests):
-                    self.event("require", nodes=nodes, call=self.here(at))
+                    self.event("require", nodes=nodes, call=self.here(flagged), statement=self.here(at))
             if isinstance(receiver, Tensor):
                 if receiver.origin == "leaf":
                     return receiver
