@@ -89,7 +89,7 @@ def never(q: Queries, protocol: Protocol) -> Iterator[Report]:
     said: set[int] = set()
     for step in protocol.steps:
         where = step.event.place("call")
-        if where is None or step.optimizer.oids[0] in said or protocol.by_hand(step.event):
+        if where is None or step.optimizer.oids[0] in said or protocol.by_hand(step.event, step.held):
             continue
         for loss in losses:
             place = loss.place("call")
