@@ -427,7 +427,7 @@ class Statements(Loops):
             self.waiting[id(node)] = closure
 
     def enter_waiting(self) -> None:
-        """Call what differentiates in nested functions that nothing seen has called: an engine does, later."""
+        """Call what differentiates in nested functions not called so far: an engine does, later."""
         before, context = self.state, self.context
         for closure in tuple(self.waiting.values()):
             given = closure.node.args
