@@ -325,12 +325,22 @@ def no_log(script: Script) -> Iterator[Mutant]:
 
 
 def plain_weight(script: Script) -> Iterator[Mutant]:
-    """GS401: a parameter is a plain tensor."""
+    """GS401: a parameter is a plain tensor: one of random numbers, or one that says `requires_grad=True`.
+
+    One of zeros or ones is a buffer to everybody who reads it, and nobody can speak of it.
+    """
     for site in script.sites:
         if isinstance(site.node, ast.Call) and _makes_parameter(script, site.node):
-            if len(site.node.args) == 1 and not site.node.keywords:
-                text = f"{OPEN}{script.source(site.node.args[0])}{CLOSE}"
-                yield _mutant(script, "GS401", "plain", site, text)
+            if len(site.node.args) != 1 or site.node.keywords:
+                continue
+            value = site.node.args[0]
+            source = script.source(value)
+            if "rand" in source or "normal" in source:
+                yield _mutant(script, "GS401", "plain", site, f"{OPEN}{source}{CLOSE}")
+            if isinstance(value, ast.Call) and not any(each.arg == "requires_grad" for each in value.keywords):
+                if source.startswith("torch.") and source.count(")") == source.count("(") == 1:
+                    leaf = f"{OPEN}{source[:-1]}, requires_grad=True){CLOSE}"
+                    yield _mutant(script, "GS401", "leaf", site, leaf)
 
 
 def laundered(script: Script) -> Iterator[Mutant]:

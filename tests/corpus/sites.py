@@ -181,7 +181,7 @@ class _Instrumented:
         head = 0
         for statement in self.tree.body:
             is_future = isinstance(statement, ast.ImportFrom) and statement.module == "__future__"
-            is_doc = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+            is_doc = statement is self.tree.body[0] and isinstance(statement, ast.Expr)
             if is_future or is_doc:
                 head = statement.end_lineno or head
         lines = whole.splitlines(keepends=True)
