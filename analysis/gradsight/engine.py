@@ -20,8 +20,8 @@ from gradsight.finding import Finding, Fix, Severity, Step, apply
 from gradsight.graph import Place, Within
 from gradsight.interpret.activation import OutOfBudget
 from gradsight.interpret.index import line_binds, line_links, links, parsed
+from gradsight.interpret.loops import stores
 from gradsight.interpret.memo import MOST_VERSIONS, Memo, Record
-from gradsight.interpret.statements import stores
 from gradsight.interpret.world import World
 from gradsight.outline import Outline, Region, outline
 from gradsight.places import Bugs, Placed, Places, Spot
@@ -190,6 +190,15 @@ class Engine:
         if len(self._analyses) > MOST_DOCUMENTS:
             self._names.pop(self._analyses.popitem(last=False)[0], None)
         return before
+
+    def unseen(self, file: str) -> Iterator[str]:
+        """Why something in a file that was analysed is not known: the reason of each value whose origin
+        cannot be seen, once for each time that it is made or asked for."""
+        analysis = self._analyses.get(file)
+        for _, root in analysis.roots if analysis is not None else ():
+            for node in root.program.graph.nodes if root.program is not None else ():
+                if node.kind == "source" and node.op == "call":
+                    yield node.note
 
     def forget(self, file: str) -> None:
         """Keep nothing of a file: its graphs take much memory. It is analysed from scratch the next time."""

@@ -235,6 +235,20 @@ def node_of(value: Value | None) -> int:
     return NOWHERE
 
 
+PLAIN = frozenset({"a setting", "a string", "a shape", "metadata", "a key", "a name"})
+"""Reasons of values that are data of Python's, whatever they are."""
+
+
+def is_plain(value: Value | None) -> bool:
+    """Nothing can learn through it, whatever is asked of it: a string, a setting, what comes of a library
+    that makes no tensors."""
+    return (
+        isinstance(value, Unknown)
+        and value.node == NOWHERE
+        and (value.why in PLAIN or value.why.endswith("gives no tensor"))
+    )
+
+
 def surely_many(shape: Shape) -> bool:
     """Surely more than one element."""
     if shape is None:

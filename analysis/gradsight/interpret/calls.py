@@ -32,6 +32,7 @@ from gradsight.values import (
     Tensor,
     Unknown,
     Value,
+    is_plain,
 )
 
 MOST_NESTING = 12  # closures within closures
@@ -66,13 +67,8 @@ class Calls(Functions):
             )
         if isinstance(function, Choice):
             return self.call_choice(function, args, kwargs, node)
-        if (
-            isinstance(function, Unknown)
-            and function.node == NOWHERE
-            and function.why.startswith("`")
-            and "no tensor" in function.why
-        ):
-            return Unknown(function.why)
+        if is_plain(function):
+            return function
         why = (
             function.why
             if isinstance(function, Unknown)
@@ -328,8 +324,10 @@ class Calls(Functions):
         obj = self.state.heap.get(reference.oid)
         if obj is None:
             return self.unknown_call("an object that is not known here", None, args, kwargs, node)
+        start = len(self.events)
         if obj.kind == "module":
-            return self.call_module(reference, obj, args, kwargs, node)
+            value = self.call_module(reference, obj, args, kwargs, node)
+            return self.note_call(start, reference, self.through_hooks(reference, args, value, node), node)
         if obj.kind == "instance" and isinstance(obj.cls, Class):
             for name in ("__call__", "forward"):
                 found = self.world.find_method(obj.cls.cid, name)
@@ -337,7 +335,10 @@ class Calls(Functions):
                     value = self.call_function(found, [reference, *args], kwargs, node)
                     if not self.world.is_module(obj.cls.cid):
                         return value
-                    return self.through_module(value, node, reference)
+                    value = self.through_module(value, node, reference)
+                    return self.note_call(
+                        start, reference, self.through_hooks(reference, args, value, node), node
+                    )
             library = self.world.library_base(obj.cls.cid)
             stub = model.module(library) if library else None
             if stub is not None and library != "torch.nn.Module":
@@ -345,7 +346,7 @@ class Calls(Functions):
                     value = args[0] if args else NONE
                     for _, item in obj.fields:
                         value = self.call(item, [value], {}, node)
-                    return value
+                    return self.note_call(start, reference, value, node)
                 return self.apply(stub.forward, args, kwargs, node)
             parameters, _ = self.parameters_of(reference)
             parts = [(n, Edge.LIVE) for n in parameters]
@@ -357,6 +358,15 @@ class Calls(Functions):
             short = obj.cls.name.rpartition(".")[2]
             return self.unknown_call(f"`{short}` is not known", obj.get("*"), args, kwargs, node)
         return self.unknown_call("an object is called", None, args, kwargs, node)
+
+    def through_hooks(self, module: Ref, args: list[Value], value: Value, node: ast.Call) -> Value:
+        """What a module's call gives behind its forward hooks, each of which may see it or replace it."""
+        hooks = self.state.heap[module.oid].get("@hooks")
+        for hook in hooks.items if isinstance(hooks, Seq) else ():
+            if isinstance(hook, (Func, Bound, Closure, Partial)):  # not one that is lost on the way here
+                given = self.call(hook, [module, Seq(tuple(args)), value], {}, node)
+                value = value if given == NONE else given
+        return value
 
 
 def unsqueezed(item: Value) -> Value:

@@ -23,6 +23,7 @@ from gradsight.values import (
     Tensor,
     Unknown,
     Value,
+    is_plain,
 )
 
 
@@ -84,9 +85,11 @@ class Containers(Activation):
     def comprehension(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp) -> Value:
         before = dict(self.state.env)
         outer = self.graph.loops
+        start = len(self.events)
         size = self.generators(node.generators)
         value = self.evaluate(node.elt)
         self.graph.loops = outer
+        self.repeats(start, [node.elt], [one.target for one in node.generators])
         self.state.env = {**before}
         if self.state.module is not self.state.env and self.at_module_level:
             self.state.module = self.state.env
@@ -186,7 +189,7 @@ class Containers(Activation):
                 Node("source", "element", (value.node,), (Edge.LIVE,), place=self.here(at), note=loop)
             )
             return Unknown("an element of something unknown", node)
-        return Unknown("an element of something unknown")
+        return value if is_plain(value) else Unknown("an element of something unknown")
 
     def data_element(self, obj: Obj) -> Value:
         """What a data loader gives: batches that require no gradient."""

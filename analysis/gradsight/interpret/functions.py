@@ -13,6 +13,7 @@ from typing import Any
 from gradsight import model
 from gradsight.domain import Edge
 from gradsight.interpret.libraries import (
+    DROPOUTS,
     FACTORIES,
     GRAD_OFF,
     GRAD_ON,
@@ -21,9 +22,9 @@ from gradsight.interpret.libraries import (
     PASS_THROUGH,
     PLAIN_LIBRARIES,
     REWRAPS,
-    WRAPPERS,
 )
 from gradsight.interpret.methods import Methods
+from gradsight.interpret.training import argument_ast
 from gradsight.values import (
     MANY,
     NONE,
@@ -35,12 +36,14 @@ from gradsight.values import (
     Obj,
     Params,
     Partial,
+    Ref,
     Seq,
     Shape,
     Super,
     Tensor,
     Unknown,
     Value,
+    is_plain,
     node_of,
 )
 
@@ -62,8 +65,11 @@ class Functions(Methods):
                 facts={"unknown": "yes" if params.unknown else ""},
                 call=self.here(node),
             )
-        if name in WRAPPERS:
-            return args[0] if args else next(iter(kwargs.values()), Unknown("a wrapper without a module"))
+        if name in DROPOUTS:
+            self.functional_dropout(name, args, kwargs, node)
+        if name in model.WRAPPERS:
+            named = (kwargs[key] for key in model.WRAPPED if key in kwargs)
+            return args[0] if args else next(named, Unknown("a wrapper without a module"))
         if name in PASS_THROUGH:
             return self.pass_through(name, args, kwargs, node)
         if name in GRAD_OFF or name in GRAD_ON or name.startswith("torch.set_grad_enabled"):
@@ -86,7 +92,11 @@ class Functions(Methods):
             return self.apply_criterion(name, {}, args, kwargs, node)
         if model.module(name) is not None:
             return self.make_module(name, args, kwargs, node)
-        if (name.startswith(NO_TENSORS) or name in NO_TENSOR_NAMES) and last != "GradScaler":
+        if (
+            name.startswith(NO_TENSORS)
+            or name in NO_TENSOR_NAMES
+            or (name.startswith("torch.distributed.") and name.count(".") == 2 and last.islower())
+        ) and last != "GradScaler":
             return Unknown(f"`{name}` gives no tensor")
         if name.startswith("torch.nn.init."):
             return self.initialized(last, args, kwargs)
@@ -120,6 +130,37 @@ class Functions(Methods):
                 )
             )
         return self.unknown_call(f"`{name}` is not known", None, args, kwargs, node)
+
+    def functional_dropout(
+        self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+    ) -> None:
+        """Dropout as a function, in a method of a module: on in either mode where it is not told which."""
+        argument, position, chance = DROPOUTS[name]
+        if not isinstance(self.self_value, Ref) or not self.is_module(self.self_value) or "**" in kwargs:
+            return
+        if argument == "training" and (argument in kwargs or len(args) > position):
+            return
+        given = kwargs.get(chance[0], args[chance[1]] if len(args) > chance[1] else None)
+        written = argument_ast(node, *chance)
+        if given is not None and isinstance(given, Const) and not given.value:
+            return
+        if argument != "training" and (
+            written is None or not isinstance(written, (ast.Constant, ast.Attribute, ast.Name))
+        ):
+            return
+        info = self.world.function(self.function_name)
+        first = [*info.node.args.posonlyargs, *info.node.args.args][:1] if info is not None else []
+        self.event(
+            "dropout",
+            oids=(self.self_value.oid,),
+            facts={
+                "function": ast.unparse(node.func),
+                "argument": argument,
+                "self": first[0].arg if first else "",
+            },
+            call=self.here(node),
+            value=self.here(written) if written is not None else None,
+        )
 
     def pass_through(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
         if not args:
@@ -367,6 +408,16 @@ def _getattr(it: Functions, name: str, args: list[Value], kwargs: dict[str, Valu
     return Unknown("getattr with a computed name", it.combine("getattr", nodes, node))
 
 
+def _vars(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    """The attributes of an object by their names."""
+    if args and is_plain(args[0]):
+        return args[0]
+    obj = it.obj(args[0]) if args else None
+    if obj is None or obj.kind not in ("instance", "object") or obj.get("*") is not None:
+        return it.unknown_call("`vars` of something unknown", None, args, kwargs, node)
+    return it.allocate(Obj("dict", None, tuple((repr(key), value) for key, value in obj.fields)))
+
+
 def _checkpoint(
     it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
 ) -> Value:
@@ -468,6 +519,7 @@ HANDLERS: dict[str, Handler] = {
     "torch.utils.data.TensorDataset": _tensor_dataset,
     "functools.partial": _partial,
     "builtins.getattr": _getattr,
+    "builtins.vars": _vars,
     "torch.utils.checkpoint.checkpoint": _checkpoint,
     "torch.nn.parallel.data_parallel": _data_parallel,
     "gradsight.function_apply": _function_apply,

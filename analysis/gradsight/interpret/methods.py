@@ -27,6 +27,7 @@ from gradsight.values import (
     Tensor,
     Unknown,
     Value,
+    is_plain,
 )
 
 WRITES_GRAD = frozenset({"zero_", "detach_", "fill_", "copy_", "mul_", "requires_grad_"})
@@ -60,6 +61,8 @@ class Methods(Objects):
         if isinstance(receiver, Ref):
             return self.object_method(receiver, name, args, kwargs, node)
         if isinstance(receiver, Params):
+            return receiver
+        if is_plain(receiver):
             return receiver
         if name in WRITES_GRAD and base is not None and "grad" in attributes_of(base):
             self.event("zero", facts={"unknown": "yes", "by": "hand"}, call=self.here(node))
@@ -141,6 +144,8 @@ class Methods(Objects):
                     isinstance(v, Lib) and model.is_integer_dtype(v.name) for v in (*args, *kwargs.values())
                 )
             ):
+                if name in ("train", "eval"):
+                    self.event("mode", facts={"to": "unknown"}, call=self.here(node))
                 if name in ("items", "values"):
                     element = self.element_of(receiver, node)
                     return self.allocate(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 
 from gradsight import model
 from gradsight.domain import Edge
 from gradsight.graph import Node
 from gradsight.interpret.training import Training
+from gradsight.outline import Block
 from gradsight.values import (
     NOWHERE,
+    Closure,
     Const,
+    Func,
     Lib,
     Number,
     Obj,
@@ -77,6 +81,81 @@ class Modules(Training):
             fields[stub.init[position] if position < len(stub.init) else f"#{position}"] = value
         return self.allocate(Obj("module", Lib(name), tuple(fields.items())))
 
+    # -- modes
+
+    def switch(
+        self, receiver: Ref, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST
+    ) -> None:
+        """`train()`, `eval()`, `train(flag)`, and a function that is applied to all parts."""
+        if name == "apply":
+            if not args or not self.may_switch(args[0]):
+                return
+            to = "unknown"
+        elif name == "train":
+            flag = args[0] if args else kwargs.get("mode", Const(True))
+            to = ("train" if flag.value else "eval") if isinstance(flag, Const) else "unknown"
+        else:
+            to = "eval"
+        nodes, _ = self.parameters_of(receiver)
+        self.event("mode", nodes=nodes, oids=(receiver.oid,), facts={"to": to}, call=self.here(node))
+
+    def may_switch(self, function: Value) -> bool:
+        """Whether a function may switch the mode of what it is given."""
+        if isinstance(function, Func):
+            info = self.world.function(function.fid)
+            texts = [line.text for line in info.region.lines] if info is not None else [".eval"]
+        elif isinstance(function, Closure):
+            texts = list(written(function.block)) if function.block else [ast.unparse(function.node)]
+        else:
+            return not isinstance(function, Lib)
+        return any(".eval" in text or ".train" in text for text in texts)
+
+    @property
+    def in_forward(self) -> bool:
+        """Whether what is read is the forward of a module."""
+        last = self.function_name.rpartition(".")[2]
+        return last in ("forward", "__call__") and self.cid is not None and self.world.is_module(self.cid)
+
+    def changes_by_mode(self, obj: Obj, depth: int = 0) -> bool:
+        """Whether `train()` and `eval()` change what a library module computes."""
+        stub = model.module(obj.cls.name) if isinstance(obj.cls, Lib) else None
+        if stub is None or stub.mode is None or depth > 1:
+            return False
+        argument, position, default = stub.mode
+        given = obj.get(argument) or obj.get(f"#{position}")
+        layer = self.obj(given)
+        if layer is not None:
+            return self.changes_by_mode(layer, depth + 1)
+        return bool(given.value) if isinstance(given, Const) else bool(default) if given is None else True
+
+    def note_call(self, start: int, module: Ref, value: Value, node: ast.AST) -> Value:
+        """The call of a module is done: whose mode counted in it becomes one event, instead of one a layer.
+
+        Inside of a forward it is a part of the call around it.
+        """
+        parts = [event for event in self.events[start:] if event.kind in ("layer", "called")]
+        if not parts:
+            return value
+        layers = dict.fromkeys(
+            oid for event in parts for oid in event.oids[1 if event.kind == "called" else 0 :]
+        )
+        self.events[start:] = [
+            event for event in self.events[start:] if event.kind not in ("layer", "called")
+        ]
+        if self.in_forward:
+            self.event("layer", oids=layers)
+            return value
+        nodes = list(self.nodes_in(value))
+        self.event(
+            "called",
+            nodes[0] if nodes else NOWHERE,
+            nodes,
+            (module.oid, *layers),
+            {"off": "yes" if self.state.grad == "off" else ""},
+            call=self.here(node),
+        )
+        return value
+
     inside_container = False
 
     def call_module(
@@ -104,6 +183,8 @@ class Modules(Training):
             self.inside_container = within
             return self.through_module(value, node, ref)
         own = node_of(obj.get("*"))
+        if stub.mode is not None and self.changes_by_mode(obj):
+            self.event("layer", oids=(ref.oid,))
         value = self.apply(stub.forward, args, kwargs, node)
         made = node_of(obj.get("@"))
         if made != NOWHERE and isinstance(value, Tensor) and value.node >= 0 and self.inside_container:
@@ -227,6 +308,14 @@ class Modules(Training):
         if short == "Flatten" and shape is not None and len(shape) == 2:
             return shape
         return None
+
+
+def written(block: Block) -> Iterator[str]:
+    """The text of every line of a block."""
+    for statement in block:
+        for clause in statement:
+            yield clause.line.text
+            yield from written(clause.block)
 
 
 def is_module_value(it: Modules, value: Value) -> bool:

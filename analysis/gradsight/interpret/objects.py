@@ -28,6 +28,8 @@ from gradsight.values import (
     node_of,
 )
 
+HOOK_HANDLE = "torch.utils.hooks.RemovableHandle"
+
 
 class Objects(Modules):
     """What a method does that is called on an object of the heap."""
@@ -156,9 +158,8 @@ class Objects(Modules):
             )
             return receiver
         if name in MODULE_SELF:
-            if name == "train" and not args:
-                nodes, _ = self.parameters_of(receiver)
-                self.event("train", nodes=nodes, oids=(receiver.oid,), call=self.here(node))
+            if name in ("train", "eval", "apply"):
+                self.switch(receiver, name, args, kwargs, node)
             return receiver
         if name == "zero_grad":
             nodes, _ = self.parameters_of(receiver)
@@ -217,6 +218,12 @@ class Objects(Modules):
                     many=True,
                 )
             )
+        if name == "register_forward_hook" and args and isinstance(args[0], (Func, Bound, Closure, Partial)):
+            held = self.state.heap[receiver.oid]
+            earlier = held.get("@hooks")
+            hooks = (*(earlier.items if isinstance(earlier, Seq) else ()), args[0])
+            self.put(receiver, held.with_field("@hooks", Seq(hooks)))
+            return self.allocate(Obj("object", Lib(HOOK_HANDLE), (("module", receiver), ("hook", args[0]))))
         if name in (
             "state_dict",
             "load_state_dict",
@@ -266,6 +273,14 @@ class Objects(Modules):
                 return args[0] if args else NONE
             return Unknown(f"`{short}.{name}`")
         if short.endswith(("LR", "Scheduler")) or "lr_scheduler" in cls or name in ("add_scalar", "log"):
+            return NONE
+        if cls == HOOK_HANDLE:
+            hooked, hook = obj.get("module"), obj.get("hook")
+            held = self.obj(hooked)
+            hooks = held.get("@hooks") if held is not None else None
+            if name == "remove" and isinstance(hooked, Ref) and held is not None and isinstance(hooks, Seq):
+                left = tuple(each for each in hooks.items if each != hook)
+                self.put(hooked, held.with_field("@hooks", Seq(left)))
             return NONE
         if cls in ("torch.Generator", "torch.device", "torch.cuda.Stream"):
             return receiver

@@ -356,6 +356,9 @@ class Operations(Expressions):
         given = [value for value in (*args, *kwargs.values()) if isinstance(value, Ref)]
         if given and any(obj.kind == "optimizer" for obj in self.state.heap.values()):
             self.event("escape", oids=[value.oid for value in given], call=self.here(node))
+        lent = [value.oid for value in given if self.is_module(value)]
+        if lent:
+            self.event("lent", oids=lent, call=self.here(node))
         off = self.state.grad == "off"
         if off:
             edges = tuple(Edge.CUT for _ in edges)

@@ -6,35 +6,28 @@ Loop bodies run at least once, `try` bodies to their end, and arms that raise do
 from __future__ import annotations
 
 import ast
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from gradsight.domain import Edge
-from gradsight.graph import Node
-from gradsight.interpret.assignments import Assignments
 from gradsight.interpret.functions import grad_of
 from gradsight.interpret.index import imported
 from gradsight.interpret.libraries import GRAD_OFF, GRAD_ON
+from gradsight.interpret.loops import Loops
 from gradsight.interpret.state import State
 from gradsight.names import canonical
 from gradsight.outline import Block, Clause, Statement
 from gradsight.values import (
     NONE,
-    NOWHERE,
-    Array,
     Bound,
     Closure,
     Const,
     Lib,
     Method,
-    Number,
     Ref,
     Seq,
     Tensor,
     Unknown,
     Value,
-    node_of,
 )
 
 # Methods that do something, and do nothing where they are named and not called.
@@ -62,7 +55,7 @@ def is_dotted(node: ast.expr) -> bool:
     return isinstance(node, ast.Name)
 
 
-class Statements(Assignments):
+class Statements(Loops):
     """Runs blocks of logical lines."""
 
     def run_block(self, block: Block) -> None:
@@ -224,6 +217,8 @@ class Statements(Assignments):
         has_else = False
         at = self.at
         decided = False
+        start = len(self.events)
+        left: dict[str, str] = {}  # the arms that do not come to what follows
         for arm, (test, lines, nodes) in enumerate(clauses):
             if decided:
                 break
@@ -244,11 +239,19 @@ class Statements(Assignments):
             if test is not None and self.in_loop() and any(isinstance(n, ast.Mod) for n in ast.walk(test)):
                 self.event("every")
             self.narrow(test)
+            early, turns = len(self.breaks[-1]) if self.breaks else 0, self.continues
             self.run_body(lines, nodes)
             self.at = at
             if not self.dead:
                 states.append(self.state)
+            elif self.continues > turns:
+                left[str(arm)] = "continue"
+            else:
+                left[str(arm)] = "break" if self.breaks and len(self.breaks[-1]) > early else "leave"
             self.dead = False
+        arms = len(clauses)
+        if any(event.kind == "mode" for event in self.events[start:]):
+            self.event("arms", facts={"else": "yes" if has_else else "", "arms": str(arms), **left})
         self.context = outer
         if not has_else:
             states.append(before)
@@ -295,139 +298,6 @@ class Statements(Assignments):
                     function != "isinstance" or "ensor" in ast.unparse(inner.args[1])
                 ):
                     self.state.env[name] = Unknown("not a tensor here")
-
-    def loop(
-        self, node: ast.For | ast.AsyncFor | ast.While, block: Block | None, statement: Statement | None
-    ) -> None:
-        iterable: Value = NONE
-        number = self.number()
-        outer = self.context
-        at = self.at
-        if isinstance(node, (ast.For, ast.AsyncFor)):
-            iterable = self.evaluate(node.iter)
-        carried = self.carry(node, block)
-        fields = self.carry_fields(node, block)
-        self.context = (*outer, ("l", number, 0))
-        loops = self.graph.loops
-        self.graph.loops = (*loops, number)
-        self.breaks.append([])
-        continues = self.continues
-        if isinstance(node, (ast.For, ast.AsyncFor)):
-            items = self.items(iterable)
-            obj = self.obj(iterable)
-            if (
-                items is not None
-                and 1 < len(items) <= 8
-                and not (obj is not None and obj.many)
-                and self.worth_unrolling(items)
-            ):
-                self.unroll(node, items, block)
-            else:
-                self.assign(node.target, self.element_of(iterable, node.iter), node.iter)
-                self.run_body(block, node.body)
-        else:
-            self.evaluate(node.test)
-            self.run_body(block, node.body)
-        ends = self.breaks.pop()
-        if not self.dead:
-            ends.append(self.state)
-        elif self.continues == continues:
-            self.event("once")
-        self.dead = False
-        self.at = at
-        self.context = outer
-        self.graph.loops = loops
-        if not ends:
-            self.dead = not isinstance(node, (ast.For, ast.AsyncFor))
-            return
-        self.state = self.joiner.states(ends)
-        for name, start in carried.items():
-            end = self.state.env.get(name)
-            if end is not None:
-                self.graph.close_loop(start, node_of(end))
-        for (oid, name), start in fields.items():
-            left = self.state.heap.get(oid)
-            self.graph.close_loop(start, node_of(left.get(name) if left is not None else None))
-        if statement is not None and block is not None:
-            for clause in statement[1:]:
-                self.run_body(clause.block, [])
-
-    def worth_unrolling(self, items: tuple[Value, ...]) -> bool:
-        """A list of modules or of pairs of them: each turn does something of its own."""
-
-        def has_objects(value: Value) -> bool:
-            if isinstance(value, Seq):
-                return any(has_objects(item) for item in value.items)
-            obj = self.obj(value)
-            return obj is not None and obj.kind in ("module", "instance", "optimizer")
-
-        return any(has_objects(item) for item in items)
-
-    def unroll(self, node: ast.For | ast.AsyncFor, items: tuple[Value, ...], block: Block | None) -> None:
-        for item in items:
-            self.assign(node.target, item, node.iter)
-            self.run_body(block, node.body)
-            if self.dead:
-                ends = self.breaks[-1]
-                if not ends:
-                    return
-                self.state = self.joiner.states(ends)
-                self.breaks[-1] = []
-                self.dead = False
-
-    def carry(self, node: ast.stmt, block: Block | None) -> dict[str, int]:
-        """Names bound before that the body rebinds: each begins as a loop node with its first value."""
-        carried: dict[str, int] = {}
-        for name in stored_names(node, block):
-            value = self.state.env.get(name)
-            if (
-                isinstance(value, Const)
-                and isinstance(value.value, (int, float))
-                and not isinstance(value.value, bool)
-            ):
-                start = self.graph.add(
-                    Node("loop", "loop", (NOWHERE,), (Edge.LIVE,), place=self.here(), note=name)
-                )
-                self.state.env[name] = Number(start)
-            elif isinstance(value, (Tensor, Number, Array)) and not (
-                isinstance(value, Tensor) and value.origin in ("parameter", "leaf")
-            ):
-                start = self.graph.add(
-                    Node("loop", "loop", (value.node,), (Edge.LIVE,), place=self.here(), note=name)
-                )
-                if isinstance(value, Tensor):
-                    self.state.env[name] = Tensor(start, value.dtype, None, "", "")
-                elif isinstance(value, Number):
-                    self.state.env[name] = Number(start)
-                else:
-                    self.state.env[name] = Array(start, value.dtype)
-            elif value == NONE and node.__class__ is not ast.While:
-                # `state = None` before the loop: from the second turn on it is what the turn before left.
-                start = self.graph.add(
-                    Node("loop", "loop", (NOWHERE,), (Edge.LIVE,), place=self.here(), note=name)
-                )
-                self.state.env[name] = Unknown("nothing yet in the first turn", start)
-            else:
-                continue
-            carried[name] = start
-        return carried
-
-    def carry_fields(self, node: ast.stmt, block: Block | None) -> dict[tuple[int, str], int]:
-        """The same for `self.state`: attributes of objects known before that the body stores a tensor to."""
-        carried: dict[tuple[int, str], int] = {}
-        for base, name in stored_attributes_of(node, block):
-            receiver = self.look_up(base)
-            obj = self.obj(receiver)
-            value = obj.get(name) if obj is not None else None
-            if not isinstance(receiver, Ref) or obj is None or obj.kind != "instance":
-                continue
-            if isinstance(value, Tensor) and value.origin not in ("parameter", "leaf", "buffer"):
-                start = self.graph.add(
-                    Node("loop", "loop", (value.node,), (Edge.LIVE,), place=self.here(), note=name)
-                )
-                self.put(receiver, obj.with_field(name, Tensor(start, value.dtype)))
-                carried[receiver.oid, name] = start
-        return carried
 
     def with_(self, node: ast.With | ast.AsyncWith, block: Block | None, statement: Any) -> None:
         before, block_before = self.state.grad, self.block
@@ -551,48 +421,6 @@ def decorators_of(
             for one in clause.line.nodes:
                 out += getattr(one, "decorator_list", [])
     return out
-
-
-def stored_attributes_of(node: ast.stmt, block: Block | None) -> list[tuple[str, str]]:
-    """`x.name = ...` within a loop's body, as (x, name)."""
-    return list(dict.fromkeys(each for part in body_parts(node, block) for each in stores(part)[1]))
-
-
-def stored_names(node: ast.stmt, block: Block | None) -> list[str]:
-    """Names that a loop's body binds, in order of appearance."""
-    targets = (
-        {inner.id for inner in ast.walk(node.target) if isinstance(inner, ast.Name)}
-        if isinstance(node, (ast.For, ast.AsyncFor))
-        else set()
-    )
-    names = dict.fromkeys(each for part in body_parts(node, block) for each in stores(part)[0])
-    return [name for name in names if name not in targets]
-
-
-def body_parts(node: ast.stmt, block: Block | None) -> Iterator[ast.AST]:
-    """Every statement of a loop's body."""
-    if block is None:
-        yield from getattr(node, "body", [])
-        return
-    for statement in block:
-        for clause in statement:
-            yield from clause.line.nodes
-            if clause.block:
-                yield from body_parts(node, clause.block)
-
-
-@functools.lru_cache(65536)
-def stores(part: ast.AST) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
-    """The names that a statement of one line binds, and the attributes of names that it stores."""
-    names: dict[str, None] = {}
-    attributes: dict[tuple[str, str], None] = {}
-    for inner in ast.walk(part):
-        if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
-            names[inner.id] = None
-        elif isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Store):
-            if isinstance(inner.value, ast.Name):
-                attributes[inner.value.id, inner.attr] = None
-    return tuple(names), tuple(attributes)
 
 
 EXECUTE: dict[type[ast.stmt], Callable[[Any, Any, Any, Any], None]] = {

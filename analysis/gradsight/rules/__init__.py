@@ -9,7 +9,9 @@ from gradsight.rule import Rule
 from gradsight.rules import (
     clip_out_of_order,
     detach_in_loss,
+    eval_left_on,
     graph_retained,
+    hidden_state_not_detached,
     loss_not_returned,
     missing_zero_grad,
     nll_without_log_softmax,
@@ -26,6 +28,7 @@ from gradsight.rules import (
     scaler_protocol,
     softmax_before_cross_entropy,
     step_before_backward,
+    train_mode_in_evaluation,
     uncalled_method,
     wrong_optimizer,
     zero_grad_before_step,
@@ -45,6 +48,7 @@ RULES: tuple[Rule, ...] = (
     step_before_backward.RULE,
     uncalled_method.RULE,
     graph_retained.RULE,
+    hidden_state_not_detached.RULE,
     loss_not_returned.RULE,
     optimizer_misses_parameters.RULE,
     wrong_optimizer.RULE,
@@ -54,4 +58,6 @@ RULES: tuple[Rule, ...] = (
     softmax_before_cross_entropy.RULE,
     nll_without_log_softmax.RULE,
     plain_tensor_weight.RULE,
+    eval_left_on.RULE,
+    train_mode_in_evaluation.RULE,
 )

@@ -75,9 +75,6 @@ def check(q: Queries) -> Iterator[Report]:
         if old:
             said.add(id(second))
             yield again(q, min(old), where)
-        elif back := carried(q, second, loop):
-            said.add(id(second))
-            yield from_before(q, second, min(back), where)
 
 
 def inner_loop(event: Event) -> int:
@@ -130,29 +127,6 @@ def walk(q: Queries, tops: Iterable[int], known: dict[int, set[int]]) -> set[int
     return out
 
 
-def carried(q: Queries, event: Event, loop: int) -> set[int]:
-    """What a backward pass in a loop walks of the turn before: reached through a value that is carried."""
-    seen: set[int] = set()
-    stack = list(q.roots(event))
-    out: set[int] = set()
-    while stack:
-        number = stack.pop()
-        if number in seen:
-            continue
-        seen.add(number)
-        node = q.graph[number]
-        if node.kind == "loop":
-            for back in node.inputs[1:]:
-                if loop in q.graph[back].loops and loop not in node.loops and q.requires_gradient(back):
-                    out |= saving(q, event) & set(q.graph.feeding(back, (Edge.LIVE,)))
-            continue
-        if node.kind == "op":
-            stack.extend(
-                i for i, edge in zip(node.inputs, node.edges, strict=False) if i >= 0 and edge is Edge.LIVE
-            )
-    return out
-
-
 def report(q: Queries, first: Event, second: Event, shared: int, where: Place) -> Report:
     place = q.graph[shared].place
     a, b = q.sink_text(first), q.sink_text(second)
@@ -197,24 +171,6 @@ def again(q: Queries, old: int, where: Place) -> Report:
         tuple(path),
         (("backward", where),),
         (("kind", "loop"),),
-    )
-
-
-def from_before(q: Queries, second: Event, old: int, where: Place) -> Report:
-    place = q.graph[old].place
-    path: list[tuple[str, Place]] = []
-    if place is not None:
-        path.append(("each turn goes on from what this gave in the turn before", place))
-    path.append(("and goes back through both", where))
-    return RULE.report(
-        SEVERITY["raises"],
-        f"{q.sink_text(second)} still hangs on the turn of the loop before it, whose graph is freed "
-        "(detach what is carried over): the second turn raises "
-        '"Trying to backward through the graph a second time"',
-        where,
-        tuple(path),
-        (("backward", where),),
-        (("kind", "carried"),),
     )
 
 

@@ -20,7 +20,14 @@ if TYPE_CHECKING:
         indices_for_one_hot,
         log_softmax_for,
     )
-    from gradsight.surgery.order import insert_before, insert_behind
+    from gradsight.surgery.order import (
+        function_around,
+        insert_above,
+        insert_at_head,
+        insert_before,
+        insert_behind,
+        is_inside,
+    )
     from gradsight.surgery.reopen import (
         drop_rounding,
         reduce_to_scalar,
@@ -40,10 +47,14 @@ __all__ = [
     "cross_entropy_for_nll",
     "drop_rounding",
     "drop_softmax",
+    "function_around",
     "indices_for_one_hot",
+    "insert_above",
+    "insert_at_head",
     "insert_before",
     "insert_behind",
     "insert_ignore",
+    "is_inside",
     "log_softmax_for",
     "move_out_of_no_grad",
     "reduce_to_scalar",
@@ -59,7 +70,14 @@ __all__ = [
 _ROOMS = {
     "blocks": ("insert_ignore", "move_out_of_no_grad", "sum_then_backward"),
     "criteria": ("cross_entropy_for_nll", "drop_softmax", "indices_for_one_hot", "log_softmax_for"),
-    "order": ("insert_before", "insert_behind"),
+    "order": (
+        "function_around",
+        "insert_above",
+        "insert_at_head",
+        "insert_before",
+        "insert_behind",
+        "is_inside",
+    ),
     "reopen": (
         "drop_rounding",
         "reduce_to_scalar",

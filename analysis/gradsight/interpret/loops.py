@@ -1,0 +1,339 @@
+"""Loops: what each turn is given, what is carried from turn to turn, what is left.
+
+A body is run once; what it rebinds begins as a `loop` node, which is given its back edge when the body has
+been read. A list of modules that is known is run item by item.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from gradsight.domain import Edge
+from gradsight.graph import Node
+from gradsight.interpret.assignments import Assignments
+from gradsight.outline import Block, Statement
+from gradsight.values import (
+    NONE,
+    NOWHERE,
+    Array,
+    Class,
+    Const,
+    Number,
+    Ref,
+    Seq,
+    Tensor,
+    Unknown,
+    Value,
+    node_of,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What one turn leaves for the next: under a name, in an attribute of an object, or as what it holds."""
+
+    name: str  # as the loop's own lines may write it
+    oid: int  # the object that it is a part of, or NOWHERE
+    field: str
+    first: Value  # before the loop
+    begun: Value  # as the body finds it
+    starts: tuple[int, ...]
+
+
+class Loops(Assignments):
+    """For and while."""
+
+    def loop(
+        self, node: ast.For | ast.AsyncFor | ast.While, block: Block | None, statement: Statement | None
+    ) -> None:
+        iterable: Value = NONE
+        number = self.number()
+        outer = self.context
+        at = self.at
+        if isinstance(node, (ast.For, ast.AsyncFor)):
+            iterable = self.evaluate(node.iter)
+        carried = self.carry(node, block)
+        self.context = (*outer, ("l", number, 0))
+        loops = self.graph.loops
+        self.graph.loops = (*loops, number)
+        self.breaks.append([])
+        continues, start = self.continues, len(self.events)
+        if isinstance(node, (ast.For, ast.AsyncFor)):
+            items = self.items(iterable)
+            obj = self.obj(iterable)
+            if (
+                items is not None
+                and 1 < len(items) <= 8
+                and not (obj is not None and obj.many)
+                and self.worth_unrolling(items)
+            ):
+                self.unroll(node, items, block)
+            else:
+                self.assign(node.target, self.element_of(iterable, node.iter), node.iter)
+                self.run_body(block, node.body)
+        else:
+            self.evaluate(node.test)
+            self.run_body(block, node.body)
+        if isinstance(node, ast.For):
+            self.repeats(start, body_parts(node, block), [node.target])
+        ends = self.breaks.pop()
+        if not self.dead:
+            ends.append(self.state)
+        elif self.continues == continues:
+            self.event("once")
+        self.dead = False
+        self.at = at
+        self.context = outer
+        self.graph.loops = loops
+        if not ends:
+            self.dead = not isinstance(node, (ast.For, ast.AsyncFor))
+            return
+        self.state = self.joiner.states(ends)
+        for one in carried:
+            self.hand_on(one, node)
+        if statement is not None and block is not None:
+            for clause in statement[1:]:
+                self.run_body(clause.block, [])
+
+    def worth_unrolling(self, items: tuple[Value, ...]) -> bool:
+        """A list of modules or of pairs of them: each turn does something of its own."""
+
+        def has_objects(value: Value) -> bool:
+            if isinstance(value, Seq):
+                return any(has_objects(item) for item in value.items)
+            obj = self.obj(value)
+            return obj is not None and obj.kind in ("module", "instance", "optimizer")
+
+        return any(has_objects(item) for item in items)
+
+    def unroll(self, node: ast.For | ast.AsyncFor, items: tuple[Value, ...], block: Block | None) -> None:
+        for item in items:
+            self.assign(node.target, item, node.iter)
+            self.run_body(block, node.body)
+            if self.dead:
+                ends = self.breaks[-1]
+                if not ends:
+                    return
+                self.state = self.joiner.states(ends)
+                self.breaks[-1] = []
+                self.dead = False
+
+    # -- what is carried
+
+    def carry(self, node: ast.stmt, block: Block | None) -> list[Carried]:
+        """What the body rebinds or changes and a turn before may have left: it begins as loop nodes."""
+        carried: list[Carried] = []
+        names, attributes, items = stored_in(node, block)
+        for name in names:
+            value = self.state.env.get(name)
+            if value is None or (value == NONE and isinstance(node, ast.While)):
+                continue
+            begun, starts = self.begin(value, name)
+            if starts:
+                self.state.env[name] = begun
+                carried.append(Carried(name, NOWHERE, "", value, begun, starts))
+        for oid, field, text in dict.fromkeys((*self.stored_fields(attributes), *self.kept_fields())):
+            obj = self.state.heap[oid]
+            value = obj.get(field)
+            if value is None or (isinstance(value, Tensor) and value.origin == "buffer"):
+                continue
+            begun, starts = self.begin(value, text)
+            if starts:
+                self.state.heap[oid] = obj.with_field(field, begun)
+                carried.append(Carried(text, oid, field, value, begun, starts))
+        for name in items:
+            value = self.look_up(name)
+            begun, starts = self.begin(value, name)
+            if isinstance(value, Ref) and isinstance(begun, Ref) and starts:
+                self.state.heap[value.oid] = self.state.heap[begun.oid]
+                carried.append(Carried(name, value.oid, "", value, value, starts))
+        return carried
+
+    def stored_fields(self, attributes: Iterable[tuple[str, str]]) -> Iterator[tuple[int, str, str]]:
+        """Attributes of objects that the body itself stores to: `self.state = ...`."""
+        for base, field in attributes:
+            receiver = self.look_up(base)
+            obj = self.obj(receiver)
+            if isinstance(receiver, Ref) and obj is not None and obj.kind == "instance":
+                yield receiver.oid, field, f"{base}.{field}"
+
+    def kept_fields(self) -> Iterator[tuple[int, str, str]]:
+        """Tensors that an object keeps and that some method of its class replaces, called by whomever."""
+        for oid, obj in self.state.heap.items():
+            if obj.kind != "instance" or not isinstance(obj.cls, Class):
+                continue
+            for field, value in obj.fields:
+                holds = value == NONE or isinstance(value, (Tensor, Seq))
+                if holds and field != "*" and self.world.stores(obj.cls.cid, field) > 1:
+                    yield oid, field, f"{self.path_to(oid)}.{field}"
+
+    def path_to(self, oid: int) -> str:
+        """How the loop's own names reach an object, at most through one attribute; else nothing."""
+        for name, value in self.state.env.items():
+            if isinstance(value, Ref) and value.oid == oid:
+                return name
+        for name, value in self.state.env.items():
+            obj = self.obj(value)
+            if obj is not None and obj.kind == "instance":
+                for field, item in obj.fields:
+                    if isinstance(item, Ref) and item.oid == oid:
+                        return f"{name}.{field}"
+        return ""
+
+    def begin(self, value: Value, name: str, within: bool = False) -> tuple[Value, tuple[int, ...]]:
+        """A value as the body finds it, its parts loop nodes that have their first value, and these nodes.
+
+        Within a tuple or a list only tensors are carried.
+        """
+        if isinstance(value, Tensor):
+            if value.origin in ("parameter", "leaf"):
+                return value, ()
+            start = self.start(value.node, name)
+            return Tensor(start, value.dtype), (start,)
+        if isinstance(value, Seq) and not within:
+            begun = [self.begin(item, name, True) for item in value.items]
+            starts = tuple(start for _, more in begun for start in more)
+            return (Seq(tuple(item for item, _ in begun)), starts) if starts else (value, ())
+        obj = self.obj(value)
+        if obj is not None and obj.kind in ("list", "dict") and not within:
+            items = [self.begin(item, name, True) for item in obj.items]
+            fields = [(key, self.begin(item, name, True)) for key, item in obj.fields]
+            starts = tuple(n for _, more in (*items, *(one for _, one in fields)) for n in more)
+            if not starts:
+                return value, ()
+            copied = tuple((key, item) for key, (item, _) in fields)
+            return self.allocate(replace(obj, fields=copied, items=tuple(item for item, _ in items))), starts
+        if within:
+            return value, ()
+        if isinstance(value, Const):
+            if isinstance(value.value, (int, float)) and not isinstance(value.value, bool):
+                start = self.start(NOWHERE, name)
+                return Number(start), (start,)
+            if value == NONE:
+                # `state = None` before the loop: from the second turn on it is what the turn before left.
+                start = self.start(NOWHERE, name)
+                return Unknown("nothing yet in the first turn", start), (start,)
+        elif isinstance(value, (Number, Array)) or (isinstance(value, Unknown) and value.node != NOWHERE):
+            start = self.start(value.node, name)
+            return replace(value, node=start), (start,)
+        return value, ()
+
+    def start(self, first: int, name: str) -> int:
+        return self.graph.add(Node("loop", "loop", (first,), (Edge.LIVE,), place=self.here(), note=name))
+
+    def hand_on(self, carried: Carried, node: ast.stmt) -> None:
+        """The body has been read: what it left is what the next turn finds."""
+        if carried.oid == NOWHERE:
+            left = self.state.env.get(carried.name)
+        else:
+            obj = self.state.heap.get(carried.oid)
+            if carried.field:
+                left = obj.get(carried.field) if obj is not None else None
+                if obj is not None and left == carried.begun:
+                    # Nothing has touched it.
+                    self.state.heap[carried.oid] = obj.with_field(carried.field, carried.first)
+                    return
+            else:
+                left = carried.first
+        if left is None:
+            return
+        self.close(carried.begun, left, carried.starts)
+        if all(len(self.graph[start].inputs) == 1 for start in carried.starts):
+            return
+        first, last = self.kind_of(carried.first), self.kind_of(left)
+        if first and last:
+            facts = {"name": carried.name, "first": first, "last": last}
+            self.event("carried", nodes=carried.starts, facts=facts, loop=self.here(node))
+
+    def close(self, begun: Value, left: Value, starts: tuple[int, ...]) -> None:
+        parts = [self.parts(begun), self.parts(left)]
+        if len(parts[0]) == len(parts[1]) == len(starts) and begun is not left:
+            for start, end in zip(starts, parts[1], strict=True):
+                self.graph.close_loop(start, end)
+            return
+        ends = [n for n in dict.fromkeys(self.nodes_in(left)) if n not in starts]
+        if not ends:
+            return
+        end = ends[0]
+        if len(ends) > 1:
+            end = self.graph.add(
+                Node("join", "join", tuple(ends), (Edge.LIVE,) * len(ends), place=self.here())
+            )
+        for start in starts:
+            self.graph.close_loop(start, end)
+
+    def parts(self, value: Value) -> list[int]:
+        """The nodes of a value, or of the tensors that a tuple, list or dictionary holds, in order."""
+        if isinstance(value, Seq):
+            return [node_of(item) for item in value.items if isinstance(item, Tensor)]
+        obj = self.obj(value)
+        if obj is not None:
+            held = (*obj.items, *(item for _, item in obj.fields))
+            return [node_of(item) for item in held if isinstance(item, Tensor)]
+        return [node_of(value)]
+
+    def kind_of(self, value: Value) -> str:
+        """What a state is made of, as far as a person would have to know to detach it."""
+        if isinstance(value, Tensor):
+            return "tensor"
+        if value == NONE:
+            return "none"
+        if isinstance(value, Const):
+            return "number"
+        obj = self.obj(value)
+        items = value.items if isinstance(value, Seq) else obj.items if obj is not None else ()
+        if items and all(isinstance(item, Tensor) for item in items):
+            return "tuple" if isinstance(value, Seq) else obj.kind if obj is not None else ""
+        return "other" if isinstance(value, (Seq, Ref)) else ""
+
+
+Stored = tuple[tuple[str, ...], tuple[tuple[str, str], ...], tuple[str, ...]]
+
+
+def stored_in(node: ast.stmt, block: Block | None) -> Stored:
+    """What a loop's body binds, in order: names, attributes as (x, name), items of names."""
+    each = [stores(part) for part in body_parts(node, block)]
+    targets = (
+        {inner.id for inner in ast.walk(node.target) if isinstance(inner, ast.Name)}
+        if isinstance(node, (ast.For, ast.AsyncFor))
+        else set()
+    )
+    names = dict.fromkeys(name for one in each for name in one[0])
+    return (
+        tuple(name for name in names if name not in targets),
+        tuple(dict.fromkeys(attribute for one in each for attribute in one[1])),
+        tuple(dict.fromkeys(name for one in each for name in one[2] if name not in names)),
+    )
+
+
+def body_parts(node: ast.stmt, block: Block | None) -> Iterator[ast.AST]:
+    """Every statement of a loop's body."""
+    if block is None:
+        yield from getattr(node, "body", [])
+        return
+    for statement in block:
+        for clause in statement:
+            yield from clause.line.nodes
+            if clause.block:
+                yield from body_parts(node, clause.block)
+
+
+@functools.lru_cache(65536)
+def stores(part: ast.AST) -> Stored:
+    """The names that a statement of one line binds, and the attributes and items of names that it stores."""
+    names: dict[str, None] = {}
+    attributes: dict[tuple[str, str], None] = {}
+    items: dict[str, None] = {}
+    for inner in ast.walk(part):
+        if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
+            names[inner.id] = None
+        elif isinstance(inner, (ast.Attribute, ast.Subscript)) and isinstance(inner.ctx, ast.Store):
+            if isinstance(inner.value, ast.Name):
+                if isinstance(inner, ast.Attribute):
+                    attributes[inner.value.id, inner.attr] = None
+                else:
+                    items[inner.value.id] = None
+    return tuple(names), tuple(attributes), tuple(items)
