@@ -337,7 +337,9 @@ def plain_weight(script: Script) -> Iterator[Mutant]:
             source = script.source(value)
             if "rand" in source or "normal" in source:
                 yield _mutant(script, "GS401", "plain", site, f"{OPEN}{source}{CLOSE}")
-            if isinstance(value, ast.Call) and not any(each.arg == "requires_grad" for each in value.keywords):
+            if isinstance(value, ast.Call) and not any(
+                each.arg == "requires_grad" for each in value.keywords
+            ):
                 if source.startswith("torch.") and source.count(")") == source.count("(") == 1:
                     leaf = f"{OPEN}{source[:-1]}, requires_grad=True){CLOSE}"
                     yield _mutant(script, "GS401", "leaf", site, leaf)

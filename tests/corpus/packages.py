@@ -1,6 +1,6 @@
 """Good programs from public packages: a module's or a loss's file as PyPI has it, and a driver behind it.
 
-Nothing of the packages is kept in this repository. `fetch` downloads them once into `.cache/`, each pinned;
+Nothing of the packages is kept in this repository: `real_code/packages.py` downloads them once, each pinned;
 where that is not possible there are none of these programs, and `Unavailable` says why.
 
 A program is one file: the package's text, with the text of what it imports of its own package before it, then
@@ -13,14 +13,12 @@ from __future__ import annotations
 import ast
 import re
 import shutil
-import subprocess
-import sys
-import tarfile
-import zipfile
 from dataclasses import dataclass
 from functools import cache
 from itertools import cycle
 from pathlib import Path
+
+from real_code import packages
 
 from corpus.drivers import DRIVEN, STYLES, Driven
 from corpus.sites import Program
@@ -28,15 +26,15 @@ from corpus.sites import Program
 ROOT = Path(__file__).resolve().parents[2]
 HOME = ROOT / ".cache" / "corpus"
 
-PINS = {
-    "byol_pytorch": "byol-pytorch==0.8.2",
-    "normflows": "normflows==1.7.3",
-    "pytorch_metric_learning": "pytorch-metric-learning==2.8.1",
-    "segmentation_models_pytorch": "segmentation-models-pytorch==0.3.4",
-    "snntorch": "snntorch==0.9.1",
-    "timm": "timm==1.0.19",
-    "torchgan": "torchgan==0.1.0",
-}
+DRIVEN_PACKAGES = (
+    "byol_pytorch",
+    "normflows",
+    "pytorch_metric_learning",
+    "segmentation_models_pytorch",
+    "snntorch",
+    "timm",
+    "torchgan",
+)
 
 # Whose `__init__` loads more than the files that are driven, and what those import and never use.
 _NOT_LOADED = (
@@ -104,67 +102,46 @@ class Fetched:
             f"{driven.file} {driven.title}",
             text + "".join(f"{each}\n" for each in needed) + driven.text(style),
             str(self.folder / f"{driven.title}.py"),
-            PINS[package].replace("==", " "),
+            _pins()[package].replace("==", " "),
             len(text),
         )
 
 
 @cache
 def fetch() -> Fetched:
-    """Download and unpack what is not there yet.
+    """Download what is not there yet, and lay it out so that it can be run.
 
     Raises:
         Unavailable: no network, or no such release for this Python.
     """
     stamp = HOME / "ready"
-    wanted = "\n".join([*PINS.values(), *_NOT_LOADED, *_STAND_INS, _STAND_IN])
+    wanted = "\n".join([*_pins().values(), *_NOT_LOADED, *_STAND_INS, _STAND_IN])
     if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
+        try:
+            folders = packages.fetch()
+        except OSError as why:
+            raise Unavailable(str(why)) from why
         shutil.rmtree(HOME, ignore_errors=True)
-        downloaded = HOME / "fetched"
-        downloaded.mkdir(parents=True)
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "-q", "--disable-pip-version-check"]
-        done = subprocess.run(
-            [*command, "-d", str(downloaded), *PINS.values()], capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise Unavailable((done.stderr.strip().splitlines() or ["pip failed"])[-1])
-        for name in PINS:
-            _unpack(name, downloaded, HOME)
+        for name, pin in _pins().items():
+            shutil.copytree(folders[pin] / name, HOME / name)
         for name in _NOT_LOADED:
             (HOME / name / "__init__.py").write_text("", encoding="utf-8")
         for name in _STAND_INS:
             folder = HOME / name.replace(".", "/")
             folder.mkdir()
             (folder / "__init__.py").write_text(_STAND_IN, encoding="utf-8")
-        shutil.rmtree(downloaded)
         stamp.write_text(wanted, encoding="utf-8")
     return Fetched(HOME)
 
 
+def _pins() -> dict[str, str]:
+    """`name==version` of each driven package by its import name."""
+    by_name = {pin.partition("==")[0].replace("-", "_"): pin for pin in packages.pinned()}
+    return {name: by_name[name] for name in DRIVEN_PACKAGES}
+
+
 def _imports(text: str, line: str) -> bool:
     return re.search(rf"^{line}( as nn)?$", text, re.MULTILINE) is not None
-
-
-def _unpack(name: str, downloaded: Path, into: Path) -> None:
-    """Put the package `name` of its wheel or source archive into a folder."""
-    (archive,) = [
-        each
-        for each in downloaded.iterdir()
-        if re.split(r"-\d", each.name)[0].replace("-", "_").lower() == name
-    ]
-    apart = downloaded / f"{name}.unpacked"
-    if archive.suffix == ".whl":
-        with zipfile.ZipFile(archive) as wheel:
-            wheel.extractall(apart)
-        found = apart / name
-    else:
-        with tarfile.open(archive) as source:
-            if sys.version_info >= (3, 12):
-                source.extractall(apart, filter="data")
-            else:
-                source.extractall(apart)
-        (found,) = apart.glob(f"*/{name}")
-    shutil.move(found, into / name)
 
 
 def bundled(folder: Path, file: str, seen: set[str], names: dict[str, str]) -> str:

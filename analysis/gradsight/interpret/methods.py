@@ -30,6 +30,7 @@ from gradsight.values import (
     is_plain,
 )
 
+SAME_TEXT = frozenset({"lower", "upper", "strip"})  # methods of a string that are worth knowing: it is a key
 WRITES_GRAD = frozenset({"zero_", "detach_", "fill_", "copy_", "mul_", "requires_grad_"})
 
 
@@ -87,6 +88,8 @@ class Methods(Objects):
             return Array(number, receiver.dtype, role)
         if isinstance(receiver, Seq):
             return Number() if name in ("index", "count") else Unknown("a method of a tuple")
+        if isinstance(receiver, Const) and isinstance(receiver.value, str) and name in SAME_TEXT:
+            return Const(getattr(receiver.value, name)()) if not args else Number()
         if isinstance(receiver, (Number, Const)):
             parts = [(n, Edge.LIVE) for n in self.nodes_in(receiver)]
             if name in ("item", "mean", "sum", "detach", "cpu", "numpy"):

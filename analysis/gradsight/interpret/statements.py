@@ -274,6 +274,8 @@ class Statements(Loops):
             )
         if isinstance(test, ast.Name):
             return not self.at_module_level and test.id in self.state.env
+        if isinstance(test, ast.Call) and isinstance(test.func, ast.Name) and test.args:
+            return test.func.id == "isinstance" and self.decides(test.args[0])
         return isinstance(test, ast.Constant)
 
     def inline_body(self, clause: Clause) -> list[ast.stmt]:
