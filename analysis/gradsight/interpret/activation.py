@@ -13,6 +13,7 @@ from gradsight.interpret.state import Event, Joiner, State
 from gradsight.values import (
     NOWHERE,
     Array,
+    Choice,
     Class,
     Const,
     Lib,
@@ -282,6 +283,12 @@ class Activation:
             return [value.node], False
         if isinstance(value, Unknown):
             return ([value.node], True) if value.node != NOWHERE else ([], True)
+        if isinstance(value, Choice):  # of modules: whichever it is
+            for option in value.options:
+                more, blind = self._parameters_of(option, seen)
+                nodes += more
+                unknown = unknown or blind
+            return list(dict.fromkeys(nodes)), unknown
         if not isinstance(value, Ref) or value.oid in seen:
             return [], False
         obj = seen[value.oid] = self.state.heap.get(value.oid)

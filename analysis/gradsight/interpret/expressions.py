@@ -280,6 +280,10 @@ class Expressions(Attributes):
         if any(isinstance(op, (ast.Is, ast.IsNot, ast.In, ast.NotIn)) for op in node.ops):
             if len(values) == 2 and values[1] == NONE and not isinstance(values[0], (Unknown, Choice)):
                 return Const((values[0] == NONE) is isinstance(node.ops[0], ast.Is))
+            left, right = values[:2]
+            if len(values) == 2 and isinstance(node.ops[0], (ast.Is, ast.IsNot)):
+                if isinstance(left, Const) and right in (Const(True), Const(False)):
+                    return Const((left.value is right.value) is isinstance(node.ops[0], ast.Is))
             return Number()
         if (
             len(values) == 2

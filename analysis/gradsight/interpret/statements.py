@@ -272,6 +272,8 @@ class Statements(Loops):
             return (
                 isinstance(test.ops[0], (ast.Is, ast.IsNot, ast.Eq, ast.NotEq)) and not self.at_module_level
             )
+        if isinstance(test, ast.Attribute):
+            return isinstance(test.value, ast.Name) and test.value.id == "self"
         if isinstance(test, ast.Name):
             return not self.at_module_level and test.id in self.state.env
         if isinstance(test, ast.Call) and isinstance(test.func, ast.Name) and test.args:
