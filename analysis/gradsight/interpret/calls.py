@@ -8,8 +8,11 @@ from typing import Any
 from gradsight import model
 from gradsight.domain import Edge
 from gradsight.graph import Here, There, Within
+from gradsight.interpret.arrays import literal_of
 from gradsight.interpret.codec import Encoder, moved
+from gradsight.interpret.dtypes import kind_of
 from gradsight.interpret.functions import Functions
+from gradsight.interpret.shapes import ranked
 from gradsight.interpret.state import Event, State
 from gradsight.interpret.summary import Summary
 from gradsight.values import (
@@ -177,7 +180,9 @@ class Calls(Functions):
         """Bring the callee's nodes, objects and events into this activation."""
         here = self.here(node)
         info = self.world.function(key.fid)
-        block = self.block
+        block, first, before = self.block, len(self.events), self.state.grad
+        if info is not None and info.grad == "on":
+            self.switch_mode("on", here)
         if info is not None and info.grad == "off":
             self.switch_off(Within(key.fid, Here(info.decorator_at, info.decorators[0])))
             block, self.block = self.block, block
@@ -225,6 +230,8 @@ class Calls(Functions):
                     tuple((name, There(here, key, (number, name))) for name, _ in event.places),
                 )
             )
+        if info is not None and info.grad:
+            self.restore_mode(before, first)
         returned: Value = moved(summary.returned, nodes, oids)
         return returned
 
@@ -243,7 +250,7 @@ class Calls(Functions):
         outer_env = state.env
         state.outer.append(outer_env)
         state.env = bound
-        block = self.block
+        block, first = self.block, len(self.events)
         if closure.grad_off:
             state.grad = "off"
             self.block = self.number()
@@ -264,7 +271,9 @@ class Calls(Functions):
         self.state.env = self.state.outer.pop()
         if self.at_module_level:
             self.state.module = self.state.env if not self.state.outer else self.state.outer[0]
-        self.state.grad, self.block = grad, block
+        if closure.grad_off:
+            self.restore_mode(grad, first)
+            self.block = block
         self.at, self.returns = at, returns
         self.nesting -= 1
         return value
@@ -355,6 +364,9 @@ class Calls(Functions):
                 f"`{obj.cls.cid}` is called by code that is not seen", owner, args, kwargs, node
             )
         if isinstance(obj.cls, Lib):
+            module = obj.get("module")
+            if obj.cls.name == model.ENGINE and module is not None:
+                return self.call(module, args, kwargs, node)
             short = obj.cls.name.rpartition(".")[2]
             return self.unknown_call(f"`{short}` is not known", obj.get("*"), args, kwargs, node)
         return self.unknown_call("an object is called", None, args, kwargs, node)
@@ -372,8 +384,14 @@ class Calls(Functions):
 def unsqueezed(item: Value) -> Value:
     """A sample of a data set as one row of what the loader stacks."""
     if isinstance(item, Tensor):
-        shape = (1, *item.shape) if item.shape is not None else None
-        return Tensor(NOWHERE, item.dtype, shape, item.role)
+        known = ranked(item.shape)
+        shape = (1, *known) if known is not None else None
+        return Tensor(NOWHERE, item.dtype, shape, item.role, "", item.exact)
     if isinstance(item, Array):
-        return Tensor(NOWHERE, item.dtype, None, item.role)
+        known = ranked(item.shape)
+        shape = (1, *known) if known is not None else None
+        return Tensor(NOWHERE, item.dtype, shape, item.role, "", item.exact)
+    if (isinstance(item, Const) and isinstance(item.value, (int, float))) or isinstance(item, Number):
+        exact = literal_of(item)  # collated as numpy would
+        return Tensor(NOWHERE, kind_of(exact), (1,), "", "", exact)
     return Unknown("a sample")

@@ -12,6 +12,10 @@ from typing import Any
 
 from gradsight import model
 from gradsight.domain import Edge
+from gradsight.interpret import shapes
+from gradsight.interpret.arrays import drawn, made
+from gradsight.interpret.conditions import conditions_of
+from gradsight.interpret.dtypes import kind_of
 from gradsight.interpret.libraries import (
     DROPOUTS,
     FACTORIES,
@@ -69,6 +73,9 @@ class Functions(Methods):
             )
         if name in DROPOUTS:
             self.functional_dropout(name, args, kwargs, node)
+        value = self.call_framework(name, args, kwargs, node)
+        if value is not None:
+            return value
         if name in model.WRAPPERS:
             named = (kwargs[key] for key in model.WRAPPED if key in kwargs)
             return args[0] if args else next(named, Unknown("a wrapper without a module"))
@@ -76,9 +83,7 @@ class Functions(Methods):
             return self.pass_through(name, args, kwargs, node)
         if name in GRAD_OFF or name in GRAD_ON or name.startswith("torch.set_grad_enabled"):
             if name == "torch.set_grad_enabled":
-                self.state.grad = grad_of(args[0] if args else kwargs.get("mode"))
-                if self.state.grad == "off":
-                    self.switch_off(self.here(node))
+                self.set_grad_enabled(args[0] if args else kwargs.get("mode"), node)
             return self.allocate(Obj("object", Lib(name), tuple(kwargs.items()), tuple(args)))
         if name.startswith("torch.") and last in FACTORIES and name.count(".") == 1:
             return self.factory(last, args, kwargs, node)
@@ -94,6 +99,8 @@ class Functions(Methods):
             return self.apply_criterion(name, {}, args, kwargs, node)
         if model.module(name) is not None:
             return self.make_module(name, args, kwargs, node)
+        if name in ("torch.set_default_dtype", "torch.set_default_tensor_type"):
+            self.event("cast", call=self.here(node))
         if (
             name.startswith(NO_TENSORS)
             or name in NO_TENSOR_NAMES
@@ -106,7 +113,14 @@ class Functions(Methods):
             return self.distribution(name, args, kwargs, node)
         operation = model.operation(name)
         if operation is not None:
-            return self.apply(operation, args, kwargs, node)
+            value = self.apply(operation, args, kwargs, node)
+            if isinstance(value, Array) and name.startswith("numpy."):
+                return made(self, last, args, kwargs, value)
+            return value
+        if name in ("numpy.random.default_rng", "numpy.random.RandomState"):
+            return self.allocate(Obj("object", Lib("numpy.random.Generator")))
+        if name.startswith("numpy.random."):
+            return drawn(self, last, args, kwargs)
         top = name.partition(".")[0]
         values = (*args, *kwargs.values())
         if top == "numpy" and not any(True for value in values for _ in self.nodes_in(value)):
@@ -115,9 +129,7 @@ class Functions(Methods):
                 if last.islower() and last not in ("finfo", "iinfo")
                 else Unknown(f"`{name}` gives no tensor")
             )
-        if top in PLAIN_LIBRARIES or name.startswith("numpy.random"):
-            if name.startswith("numpy.random"):
-                return Array()
+        if top in PLAIN_LIBRARIES:
             return Unknown(f"`{name}` gives no tensor")
         if last[:1].isupper() and not any(
             True for value in (*args, *kwargs.values()) for _ in self.nodes_in(value)
@@ -132,6 +144,17 @@ class Functions(Methods):
                 )
             )
         return self.unknown_call(f"`{name}` is not known", None, args, kwargs, node)
+
+    def set_grad_enabled(self, flag: Value | None, node: ast.Call) -> None:
+        """A condition that is not known counts as true: `phase == "train"` is there for the training phase.
+        It is kept, for it may be asked the wrong way round."""
+        written = argument_ast(node, "mode", 0)
+        if isinstance(flag, Const) or written is None:
+            self.switch_mode(grad_of(flag), self.here(node))
+            return
+        conditions = conditions_of(written)
+        facts = {"if": conditions[0]} if len(conditions) == 1 else {}
+        self.switch_mode("on", self.here(node), facts)
 
     def functional_dropout(
         self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
@@ -410,13 +433,30 @@ def _deepcopy(it: Functions, name: str, args: list[Value], kwargs: dict[str, Val
 
 def _loader(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
     dataset = args[0] if args else kwargs.get("dataset", NONE)
-    return it.allocate(Obj("object", Lib(name), (("dataset", dataset),)))
+    batch = args[1] if len(args) > 1 else kwargs.get("batch_size", Const(1))
+    fields = [("dataset", dataset), ("batch_size", batch)]
+    fields += [(key, kwargs[key]) for key in ("batch_sampler", "collate_fn") if key in kwargs]
+    return it.allocate(Obj("object", Lib(name), tuple(fields)))
 
 
 def _tensor_dataset(
     it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
 ) -> Value:
     return it.allocate(Obj("object", Lib(name), (), tuple(args)))
+
+
+def _subset(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    """A part of a data set holds what the whole holds."""
+    return args[0] if args else kwargs.get("dataset", NONE)
+
+
+def _random_split(
+    it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+) -> Value:
+    parts = it.items(args[1] if len(args) > 1 else kwargs.get("lengths", NONE))
+    if not args or parts is None:
+        return Unknown("parts of a data set")
+    return Seq((args[0],) * len(parts))
 
 
 def _partial(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
@@ -487,18 +527,23 @@ def _stack(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value]
     assert operation is not None
     value = it.apply(operation, args, kwargs, node)
     if isinstance(value, Tensor):
-        shapes = {tensor.shape for tensor in it.tensors_in(args[0])} if args else set()
+        tensors = list(it.tensors_in(args[0])) if args else []
         items = it.items(args[0]) if args else None
         shape: Shape = None
-        if (
-            len(shapes) == 1
-            and name.endswith("stack")
-            and (known := shapes.pop()) is not None
-            and items is not None
-        ):
+        if items is not None and len(items) == len(tensors) and all(isinstance(i, Tensor) for i in items):
             obj = it.obj(args[0])
-            shape = (MANY if obj is not None and obj.many else len(items), *known)
-        value = Tensor(value.node, value.dtype, shape, value.role)
+            many = obj is not None and obj.many
+            dims = it.integers(
+                [kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else Const(0)))]
+            )
+            known = [tensor.shape for tensor in tensors]
+            if dims is not None and name.endswith(".stack"):
+                shape = shapes.stacked(known, dims[0], MANY if many else len(items))
+            elif dims is not None and not name.endswith("stack"):
+                shape = shapes.concatenated(known, dims[0], many)
+        exacts = {tensor.exact for tensor in tensors}
+        exact = exacts.pop() if len(exacts) == 1 else ""
+        value = Tensor(value.node, kind_of(exact) or value.dtype, shape, value.role, value.origin, exact)
         if value.node >= 0:
             it.graph[value.node].note = "items"
     return value
@@ -539,6 +584,8 @@ HANDLERS: dict[str, Handler] = {
     "copy.deepcopy": _deepcopy,
     "torch.utils.data.DataLoader": _loader,
     "torch.utils.data.TensorDataset": _tensor_dataset,
+    "torch.utils.data.Subset": _subset,
+    "torch.utils.data.random_split": _random_split,
     "functools.partial": _partial,
     "builtins.getattr": _getattr,
     "builtins.vars": _vars,

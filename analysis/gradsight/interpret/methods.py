@@ -6,8 +6,9 @@ import ast
 
 from gradsight import model
 from gradsight.domain import Edge
+from gradsight.interpret.arrays import array_method
+from gradsight.interpret.frameworks import Frameworks
 from gradsight.interpret.libraries import AMBIGUOUS, NEVER_A_TENSOR, RANDOM_FILLS
-from gradsight.interpret.objects import Objects
 from gradsight.values import (
     NONE,
     NOWHERE,
@@ -43,7 +44,7 @@ def attributes_of(node: ast.expr) -> set[str]:
     return out
 
 
-class Methods(Objects):
+class Methods(Frameworks):
     """What a method does, whatever it is called on."""
 
     def call_method_of(
@@ -85,7 +86,7 @@ class Methods(Objects):
                 or (operation is not None and operation.role == "keep")
                 else ""
             )
-            return Array(number, receiver.dtype, role)
+            return array_method(self, receiver, name, args, kwargs, Array(number, receiver.dtype, role))
         if isinstance(receiver, Seq):
             return Number() if name in ("index", "count") else Unknown("a method of a tuple")
         if isinstance(receiver, Const) and isinstance(receiver.value, str) and name in SAME_TEXT:
@@ -166,7 +167,11 @@ class Methods(Objects):
                 return self.sink(args[0], node, node.args[0])
         if name in NEVER_A_TENSOR:
             if name == "size" and isinstance(receiver, Tensor):
-                return self.get_attribute(receiver, "shape", node) if not args else Number()
+                sizes = self.get_attribute(receiver, "shape", node)
+                dim = args[0] if args else kwargs.get("dim")
+                if dim is None:
+                    return sizes
+                return self.item(sizes, dim, node) if isinstance(sizes, Seq) else Number()
             return Number()
         if name == "requires_grad_":
             return self.require_grad(
@@ -201,6 +206,7 @@ class Methods(Objects):
                     receiver.shape,
                     value.role if name.startswith("scatter") else receiver.role,
                     origin,
+                    receiver.exact,
                 )
             self.assign(base, value, node)
         return value

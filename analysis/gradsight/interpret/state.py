@@ -50,7 +50,13 @@ class Event:
           "layer" (inside of a forward: whose mode counts there) |
           "called" (a module, then all whose mode counts in that call) | "lent" (modules, to code not seen) |
           "dropout" (as a function that is not told the mode, in a method of the object) |
-          "arms" (how the arms of its branch end, where modes are switched in them)
+          "arms" (how the arms of its branch end, where modes are switched in them) |
+          "apart" (two tensors that broadcasting repeats both: (N, 1) beside (N)) |
+          "cast" (a module, or what floats are by default, becomes another dtype) |
+          "off" (gradients are switched off: a block, a decorator, a switch) |
+          "grad mode" (a switch, or the end of a block that undoes one) |
+          "require" (`x.requires_grad = True`) |
+          "left off" (a turn of its loop ends with gradients switched off)
     node: the value that it happened to; nodes: further values (an optimizer's parameters); oids: objects
     context: the loops ("l", number), branches ("b", number, arm) and entries ("m", number, 0) that it stands
         in, outermost first; an entry is a method or generator of which nothing in the file says when it runs
@@ -181,10 +187,17 @@ class Joiner:
                 first.origin
                 if len(tensors) == len(values) and all(t.origin == first.origin for t in same)
                 else "",
+                first.exact
+                if len(tensors) == len(values) and all(t.exact == first.exact for t in same)
+                else "",
             )
         if all(isinstance(value, (Number, Const)) for value in values):
             if all(isinstance(value, Number) or isinstance(value.value, (int, float)) for value in values):  # type: ignore[union-attr]
-                return Number(node)
+                kinds = {
+                    value.kind if isinstance(value, Number) else type(value.value).__name__  # type: ignore[union-attr]
+                    for value in values
+                }
+                return Number(node, kinds.pop() if len(kinds) == 1 else "")
             return Unknown("one of several constants", node)
         if all(isinstance(value, (Array, Number, Const)) for value in values):
             return Array(node)

@@ -10,7 +10,9 @@ import ast
 from gradsight import model
 from gradsight.domain import Edge
 from gradsight.graph import Node
+from gradsight.interpret.dtypes import exact_of
 from gradsight.interpret.factories import Factories
+from gradsight.interpret.shapes import written
 from gradsight.values import (
     NONE,
     NOWHERE,
@@ -28,6 +30,8 @@ from gradsight.values import (
     node_of,
     surely_many,
 )
+
+OF_DATA = "torch.loss"  # the origin of a loss that was computed from tensors without any history
 
 
 class Training(Factories):
@@ -80,6 +84,11 @@ class Training(Factories):
             "input": first.role if isinstance(first, Tensor) else "",
             "target": target.role if isinstance(target, (Tensor, Array)) else "",
             "target_dtype": target.dtype if isinstance(target, (Tensor, Array)) else "",
+            "exact": exact_of(first),
+            "target_exact": exact_of(target),
+            "shape": written(self.shape_of(first)),
+            "target_shape": written(self.shape_of(target)),
+            "log_target": "" if given.get("log_target", Const(False)) == Const(False) else "yes",
             "weight": "yes" if given.get("weight", NONE) != NONE else "",
             "wants": stub.input_wants,
             "off": "yes" if self.state.grad == "off" else "",
@@ -89,7 +98,7 @@ class Training(Factories):
         self.event(
             "criterion",
             loss,
-            nodes=(node_of(first), node_of(target)),
+            nodes=(node_of(first), node_of(target), node_of(settings.get("@"))),
             facts=facts,
             call=self.here(node),
             input_=self.here(argument_ast(call, names[0], 0))
@@ -105,7 +114,10 @@ class Training(Factories):
             and self.graph[first.node].op.endswith("__getitem__")
         )
         role = "unreduced" if word == "none" and not single else ""
-        return Tensor(loss, "float", shape, role)
+        of_data = loss == NOWHERE and all(
+            isinstance(value, Tensor) and value.origin.startswith("torch.") for value in (first, target)
+        )
+        return Tensor(loss, "float", shape, role, OF_DATA if of_data else "")
 
     # -- optimizers
 
@@ -215,13 +227,17 @@ class Training(Factories):
             facts={
                 "retain": retained,
                 "gradient": "" if given == NONE else "yes",
-                "shape": "unknown" if shape is None else ",".join(str(dim) for dim in shape) or "scalar",
+                "shape": written(shape),
                 "unreduced": "yes" if isinstance(root, Tensor) and root.role == "unreduced" else "",
                 "kind": type(root).__name__.lower(),
                 "off": "yes" if self.state.grad == "off" else "",
                 "why": root.why if isinstance(root, Unknown) else "",
                 "inputs": "yes" if inputs is not None else "",
                 "many": "yes" if surely_many(shape) else "",
+                **({"mode": "may"} if self.state.grad == "may" else {}),
+                **({"data": "yes"} if isinstance(root, Tensor) and root.origin == OF_DATA else {}),
+                **({"expected": "yes"} if self.trying else {}),
+                **({"when": "\n".join(self.tests)} if self.tests else {}),
             },
             call=self.here(node),
             root=self.here(root_ast) if root_ast is not None else None,

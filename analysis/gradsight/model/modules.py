@@ -197,6 +197,12 @@ _OUT = {
         for n in "123"
     },
 }
+# Constructors that take anything and hand it on.
+_RECURRENT = {
+    "LSTM": "input_size hidden_size num_layers bias batch_first dropout bidirectional proj_size",
+    "GRU": "input_size hidden_size num_layers bias batch_first dropout bidirectional",
+    "RNN": "input_size hidden_size num_layers nonlinearity bias batch_first dropout bidirectional",
+}
 _AFFINE = {
     "BatchNorm1d": "affine",
     "BatchNorm2d": "affine",
@@ -251,7 +257,7 @@ def _module(short: str) -> ModuleStub | None:
     name = f"torch.nn.{short}"
     owns, _, arguments = row.partition(" | ")
     # `name=True` keeps a default that decides something
-    init = tuple(argument.partition("=")[0] for argument in arguments.split())
+    init = tuple(argument.partition("=")[0] for argument in (arguments or _RECURRENT.get(short, "")).split())
     flag = _AFFINE.get(short)
     default = f"{flag}=True" in arguments.split()
     out = _OUT.get(short)
