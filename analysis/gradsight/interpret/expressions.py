@@ -311,7 +311,7 @@ class Expressions(Attributes):
                 return Const((values[0] == NONE) is isinstance(node.ops[0], ast.Is))
             left, right = values[:2]
             if len(values) == 2 and isinstance(node.ops[0], (ast.Is, ast.IsNot)):
-                if isinstance(left, Const) and right in (Const(True), Const(False)):
+                if isinstance(left, Const) and isinstance(right, Const) and isinstance(right.value, bool):
                     return Const((left.value is right.value) is isinstance(node.ops[0], ast.Is))
             return Number()
         if (

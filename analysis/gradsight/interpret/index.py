@@ -81,7 +81,6 @@ class Parsed:
     decorator_at: int
 
 
-@functools.lru_cache(4096)
 def hands_back(lines: Iterable[Line]) -> bool:
     """Whether each function among the lines returns its first argument, or one defined within that does.
 
@@ -118,6 +117,7 @@ def hands_back(lines: Iterable[Line]) -> bool:
     )
 
 
+@functools.lru_cache(4096)
 def parsed(lines: tuple[Line, ...]) -> Parsed | None:
     """The definition that a region's lines hold; None where its header does not parse."""
     for statement in nest(lines):
