@@ -599,6 +599,8 @@ class Queries:
         causes = [self.graph[cause].cause, *(self.graph[n].cause for n in chain)]
         if any(one in NO_DERIVATIVE for one in causes):
             return "GS107"
+        if causes[0] == "draw":
+            return "GS107"
         if "numpy" in causes:
             return "GS101"
         if "number" in causes:

@@ -8,7 +8,7 @@ from gradsight.domain import Edge
 from gradsight.interpret.arrays import drawn
 from gradsight.interpret.containers import is_container
 from gradsight.interpret.dtypes import exact_dtype, method_dtype
-from gradsight.interpret.libraries import GRAD_OFF, GRAD_ON, MODULE_SELF
+from gradsight.interpret.libraries import GRAD_OFF, GRAD_ON, MODULE_SELF, REPARAMETRIZED
 from gradsight.interpret.modules import Modules
 from gradsight.values import (
     NONE,
@@ -290,7 +290,7 @@ class Objects(Modules):
             return drawn(self, name, args, kwargs)
         own = obj.get("*")
         if cls.startswith("torch.distributions."):
-            return self.distribution_method(own, name, args, node)
+            return self.distribution_method(cls, own, name, args, node)
         if name in ("parameters", "named_parameters"):
             return Params(
                 (node_of(own),) if node_of(own) != NOWHERE else (), True, True, name.startswith("named")
@@ -353,11 +353,14 @@ class Objects(Modules):
             return Tensor(number, "float")
         return self.allocate(Obj("object", Lib(name), (("*", Tensor(number, "float")),)))
 
-    def distribution_method(self, own: Value | None, name: str, args: list[Value], node: ast.AST) -> Value:
+    def distribution_method(
+        self, cls: str, own: Value | None, name: str, args: list[Value], node: ast.AST
+    ) -> Value:
         parts = [(n, Edge.LIVE) for value in (own, *args) for n in self.nodes_in(value)]
         if name in ("sample", "sample_n"):
+            cause = "draw" if cls.rpartition(".")[2] in REPARAMETRIZED and name == "sample" else "sample"
             return Tensor(
-                self.combine("torch.distributions.sample", [(n, Edge.CUT) for n, _ in parts], node, "sample")
+                self.combine("torch.distributions.sample", [(n, Edge.CUT) for n, _ in parts], node, cause)
             )
         if name == "expand":
             return Unknown("a distribution", self.combine("torch.distributions.expand", parts, node))
