@@ -253,6 +253,9 @@ class Activation:
         elif isinstance(value, Seq):
             for item in value.items:
                 yield from self.nodes_in(item, depth + 1)
+        elif isinstance(value, Choice):
+            for option in value.options:
+                yield from self.nodes_in(option, depth + 1)
         elif isinstance(value, Params):
             yield from value.nodes
         elif isinstance(value, Ref):
@@ -272,6 +275,9 @@ class Activation:
         elif isinstance(value, Seq):
             for item in value.items:
                 yield from self.tensors_in(item, depth + 1)
+        elif isinstance(value, Choice):
+            for option in value.options:
+                yield from self.tensors_in(option, depth + 1)
         elif isinstance(value, Ref):
             obj = self.state.heap.get(value.oid)
             if obj is not None and obj.kind in ("list", "dict", "record"):
@@ -301,12 +307,13 @@ class Activation:
             return [value.node], False
         if isinstance(value, Unknown):
             return ([value.node], True) if value.node != NOWHERE else ([], True)
-        if isinstance(value, Choice):  # of modules: whichever it is
+        if isinstance(value, Choice):
+            # One of them is there, and nothing says which.
             for option in value.options:
                 more, blind = self._parameters_of(option, seen)
                 nodes += more
                 unknown = unknown or blind
-            return list(dict.fromkeys(nodes)), unknown
+            return list(dict.fromkeys(nodes)), unknown or bool(nodes)
         if not isinstance(value, Ref) or value.oid in seen:
             return [], False
         obj = seen[value.oid] = self.state.heap.get(value.oid)

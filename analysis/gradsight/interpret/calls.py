@@ -245,7 +245,7 @@ class Calls(Functions):
         self.nesting += 1
         # A fork: whoever holds the state of before keeps the names that it had.
         state = self.state = self.state.fork()
-        at, returns, grad = self.at, self.returns, state.grad
+        at, returns, grad, context = self.at, self.returns, state.grad, self.context
         bound = dict(self.bind_arguments(closure.node.args, args, kwargs))
         outer_env = state.env
         state.outer.append(outer_env)
@@ -274,7 +274,7 @@ class Calls(Functions):
         if closure.grad_off:
             self.restore_mode(grad, first)
             self.block = block
-        self.at, self.returns = at, returns
+        self.at, self.returns, self.context = at, returns, context
         self.nesting -= 1
         return value
 

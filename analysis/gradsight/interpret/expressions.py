@@ -406,12 +406,13 @@ class Expressions(Attributes):
                 elif known is not None and not (obj is not None and obj.many):
                     args += known
                 else:
+                    learning = [n for item in known or () for n in self.parameters_of(item)[0]]
                     args.append(
                         Unknown(
                             "starred arguments",
                             self.combine(
                                 "starred",
-                                [(n, Edge.LIVE) for n in self.nodes_in(value)],
+                                [(n, Edge.LIVE) for n in (*self.nodes_in(value), *learning)],
                                 argument,
                                 keep_off=True,
                             ),

@@ -58,8 +58,9 @@ class Event:
           "require" (`x.requires_grad = True`) |
           "left off" (a turn of its loop ends with gradients switched off)
     node: the value that it happened to; nodes: further values (an optimizer's parameters); oids: objects
-    context: the loops ("l", number), branches ("b", number, arm) and entries ("m", number, 0) that it stands
-        in, outermost first; an entry is a method or generator of which nothing in the file says when it runs
+    context: the loops ("l", number), branches ("b", number, arm), guards ("g", number, 0) and entries ("m",
+        number, 0) that it stands in or behind, outermost first; a guard is a branch that may leave before it;
+        an entry is a method or generator of which nothing in the file says when it runs
     facts: words of structure; places: where its parts stand (never part of a summary's structure)
     """
 

@@ -264,7 +264,9 @@ class Statements(Loops):
         arms = len(clauses)
         if any(event.kind == "mode" for event in self.events[start:]):
             self.event("arms", facts={"else": "yes" if has_else else "", "arms": str(arms), **left})
-        self.context, self.tests = outer, tests
+        guarded = left and (outer or not self.at_module_level)
+        self.context = (*outer, ("g", number, 0)) if guarded else outer
+        self.tests = tests
         if not has_else:
             states.append(before)
         self.state = before
