@@ -57,6 +57,7 @@ class Objects(Modules):
             elif name == "add_param_group":
                 old = obj.get("params")
                 new = self.parameter_groups(args[0]) if args else Params((), False, True)
+                self.event("group", nodes=new.nodes, oids=(receiver.oid,), call=self.here(node))
                 if isinstance(old, Params):
                     merged = Params((*old.nodes, *new.nodes), False, old.unknown or new.unknown)
                     self.put(receiver, obj.with_field("params", merged))
@@ -155,12 +156,7 @@ class Objects(Modules):
         if name == "requires_grad_":
             nodes, _ = self.parameters_of(receiver)
             flag = args[0] if args else kwargs.get("requires_grad", Const(True))
-            self.event(
-                "freeze" if flag == Const(False) else "thaw" if flag == Const(True) else "freeze",
-                nodes=nodes,
-                facts={} if isinstance(flag, Const) else {"some": "yes"},  # now it freezes, now it does not
-                call=self.here(node),
-            )
+            self.freeze(flag, nodes, node)
             return receiver
         if name in MODULE_SELF:
             asked = [exact_dtype(value) for value in (*args, *kwargs.values())]
