@@ -36,8 +36,10 @@ from gradsight.values import (
     NONE,
     NOWHERE,
     Array,
+    Class,
     Closure,
     Const,
+    Func,
     Lib,
     Number,
     Obj,
@@ -257,7 +259,27 @@ def _grad(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value],
 def _isinstance(
     it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
 ) -> Value:
+    if len(args) != 2:
+        return Number()
+    value, wanted = args
+    kinds = [
+        each.name
+        for each in (wanted.items if isinstance(wanted, Seq) else (wanted,))
+        if isinstance(each, Lib)
+    ]
+    types = [_PLAIN[kind] for kind in kinds if kind in _PLAIN]
+    if not kinds or len(kinds) != (len(wanted.items) if isinstance(wanted, Seq) else 1):
+        return Number()
+    if isinstance(value, Const) and len(types) == len(kinds):
+        return Const(isinstance(value.value, tuple(types)))
+    if isinstance(value, (Class, Func, Lib, Tensor)) and len(types) == len(kinds):
+        return Const(False)
     return Number()
+
+
+_PLAIN: dict[str, type] = {
+    f"builtins.{each.__name__}": each for each in (str, int, float, bool, bytes, tuple, list, dict)
+}
 
 
 def _enumerate(
