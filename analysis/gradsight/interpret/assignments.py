@@ -282,6 +282,7 @@ class Assignments(Calls):
                     receiver.shape,
                     role,
                     receiver.origin if number == receiver.node else "",
+                    receiver.exact,
                 ),
                 at,
             )
@@ -294,7 +295,11 @@ class Assignments(Calls):
             self.assign(
                 target.value,
                 Array(
-                    self.combine("numpy.setitem", parts, target, "numpy", keep_off=True), receiver.dtype, role
+                    self.combine("numpy.setitem", parts, target, "numpy", keep_off=True),
+                    receiver.dtype,
+                    role,
+                    receiver.shape,
+                    receiver.exact,
                 ),
                 at,
             )

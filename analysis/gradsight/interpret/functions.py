@@ -27,6 +27,7 @@ from gradsight.interpret.libraries import (
     REWRAPS,
 )
 from gradsight.interpret.methods import Methods
+from gradsight.interpret.shapes import ranked
 from gradsight.interpret.training import argument_ast
 from gradsight.values import (
     MANY,
@@ -241,6 +242,13 @@ def _isinstance(
     it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
 ) -> Value:
     return Number()
+
+
+def _len(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    shape = ranked(it.shape_of(args[0])) if args and isinstance(args[0], (Tensor, Array)) else None
+    if shape and shape[0] is not None:
+        return Number(kind="many") if shape[0] == MANY else Const(shape[0])
+    return Number(kind="int")
 
 
 def _enumerate(
@@ -531,7 +539,7 @@ HANDLERS: dict[str, Handler] = {
     "builtins.issubclass": _isinstance,
     "builtins.hasattr": _isinstance,
     "builtins.callable": _isinstance,
-    "builtins.len": _isinstance,
+    "builtins.len": _len,
     "torch.is_tensor": _isinstance,
     "builtins.enumerate": _enumerate,
     "builtins.zip": _zip,
