@@ -218,7 +218,9 @@ class Modules(Training):
             value = base
         short = name.rpartition(".")[2]
         if short in ("LSTM", "GRU", "RNN") and isinstance(value, Tensor):
-            state = Tensor(value.node, value.dtype, self.state_shape(obj, value.shape), value.role)
+            state = Tensor(
+                value.node, value.dtype, self.state_shape(obj, value.shape), value.role, "", value.exact
+            )
             return Seq((value, Seq((state, state)) if short == "LSTM" else state))
         if short in ("LSTMCell", "MultiheadAttention"):
             return Seq((value, value))
