@@ -218,9 +218,8 @@ class Modules(Training):
             value = base
         short = name.rpartition(".")[2]
         if short in ("LSTM", "GRU", "RNN") and isinstance(value, Tensor):
-            state = Tensor(
-                value.node, value.dtype, self.state_shape(obj, value.shape), value.role, "", value.exact
-            )
+            shape = self.state_shape(obj, value.shape)
+            state = Tensor(value.node, value.dtype, shape, value.role, "", value.exact)
             return Seq((value, Seq((state, state)) if short == "LSTM" else state))
         if short in ("LSTMCell", "MultiheadAttention"):
             return Seq((value, value))

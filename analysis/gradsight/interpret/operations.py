@@ -340,6 +340,10 @@ class Operations(Expressions):
             if (dims is None and given is not None and given != NONE) or not isinstance(keep, Const):
                 return None
             return shapes.reduced(first, dims, keep.value is True)
+        if last == "one_hot":
+            classes = self.integers([kwargs.get("num_classes", args[1] if len(args) > 1 else Const(-1))])
+            known = shapes.ranked(first)
+            return None if known is None else (*known, classes[0] if classes and classes[0] > 0 else None)
         if last == "multinomial":
             count = self.integers([kwargs.get("num_samples", args[1] if len(args) > 1 else NONE)])
             return shapes.linear(first, count[0] if count else None)
