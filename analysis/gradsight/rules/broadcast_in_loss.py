@@ -68,6 +68,7 @@ ELEMENTWISE = {
     "torch.cosh", "torch.log", "torch.Tensor.log", "torch.where", "torch.clamp", "torch.Tensor.clamp",
     "torch.nn.functional.relu", "torch.relu", "torch.sum", "torch.Tensor.sum",
 }  # fmt: skip
+ROWWISE = frozenset({"sum", "mean", "norm", "max", "min", "amax", "amin", "logsumexp", "diag", "diagonal"})
 REDUCING = ("mean", "sum")
 FLOWING = (Edge.LIVE, Edge.UNKNOWN)
 VIEWS = frozenset({"squeeze", "unsqueeze", "view", "reshape", "flatten"})
@@ -142,6 +143,8 @@ def by_hand(q: Queries, event: Event) -> Iterator[Report]:
         return
     if any(number >= 0 and q.graph[number].kind == "source" for number in event.nodes):
         return  # a parameter by itself: centres, a table
+    if any(number >= 0 and q.graph[number].op.rpartition(".")[2] in ROWWISE for number in event.nodes):
+        return  # `(a**2).sum(1, keepdim=True)`: the distances of every pair
     names = f"`{q.text_of(left)}` has the shape {sized(shape)} and `{q.text_of(right)}` {sized(other)}"
     what = "compared" if event.fact("op") == "sub" else "multiplied"
     yield RULE.report(
@@ -167,7 +170,7 @@ def classes(q: Queries, call: Call, given: Place, target: Place) -> Iterator[Rep
         yield RULE.report(
             SEVERITY["wrong"],
             f"`{q.text_of(given)}` has one column, and over one class `{call.criterion}` is 0 whatever the "
-            'model says (a target of 1 raises "Target 1 is out of bounds."); one logit for two classes wants '
+            'model says (class 1 raises "Target 1 is out of bounds."); one logit for two classes wants '
             "`BCEWithLogitsLoss`",
             given,
             (),
