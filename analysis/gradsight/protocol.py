@@ -132,14 +132,22 @@ class Protocol:
     def _sources(self, event: Event) -> set[int]:
         return {n for number in event.nodes for n in self.q.graph.feeding(number, (Edge.LIVE,))}
 
-    def by_hand(self, event: Event) -> bool:
-        """Whether the program reads or writes `.grad` itself, in the loops that the event stands in."""
+    def by_hand(self, event: Event, held: frozenset[int]) -> bool:
+        """Whether the program reads or writes `.grad` of one of these parameters itself, or of what is not
+        known to be another, in the loops that the event stands in.
+        """
         around = loops(event)
         return any(
-            loops(other)[: len(around)] == around
+            loops(other)[: len(around)] == around and self._may_concern(other, held)
             for other in self.events
             if other.kind == "read" or (other.kind == "zero" and other.fact("by"))
         )
+
+    def _may_concern(self, event: Event, held: frozenset[int]) -> bool:
+        graph = self.q.graph
+        sources = [n for n in self._sources(event) if graph[n].kind == "source"]
+        others = all(graph[n].op in LEARNING and n not in held for n in sources)
+        return not sources or not others
 
     def names_only(self, *names: str) -> bool:
         """Whether one of these methods stands somewhere without being called: that is said already."""

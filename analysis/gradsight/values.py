@@ -40,7 +40,8 @@ class Tensor:
     node: int = NOWHERE
     dtype: str = ""  # "float" | "int" | "bool" | "" unknown
     shape: Shape = None
-    role: str = ""  # "logit" | "probability" | "log-probability" | "index" | "one-hot" | ""
+    # "logit" | "probability" | "log-probability" | "index" | "one-hot" | "packed" (a PackedSequence) | ""
+    role: str = ""
     origin: str = ""
     exact: str = ""
 

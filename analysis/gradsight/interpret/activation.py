@@ -13,6 +13,7 @@ from gradsight.interpret.state import Event, Joiner, State
 from gradsight.values import (
     NOWHERE,
     Array,
+    Choice,
     Class,
     Const,
     Lib,
@@ -67,6 +68,7 @@ class Activation:
         self.yields: list[Value] = []
         self.breaks: list[list[State]] = []  # for each loop around this point, the states that leave it early
         self.continues = 0  # that were met
+        self.tests: tuple[str, ...] = ()  # the conditions of the branches around this point
         self.trying = 0  # blocks around this point whose errors somebody expects
         self.born: dict[int, tuple[int, ...]] = {}  # of objects made here, the loops around that
         self.nonlocals: set[str] = set()
@@ -89,13 +91,30 @@ class Activation:
         self.counter += 1
         return self.counter
 
-    def switch_off(self, place: Place) -> None:
+    def switch_off(self, place: Place, facts: dict[str, str] | None = None) -> None:
         """Gradients are switched off here: a block of its own, which an event remembers."""
         self.block = self.number()
         before = self.context
         self.context = (*before, ("o", self.block, 0))
-        self.event("off", block=place)
+        self.event("off", facts=facts, block=place)
         self.context = before
+
+    def switch_mode(self, grad: str, place: Place, facts: dict[str, str] | None = None) -> None:
+        """The gradient mode is switched until somebody switches it again."""
+        self.state.grad = grad
+        if grad == "off":
+            self.switch_off(place, {"switch": "yes"})
+        # A node of its own says what was computed before the switch, and what behind it.
+        mark = self.graph.add(Node("mark", "mode", place=place))
+        facts = {"grad": grad, "when": "\n".join(self.tests), **(facts or {})}
+        self.event("grad mode", mark, facts=facts, call=place)
+
+    def restore_mode(self, grad: str, first: int) -> None:
+        """A block ends that gives the mode back: what was switched in it, since event `first`, is undone."""
+        self.state.grad = grad
+        if any(event.kind == "grad mode" for event in self.events[first:]):
+            mark = self.graph.add(Node("mark", "mode", place=self.here()))
+            self.event("grad mode", mark, facts={"grad": "given back"})
 
     def event(
         self,
@@ -234,6 +253,9 @@ class Activation:
         elif isinstance(value, Seq):
             for item in value.items:
                 yield from self.nodes_in(item, depth + 1)
+        elif isinstance(value, Choice):
+            for option in value.options:
+                yield from self.nodes_in(option, depth + 1)
         elif isinstance(value, Params):
             yield from value.nodes
         elif isinstance(value, Ref):
@@ -253,6 +275,9 @@ class Activation:
         elif isinstance(value, Seq):
             for item in value.items:
                 yield from self.tensors_in(item, depth + 1)
+        elif isinstance(value, Choice):
+            for option in value.options:
+                yield from self.tensors_in(option, depth + 1)
         elif isinstance(value, Ref):
             obj = self.state.heap.get(value.oid)
             if obj is not None and obj.kind in ("list", "dict", "record"):
@@ -282,6 +307,13 @@ class Activation:
             return [value.node], False
         if isinstance(value, Unknown):
             return ([value.node], True) if value.node != NOWHERE else ([], True)
+        if isinstance(value, Choice):
+            # One of them is there, and nothing says which.
+            for option in value.options:
+                more, blind = self._parameters_of(option, seen)
+                nodes += more
+                unknown = unknown or blind
+            return list(dict.fromkeys(nodes)), unknown or bool(nodes)
         if not isinstance(value, Ref) or value.oid in seen:
             return [], False
         obj = seen[value.oid] = self.state.heap.get(value.oid)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 
 from gradsight import model
 from gradsight.domain import Edge
-from gradsight.interpret.containers import Containers
+from gradsight.interpret.containers import Containers, is_container
 from gradsight.interpret.shapes import ranked
 from gradsight.names import canonical
 from gradsight.values import (
@@ -20,6 +21,7 @@ from gradsight.values import (
     Lib,
     Method,
     Number,
+    Obj,
     Partial,
     Ref,
     Seq,
@@ -29,6 +31,17 @@ from gradsight.values import (
     Value,
     node_of,
 )
+
+# Names that torch gives to what an operation returns beside each other.
+RESULTS = {
+    "values": 0, "indices": 1, "eigenvalues": 0, "eigenvectors": 1, "sign": 0, "logabsdet": 1,
+    "Q": 0, "R": 1, "U": 0, "S": 1, "Vh": 2, "V": 2,
+}  # fmt: skip
+PACKED_INDICES = frozenset({"batch_sizes", "sorted_indices", "unsorted_indices"})
+
+
+def is_distribution(obj: Obj) -> bool:
+    return isinstance(obj.cls, Lib) and obj.cls.name.startswith("torch.distributions.")
 
 
 class Attributes(Containers):
@@ -44,6 +57,15 @@ class Attributes(Containers):
         """An attribute that is read, not called: of what is unknown, a part that passes its gradient on."""
         receiver = self.evaluate(node.value)
         value = self.get_attribute(receiver, node.attr, node)
+        if isinstance(value, Method) and isinstance(value.receiver, Seq):
+            parts = [(n, Edge.LIVE) for n in self.nodes_in(value.receiver)]
+            return Unknown("a field of a tuple", self.combine("item", parts, node, keep_off=True))
+        distribution = self.obj(value.receiver) if isinstance(value, Method) else None
+        if distribution is not None and is_distribution(distribution):
+            # `mean`, `probs`, `scale`: what it was made with, or computed from it; a mode may be chosen.
+            edge = Edge.UNKNOWN if node.attr == "mode" else Edge.LIVE
+            parts = [(n, edge) for n in self.nodes_in(distribution.get("*"))]
+            return Tensor(self.combine(f"torch.distributions.{node.attr}", parts, node), "float")
         if isinstance(value, Method) and isinstance(value.receiver, Unknown):
             parts = [(n, Edge.LIVE) for n in self.nodes_in(value.receiver)]
             return Unknown(value.receiver.why, self.combine("attribute", parts, node, keep_off=True))
@@ -58,6 +80,8 @@ class Attributes(Containers):
             return self.field(receiver, name, node)
         if isinstance(receiver, Super):
             return self.super_attribute(receiver, name)
+        if isinstance(receiver, Seq) and RESULTS.get(name, len(receiver.items)) < len(receiver.items):
+            return receiver.items[RESULTS[name]]
         if isinstance(receiver, Class):
             return self.class_attribute(receiver, name)
         base = node.value if isinstance(node, ast.Attribute) else None
@@ -68,6 +92,13 @@ class Attributes(Containers):
         return Method(receiver, name, base)
 
     def tensor_attribute(self, receiver: Value, name: str, node: ast.AST, base: ast.expr | None) -> Value:
+        if isinstance(receiver, Tensor) and receiver.role == "packed":
+            if name == "data":  # the field of a named tuple: nothing is detached
+                return replace(
+                    receiver, node=self.combine("item", [(receiver.node, Edge.LIVE)], node), role=""
+                )
+            if name in PACKED_INDICES:
+                return Tensor(NOWHERE, "int")
         operation = model.attribute(f"torch.Tensor.{name}")
         if operation is None:
             return Method(receiver, name, base)
@@ -119,6 +150,8 @@ class Attributes(Containers):
         if obj is None:
             return Unknown("an object that is not known here")
         value = obj.get(name)
+        if value is None and is_container(obj):
+            value = obj.get(repr(name))  # `blocks.head` of a ModuleDict is `blocks["head"]`
         if value is not None and name != "*":
             return value
         if obj.kind == "instance" and isinstance(obj.cls, Class):

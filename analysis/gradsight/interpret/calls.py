@@ -177,7 +177,9 @@ class Calls(Functions):
         """Bring the callee's nodes, objects and events into this activation."""
         here = self.here(node)
         info = self.world.function(key.fid)
-        block = self.block
+        block, first, before = self.block, len(self.events), self.state.grad
+        if info is not None and info.grad == "on":
+            self.switch_mode("on", here)
         if info is not None and info.grad == "off":
             self.switch_off(Within(key.fid, Here(info.decorator_at, info.decorators[0])))
             block, self.block = self.block, block
@@ -225,6 +227,8 @@ class Calls(Functions):
                     tuple((name, There(here, key, (number, name))) for name, _ in event.places),
                 )
             )
+        if info is not None and info.grad:
+            self.restore_mode(before, first)
         returned: Value = moved(summary.returned, nodes, oids)
         return returned
 
@@ -238,12 +242,12 @@ class Calls(Functions):
         self.nesting += 1
         # A fork: whoever holds the state of before keeps the names that it had.
         state = self.state = self.state.fork()
-        at, returns, grad = self.at, self.returns, state.grad
+        at, returns, grad, context = self.at, self.returns, state.grad, self.context
         bound = dict(self.bind_arguments(closure.node.args, args, kwargs))
         outer_env = state.env
         state.outer.append(outer_env)
         state.env = bound
-        block = self.block
+        block, first = self.block, len(self.events)
         if closure.grad_off:
             state.grad = "off"
             self.block = self.number()
@@ -264,8 +268,10 @@ class Calls(Functions):
         self.state.env = self.state.outer.pop()
         if self.at_module_level:
             self.state.module = self.state.env if not self.state.outer else self.state.outer[0]
-        self.state.grad, self.block = grad, block
-        self.at, self.returns = at, returns
+        if closure.grad_off:
+            self.restore_mode(grad, first)
+            self.block = block
+        self.at, self.returns, self.context = at, returns, context
         self.nesting -= 1
         return value
 
@@ -355,6 +361,9 @@ class Calls(Functions):
                 f"`{obj.cls.cid}` is called by code that is not seen", owner, args, kwargs, node
             )
         if isinstance(obj.cls, Lib):
+            module = obj.get("module")
+            if obj.cls.name == model.ENGINE and module is not None:
+                return self.call(module, args, kwargs, node)
             short = obj.cls.name.rpartition(".")[2]
             return self.unknown_call(f"`{short}` is not known", obj.get("*"), args, kwargs, node)
         return self.unknown_call("an object is called", None, args, kwargs, node)

@@ -87,11 +87,11 @@ class Containers(Activation):
 
     def comprehension(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp) -> Value:
         before = dict(self.state.env)
-        outer = self.graph.loops
+        outer, context = self.graph.loops, self.context
         start = len(self.events)
         size = self.generators(node.generators)
         value = self.evaluate(node.elt)
-        self.graph.loops = outer
+        self.graph.loops, self.context = outer, context
         self.repeats(start, [node.elt], [one.target for one in node.generators])
         self.state.env = {**before}
         if self.state.module is not self.state.env and self.at_module_level:
@@ -105,11 +105,11 @@ class Containers(Activation):
 
     def dictionary_comprehension(self, node: ast.DictComp) -> Value:
         before = dict(self.state.env)
-        outer = self.graph.loops
+        outer, context = self.graph.loops, self.context
         self.generators(node.generators)
         self.evaluate(node.key)
         value = self.evaluate(node.value)
-        self.graph.loops = outer
+        self.graph.loops, self.context = outer, context
         self.state.env = before
         if self.at_module_level:
             self.state.module = self.state.env
@@ -134,11 +134,10 @@ class Containers(Activation):
 
     def each(self) -> None:
         """What is made from here on is made once for each element, like the body of a loop."""
-        number, before = self.number(), self.context
+        number = self.number()
         self.graph.loops = (*self.graph.loops, number)
-        self.context = (*before, ("l", number, 0))
+        self.context = (*self.context, ("l", number, 0))
         self.event("each")
-        self.context = before
 
     # -- what they hold
 
@@ -211,7 +210,10 @@ class Containers(Activation):
 
     def all_modules(self, values: tuple[Value, ...]) -> bool:
         return bool(values) and all(
-            (obj := self.obj(value)) is not None and obj.kind in ("module", "instance") for value in values
+            self.all_modules(value.options)
+            if isinstance(value, Choice)
+            else (obj := self.obj(value)) is not None and obj.kind in ("module", "instance")
+            for value in values
         )
 
     def subscript(self, node: ast.Subscript) -> Value:
@@ -367,7 +369,7 @@ def batch_of(value: Value, batch: int) -> Value:
     if isinstance(value, Tensor):
         known = ranked(value.shape)
         shape = (batch, *known[1:]) if known else None
-        return Tensor(NOWHERE, value.dtype, shape, value.role, "", value.exact)
+        return Tensor(NOWHERE, value.dtype, shape, value.role, "torch.utils.data", value.exact)
     return Unknown("a batch of data")
 
 

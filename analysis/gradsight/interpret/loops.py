@@ -60,7 +60,7 @@ class Loops(Assignments):
         loops = self.graph.loops
         self.graph.loops = (*loops, number)
         self.breaks.append([])
-        continues, start = self.continues, len(self.events)
+        continues, start, began = self.continues, len(self.events), self.state.grad
         if isinstance(node, (ast.For, ast.AsyncFor)):
             items = self.items(iterable)
             obj = self.obj(iterable)
@@ -82,7 +82,10 @@ class Loops(Assignments):
         ends = self.breaks.pop()
         if not self.dead:
             ends.append(self.state)
+            if began == "on" and self.state.grad != "on":
+                self.event("left off", facts={"binds": " ".join(self.bound_in(node, block))})
         elif self.continues == continues:
+            self.context = (*outer, ("l", number, 0))
             self.event("once")
         self.dead = False
         self.at = at
@@ -97,6 +100,12 @@ class Loops(Assignments):
         if statement is not None and block is not None:
             for clause in statement[1:]:
                 self.run_body(clause.block, [])
+
+    def bound_in(self, node: ast.For | ast.AsyncFor | ast.While, block: Block | None) -> list[str]:
+        """Names that differ from turn to turn."""
+        targets = ast.walk(node.target) if isinstance(node, (ast.For, ast.AsyncFor)) else ()
+        names, _, _ = stored_in(node, block)
+        return [*(inner.id for inner in targets if isinstance(inner, ast.Name)), *names]
 
     def worth_unrolling(self, items: tuple[Value, ...]) -> bool:
         """A list of modules or of pairs of them: each turn does something of its own."""

@@ -7,8 +7,8 @@ import ast
 from gradsight import model
 from gradsight.domain import Edge
 from gradsight.interpret.arrays import array_method
+from gradsight.interpret.frameworks import Frameworks
 from gradsight.interpret.libraries import AMBIGUOUS, NEVER_A_TENSOR, RANDOM_FILLS
-from gradsight.interpret.objects import Objects
 from gradsight.values import (
     NONE,
     NOWHERE,
@@ -34,16 +34,16 @@ from gradsight.values import (
 WRITES_GRAD = frozenset({"zero_", "detach_", "fill_", "copy_", "mul_", "requires_grad_"})
 
 
-def attributes_of(node: ast.expr) -> set[str]:
-    """The attributes in a chain: `grad` and `data` of `p.grad.data`."""
-    out = set()
+def owner_of_gradient(node: ast.expr) -> ast.expr | None:
+    """Whose gradient a chain of attributes leads to: `p` of `p.grad.data`."""
     while isinstance(node, ast.Attribute):
-        out.add(node.attr)
+        if node.attr == "grad":
+            return node.value
         node = node.value
-    return out
+    return None
 
 
-class Methods(Objects):
+class Methods(Frameworks):
     """What a method does, whatever it is called on."""
 
     def call_method_of(
@@ -65,8 +65,10 @@ class Methods(Objects):
             return receiver
         if is_plain(receiver):
             return receiver
-        if name in WRITES_GRAD and base is not None and "grad" in attributes_of(base):
-            self.event("zero", facts={"unknown": "yes", "by": "hand"}, call=self.here(node))
+        if name in WRITES_GRAD and base is not None and (owner := owner_of_gradient(base)) is not None:
+            whose = self.evaluate(owner)
+            facts = {"by": "hand"} if isinstance(whose, Tensor) else {"by": "hand", "unknown": "yes"}
+            self.event("zero", nodes=self.nodes_in(whose), facts=facts, call=self.here(node))
         if isinstance(receiver, (Tensor, Unknown)):
             special = self.tensor_method(receiver, name, args, kwargs, node, base)
             if special is not None:

@@ -9,8 +9,8 @@ import ast
 from collections.abc import Callable
 from typing import Any
 
-from gradsight.interpret.functions import grad_of
-from gradsight.interpret.index import imported
+from gradsight.interpret.conditions import conditions_of
+from gradsight.interpret.index import LINKED, imported
 from gradsight.interpret.libraries import GRAD_OFF, GRAD_ON
 from gradsight.interpret.loops import Loops
 from gradsight.interpret.state import State
@@ -48,6 +48,14 @@ DROPPED_FOR_NOTHING = frozenset({
 EXPECTING = ("suppress", "contextlib.suppress", "pytest.raises", "self.assertRaises")
 
 
+def is_literal(call: ast.expr) -> bool:
+    """Whether all that a call is given stands there."""
+    return isinstance(call, ast.Call) and all(
+        isinstance(value, ast.Constant)
+        for value in (*call.args, *(keyword.value for keyword in call.keywords))
+    )
+
+
 def is_dotted(node: ast.expr) -> bool:
     """`x`, `self.x`, `self.x.y`."""
     while isinstance(node, ast.Attribute):
@@ -62,12 +70,12 @@ class Statements(Loops):
         for statement in block:
             if self.dead:
                 return
-            kept = self.context, self.graph.loops, self.nesting, len(self.breaks)
+            kept = self.context, self.graph.loops, self.nesting, self.tests, len(self.breaks)
             try:
                 self.run_statement(statement)
             except RecursionError:
                 # One statement nested too deeply to be followed costs itself.
-                self.context, self.graph.loops, self.nesting, depth = kept
+                self.context, self.graph.loops, self.nesting, self.tests, depth = kept
                 del self.breaks[depth:]
                 for clause in statement:
                     for part in clause.line.nodes:
@@ -176,6 +184,9 @@ class Statements(Loops):
 
     def importing_from(self, node: ast.ImportFrom, block: Any, statement: Any) -> None:
         for alias in node.names:
+            if node.module == LINKED:
+                self.state.env[alias.asname or alias.name] = self.look_up(alias.name)
+                continue
             if node.level or alias.name == "*":
                 if alias.name != "*":
                     self.state.env[alias.asname or alias.name] = imported(node, alias.name)
@@ -211,7 +222,7 @@ class Statements(Loops):
             body = [] if clause.line.header else self.inline_body(clause)
             clauses.append((test, clause.block if clause.line.header else None, body))
         before = self.state
-        outer = self.context
+        outer, tests = self.context, self.tests
         number = self.number()
         states: list[State] = []
         has_else = False
@@ -236,6 +247,7 @@ class Statements(Loops):
                 has_else = True
             self.state = before.fork()
             self.context = (*outer, ("b", number, arm))
+            self.tests = (*tests, *conditions_of(test or node.test, test is not None))
             if test is not None and self.in_loop() and any(isinstance(n, ast.Mod) for n in ast.walk(test)):
                 self.event("every")
             self.narrow(test)
@@ -252,7 +264,9 @@ class Statements(Loops):
         arms = len(clauses)
         if any(event.kind == "mode" for event in self.events[start:]):
             self.event("arms", facts={"else": "yes" if has_else else "", "arms": str(arms), **left})
-        self.context = outer
+        guarded = left and (outer or not self.at_module_level)
+        self.context = (*outer, ("g", number, 0)) if guarded else outer
+        self.tests = tests
         if not has_else:
             states.append(before)
         self.state = before
@@ -302,19 +316,21 @@ class Statements(Loops):
     def with_(self, node: ast.With | ast.AsyncWith, block: Block | None, statement: Any) -> None:
         before, block_before = self.state.grad, self.block
         at = self.at
+        first = len(self.events)
         for item in node.items:
             value = self.evaluate(item.context_expr)
             name = self.context_name(value)
-            if name in GRAD_OFF:
+            if name in GRAD_OFF and self.switches_off(value):
                 self.state.grad = "off"
                 self.switch_off(self.here(node))
             elif name in GRAD_ON:
-                self.state.grad = "on"
-            elif name == "torch.set_grad_enabled":
-                obj = self.obj(value)
-                self.state.grad = grad_of(obj.items[0] if obj is not None and obj.items else None)
-                if self.state.grad == "off":
-                    self.switch_off(self.here(node))
+                self.switch_mode("on", self.here(item.context_expr))
+            elif (
+                name == "torch.set_grad_enabled"
+                and self.state.grad == "off"
+                and is_literal(item.context_expr)
+            ):
+                self.switch_off(self.here(node))  # a block as good as `no_grad`
             if item.optional_vars is not None:
                 bound: Value = value if isinstance(value, Ref) else Unknown("what a context manager gives")
                 self.assign(item.optional_vars, bound, item.context_expr)
@@ -323,7 +339,7 @@ class Statements(Loops):
         self.run_body(block, node.body)
         self.trying -= expected
         self.at = at
-        self.state.grad = before
+        self.restore_mode(before, first)
         self.block = block_before
 
     def context_name(self, value: Value) -> str:

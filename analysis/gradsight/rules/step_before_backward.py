@@ -48,11 +48,14 @@ def check(q: Queries) -> Iterator[Report]:
     for step in protocol.steps:
         around = loops(step.event)
         passes = protocol.passes(step.held)
-        if not around or any(at < step.at for at, _ in passes):
+        cleared_at = max((at for at, clear in protocol.clears(step) if clears(clear, at, step)), default=-1)
+        if not around or any(
+            at < step.at and (at > cleared_at or around[-1] in loops(event)) for at, event in passes
+        ):
             continue
         later = [event for _, event in passes if surely_with(step.event, event)]
         where = step.event.place("call")
-        if not later or where is None or id(step.event) in said or protocol.by_hand(step.event):
+        if not later or where is None or id(step.event) in said or protocol.by_hand(step.event, step.held):
             continue
         said.add(id(step.event))
         cleared = any(
@@ -61,6 +64,17 @@ def check(q: Queries) -> Iterator[Report]:
         )
         yield report(q, step, later[0], cleared)
     yield from outdated(q, protocol, said)
+
+
+def clears(event: Event, at: int, step: Step) -> bool:
+    """Whether each such step comes behind this clearing of all gradients."""
+    return (
+        at < step.at
+        and not event.fact("unknown")
+        and not event.fact("by")
+        and step.event.oids[0] in event.oids
+        and surely_with(event, step.event)
+    )
 
 
 def outdated(q: Queries, protocol: Protocol, early: set[int]) -> Iterator[Report]:

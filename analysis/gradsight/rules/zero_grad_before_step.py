@@ -50,12 +50,17 @@ def check(q: Queries) -> Iterator[Report]:
         if not passes:
             continue
         at, backward = passes[-1]
-        if entry(backward) != entry(step.event) or protocol.by_hand(backward):
+        if entry(backward) != entry(step.event) or protocol.by_hand(backward, step.held):
             continue
         for position, clear in clears:
             if id(clear) in said or not together(clear, backward, step):
                 continue
             kind = ""
+            used = any(
+                at < other.at < position and other.event.oids == step.event.oids for other in protocol.steps
+            )
+            if used:
+                continue  # what this one clears has had its step
             if at < position < step.at and surely_with(clear, backward) and loops(clear) == loops(step.event):
                 kind = "between"
             elif position < at and is_inner(clear, backward, step):
