@@ -110,10 +110,11 @@ class Protocol:
         for at, event in enumerate(self.events):
             if event.kind != "backward" or event.fact("off") or event.fact("inputs"):
                 continue
-            if any(self._gives(top, held) for top in self.q.roots(event)):
+            if any(self.gives(top, held) for top in self.q.roots(event)):
                 yield at, event
 
-    def _gives(self, top: int, held: frozenset[int]) -> bool:
+    def gives(self, top: int, held: frozenset[int]) -> bool:
+        """Whether a gradient of this value surely reaches some of these parameters."""
         return any(
             source in held and reach.live is Tri.MUST and not reach.unknown
             for source, reach in self.q.graph.reach(top).items()

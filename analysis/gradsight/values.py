@@ -180,13 +180,14 @@ class Choice:
 class Params:
     """An iterable of parameters: what an optimizer is given.
 
-    `blanket`: `model.parameters()` of a whole model.
+    `blanket`: `model.parameters()` of a whole model. `filtered`: only those that require a gradient there.
     """
 
     nodes: tuple[int, ...]
     blanket: bool = False
     unknown: bool = False
     named: bool = False
+    filtered: bool = False
 
 
 Value = (

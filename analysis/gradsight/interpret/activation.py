@@ -238,6 +238,19 @@ class Activation:
             return obj is not None and obj.kind == "module"
         return isinstance(obj.cls, Class) and self.world.is_module(obj.cls.cid)
 
+    def registers(self, value: Value, depth: int = 0) -> bool:
+        """Whether a module that has a value as its attribute, or in a list, should know its parameters."""
+        if isinstance(value, Tensor):
+            return value.origin == "parameter"
+        obj = self.obj(value)
+        if obj is not None and obj.kind in ("list", "dict") and depth < MOST_DEPTH:
+            return any(
+                self.registers(item, depth + 1) for item in (*obj.items, *(item for _, item in obj.fields))
+            )
+        if isinstance(value, Seq) and depth < MOST_DEPTH:
+            return any(self.registers(item, depth + 1) for item in value.items)
+        return self.is_module(value)
+
     def put(self, ref: Ref, obj: Obj) -> None:
         self.state.heap[ref.oid] = obj
 

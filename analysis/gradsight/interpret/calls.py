@@ -102,7 +102,7 @@ class Calls(Functions):
         if info is None:
             return self.unknown_call(f"`{fid}` cannot be read", None, args, kwargs, node)
         bound = self.bind_arguments(info.node.args, args, kwargs)
-        if info.unknown_decorator:
+        if info.unknown_decorator and not self.world.hands_back(info.unknown_decorator):
             return self.unknown_call(
                 f"`{fid}` is wrapped by `{info.unknown_decorator}`", None, args, kwargs, node
             )
@@ -297,6 +297,8 @@ class Calls(Functions):
         reference = self.allocate(Obj("instance", cls, fields))
         if self.world.is_module(cls.cid):
             self.event("module", oids=(reference.oid,), facts={"class": cls.cid}, call=self.here(node))
+            if self.in_forward:
+                self.event("made", oids=(reference.oid,), call=self.here(node))
         init = self.world.find_method(cls.cid, "__init__")
         if init is not None:
             self.call_function(init, [reference, *args], kwargs, node)

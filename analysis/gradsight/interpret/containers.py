@@ -96,6 +96,8 @@ class Containers(Activation):
         self.state.env = {**before}
         if self.state.module is not self.state.env and self.at_module_level:
             self.state.module = self.state.env
+        if only_requiring(node) and isinstance(value, Tensor) and value.origin == "parameter":
+            return Params((value.node,), False, False, False, True)
         items = (
             (value,) * size
             if size is not None and 0 < size <= 16 and not any(True for _ in self.nodes_in(value))
@@ -354,6 +356,12 @@ class Containers(Activation):
             if part is not None:
                 self.evaluate(part)
         return Unknown("a slice")
+
+
+def only_requiring(node: ast.ListComp | ast.SetComp | ast.GeneratorExp) -> bool:
+    """`[p for p in model.parameters() if p.requires_grad]`."""
+    tests = [test for generator in node.generators for test in generator.ifs]
+    return len(tests) == 1 and isinstance(tests[0], ast.Attribute) and tests[0].attr == "requires_grad"
 
 
 def is_container(obj: Obj) -> bool:

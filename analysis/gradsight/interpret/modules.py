@@ -38,6 +38,12 @@ class Modules(Training):
     """Library modules as objects of the heap."""
 
     def make_module(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+        module = self.library_module(name, args, kwargs, node)
+        if self.in_forward and self.parameters_of(module)[0]:
+            self.event("made", oids=(module.oid,), call=self.here(node))
+        return module
+
+    def library_module(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Ref:
         stub = model.module(name)
         assert stub is not None
         fields: dict[str, Value] = {}

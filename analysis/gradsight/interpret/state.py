@@ -46,6 +46,9 @@ class Event:
           "accumulate" and "append" (what a loop adds up or collects) | "unreturned" |
           "every" (its branch is taken every so many turns) | "once" (its loop has one turn) |
           "each" (its loop is a comprehension) | "idle" (its loop uses nothing of what it runs over) |
+          "flag" (`requires_grad` set on what is no tensor) | "group" (given to an optimizer later) |
+          "container" (a plain list, tuple or dictionary becomes an attribute of a module) |
+          "made" (a module with parameters, inside of a forward) | "filled" (a weight's numbers, there) |
           "mode" (`train()`, `eval()` and the like of a module; without an object: of whichever) |
           "layer" (inside of a forward: whose mode counts there) |
           "called" (a module, then all whose mode counts in that call) | "lent" (modules, to code not seen) |
