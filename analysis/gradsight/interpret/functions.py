@@ -171,6 +171,8 @@ class Functions(Methods):
             written is None or not isinstance(written, (ast.Constant, ast.Attribute, ast.Name))
         ):
             return
+        if argument != "training" and isinstance(written, ast.Name) and not isinstance(given, Const):
+            return  # computed before, and the mode may have a part in it
         info = self.world.function(self.function_name)
         first = [*info.node.args.posonlyargs, *info.node.args.args][:1] if info is not None else []
         self.event(
