@@ -105,7 +105,7 @@ class Calls(Functions):
         if info is None:
             return self.unknown_call(f"`{fid}` cannot be read", None, args, kwargs, node)
         bound = self.bind_arguments(info.node.args, args, kwargs)
-        if info.unknown_decorator:
+        if info.unknown_decorator and not self.world.hands_back(info.unknown_decorator):
             return self.unknown_call(
                 f"`{fid}` is wrapped by `{info.unknown_decorator}`", None, args, kwargs, node
             )
@@ -245,7 +245,7 @@ class Calls(Functions):
         self.nesting += 1
         # A fork: whoever holds the state of before keeps the names that it had.
         state = self.state = self.state.fork()
-        at, returns, grad = self.at, self.returns, state.grad
+        at, returns, grad, context = self.at, self.returns, state.grad, self.context
         bound = dict(self.bind_arguments(closure.node.args, args, kwargs))
         outer_env = state.env
         state.outer.append(outer_env)
@@ -274,7 +274,7 @@ class Calls(Functions):
         if closure.grad_off:
             self.restore_mode(grad, first)
             self.block = block
-        self.at, self.returns = at, returns
+        self.at, self.returns, self.context = at, returns, context
         self.nesting -= 1
         return value
 
@@ -300,6 +300,8 @@ class Calls(Functions):
         reference = self.allocate(Obj("instance", cls, fields))
         if self.world.is_module(cls.cid):
             self.event("module", oids=(reference.oid,), facts={"class": cls.cid}, call=self.here(node))
+            if self.in_forward:
+                self.event("made", oids=(reference.oid,), call=self.here(node))
         init = self.world.find_method(cls.cid, "__init__")
         if init is not None:
             self.call_function(init, [reference, *args], kwargs, node)
