@@ -13,7 +13,9 @@ from gradsight.interpret.state import Event, Joiner, State
 from gradsight.values import (
     NOWHERE,
     Array,
+    Choice,
     Class,
+    Closure,
     Const,
     Lib,
     Number,
@@ -51,6 +53,7 @@ class Activation:
         self.at = 0  # the line of the region that is being read
         self.events: list[Event] = []
         self.context: tuple[tuple[str, int, int], ...] = ()
+        self.waiting: dict[int, Closure] = {}  # nested functions that differentiate, not called so far
         self.starred_many = False  # the call's arguments hold a list of unknown length
         self.owner = ""  # the function that places stand in, where that is not the activation's own
         self.block = 0  # the block that switched gradients off
@@ -237,6 +240,19 @@ class Activation:
             return obj is not None and obj.kind == "module"
         return isinstance(obj.cls, Class) and self.world.is_module(obj.cls.cid)
 
+    def registers(self, value: Value, depth: int = 0) -> bool:
+        """Whether a module that has a value as its attribute, or in a list, should know its parameters."""
+        if isinstance(value, Tensor):
+            return value.origin == "parameter"
+        obj = self.obj(value)
+        if obj is not None and obj.kind in ("list", "dict") and depth < MOST_DEPTH:
+            return any(
+                self.registers(item, depth + 1) for item in (*obj.items, *(item for _, item in obj.fields))
+            )
+        if isinstance(value, Seq) and depth < MOST_DEPTH:
+            return any(self.registers(item, depth + 1) for item in value.items)
+        return self.is_module(value)
+
     def put(self, ref: Ref, obj: Obj) -> None:
         self.state.heap[ref.oid] = obj
 
@@ -252,6 +268,9 @@ class Activation:
         elif isinstance(value, Seq):
             for item in value.items:
                 yield from self.nodes_in(item, depth + 1)
+        elif isinstance(value, Choice):
+            for option in value.options:
+                yield from self.nodes_in(option, depth + 1)
         elif isinstance(value, Params):
             yield from value.nodes
         elif isinstance(value, Ref):
@@ -271,6 +290,9 @@ class Activation:
         elif isinstance(value, Seq):
             for item in value.items:
                 yield from self.tensors_in(item, depth + 1)
+        elif isinstance(value, Choice):
+            for option in value.options:
+                yield from self.tensors_in(option, depth + 1)
         elif isinstance(value, Ref):
             obj = self.state.heap.get(value.oid)
             if obj is not None and obj.kind in ("list", "dict", "record"):
@@ -300,6 +322,13 @@ class Activation:
             return [value.node], False
         if isinstance(value, Unknown):
             return ([value.node], True) if value.node != NOWHERE else ([], True)
+        if isinstance(value, Choice):
+            # One of them is there, and nothing says which.
+            for option in value.options:
+                more, blind = self._parameters_of(option, seen)
+                nodes += more
+                unknown = unknown or blind
+            return list(dict.fromkeys(nodes)), unknown or bool(nodes)
         if not isinstance(value, Ref) or value.oid in seen:
             return [], False
         obj = seen[value.oid] = self.state.heap.get(value.oid)

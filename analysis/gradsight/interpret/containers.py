@@ -9,6 +9,7 @@ from gradsight import model
 from gradsight.domain import Edge
 from gradsight.graph import Node
 from gradsight.interpret.activation import Activation
+from gradsight.interpret.dtypes import kind_of, literal_of
 from gradsight.interpret.shapes import ranked
 from gradsight.values import (
     MANY,
@@ -99,16 +100,14 @@ class Containers(Activation):
 
     def comprehension(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp) -> Value:
         before = dict(self.state.env)
-        outer = self.graph.loops
+        outer, context = self.graph.loops, self.context
         start = len(self.events)
         iterable = self.evaluate(node.generators[0].iter)
         parts = self.known_parts(node.generators, iterable)
         size: int | None
         if parts is not None:
-            items, size = (
-                tuple(self.evaluate(node.elt) for _ in self.turns(node.generators[0], parts)),
-                len(parts),
-            )
+            items = tuple(self.evaluate(node.elt) for _ in self.turns(node.generators[0], parts))
+            size = len(parts)
         else:
             size = self.generators(node.generators, iterable)
             value = self.evaluate(node.elt)
@@ -117,16 +116,18 @@ class Containers(Activation):
                 items = (value, *(self.evaluate(node.elt) for _ in range(size - 1)))  # a part for each turn
             elif size is not None and 0 < size <= 16 and not any(True for _ in self.nodes_in(value)):
                 items = (value,) * size
-        self.graph.loops = outer
+        self.graph.loops, self.context = outer, context
         self.repeats(start, [node.elt], [one.target for one in node.generators])
         self.state.env = {**before}
         if self.state.module is not self.state.env and self.at_module_level:
             self.state.module = self.state.env
+        if only_requiring(node) and isinstance(items[0], Tensor) and items[0].origin == "parameter":
+            return Params((items[0].node,), False, False, False, True)
         return self.allocate(Obj("list", None, items=items, many=size is None or len(items) != size))
 
     def dictionary_comprehension(self, node: ast.DictComp) -> Value:
         before = dict(self.state.env)
-        outer = self.graph.loops
+        outer, context = self.graph.loops, self.context
         iterable = self.evaluate(node.generators[0].iter)
         parts = self.known_parts(node.generators, iterable)
         made = Obj("dict", None)
@@ -141,7 +142,7 @@ class Containers(Activation):
             self.generators(node.generators, iterable)
             self.evaluate(node.key)
             made = Obj("dict", None, items=(self.evaluate(node.value),), many=True)
-        self.graph.loops = outer
+        self.graph.loops, self.context = outer, context
         self.state.env = before
         if self.at_module_level:
             self.state.module = self.state.env
@@ -191,11 +192,10 @@ class Containers(Activation):
 
     def each(self) -> None:
         """What is made from here on is made once for each element, like the body of a loop."""
-        number, before = self.number(), self.context
+        number = self.number()
         self.graph.loops = (*self.graph.loops, number)
-        self.context = (*before, ("l", number, 0))
+        self.context = (*self.context, ("l", number, 0))
         self.event("each")
-        self.context = before
 
     # -- what they hold
 
@@ -269,17 +269,24 @@ class Containers(Activation):
     def data_element(self, obj: Obj) -> Value:
         """What a data loader gives: batches that require no gradient."""
         dataset = self.obj(obj.get("dataset"))
-        if dataset is not None and dataset.items:
+        samples: tuple[Value, ...] = dataset.items if dataset is not None else ()
+        if dataset is not None and dataset.kind == "list" and samples:
+            sample = self.joiner.values(samples)
+            samples = tuple(map(collated, sample.items)) if isinstance(sample, Seq) else ()
+        if samples:
             size = obj.get("batch_size") or Const(1)
             if size == NONE or obj.get("batch_sampler") is not None or obj.get("collate_fn") is not None:
                 return Unknown("a batch of data")
             batch = 1 if size == Const(1) else MANY
-            return Seq(tuple(batch_of(item, batch) for item in dataset.items))
+            return Seq(tuple(batch_of(item, batch) for item in samples))
         return Unknown("a batch of data")
 
     def all_modules(self, values: tuple[Value, ...]) -> bool:
         return bool(values) and all(
-            (obj := self.obj(value)) is not None and obj.kind in ("module", "instance") for value in values
+            self.all_modules(value.options)
+            if isinstance(value, Choice)
+            else (obj := self.obj(value)) is not None and obj.kind in ("module", "instance")
+            for value in values
         )
 
     def subscript(self, node: ast.Subscript) -> Value:
@@ -428,6 +435,12 @@ class Containers(Activation):
         return Unknown("a slice")
 
 
+def only_requiring(node: ast.ListComp | ast.SetComp | ast.GeneratorExp) -> bool:
+    """`[p for p in model.parameters() if p.requires_grad]`."""
+    tests = [test for generator in node.generators for test in generator.ifs]
+    return len(tests) == 1 and isinstance(tests[0], ast.Attribute) and tests[0].attr == "requires_grad"
+
+
 def is_container(obj: Obj) -> bool:
     """nn.Sequential, ModuleList and ParameterList hold their items in order."""
     if obj.kind != "module" or not isinstance(obj.cls, Lib):
@@ -484,3 +497,19 @@ def sliced(size: int | None, node: ast.Slice, lower: Value, upper: Value) -> int
             else None
         )
     return None
+
+
+def collated(item: Value) -> Value:
+    """A sample of a data set as one row of what the loader stacks."""
+    if isinstance(item, Tensor):
+        known = ranked(item.shape)
+        shape = (1, *known) if known is not None else None
+        return Tensor(NOWHERE, item.dtype, shape, item.role, "", item.exact)
+    if isinstance(item, Array):
+        known = ranked(item.shape)
+        shape = (1, *known) if known is not None else None
+        return Tensor(NOWHERE, item.dtype, shape, item.role, "", item.exact)
+    if (isinstance(item, Const) and isinstance(item.value, (int, float))) or isinstance(item, Number):
+        exact = literal_of(item)  # collated as numpy would
+        return Tensor(NOWHERE, kind_of(exact), (1,), "", "", exact)
+    return Unknown("a sample")

@@ -23,6 +23,8 @@ from gradsight.interpret.libraries import (
     FACTORIES,
     GRAD_OFF,
     GRAD_ON,
+    METRIC,
+    METRICS,
     NO_TENSOR_NAMES,
     NO_TENSORS,
     PASS_THROUGH,
@@ -30,6 +32,7 @@ from gradsight.interpret.libraries import (
     REWRAPS,
 )
 from gradsight.interpret.methods import Methods
+from gradsight.interpret.shapes import ranked
 from gradsight.interpret.training import argument_ast
 from gradsight.values import (
     COMPUTED,
@@ -37,7 +40,10 @@ from gradsight.values import (
     NONE,
     NOWHERE,
     Array,
+    Class,
+    Closure,
     Const,
+    Func,
     Lib,
     Number,
     Obj,
@@ -130,6 +136,9 @@ class Functions(Methods):
                 if last.islower() and last not in ("finfo", "iinfo")
                 else Unknown(f"`{name}` gives no tensor")
             )
+        if name.startswith(METRICS):
+            self.combine(METRIC, [(n, Edge.CUT) for value in values for n in self.nodes_in(value)], node)
+            return Unknown(f"`{name}` gives no tensor")
         if top in PLAIN_LIBRARIES:
             return Unknown(f"`{name}` gives no tensor")
         if last[:1].isupper() and not any(
@@ -170,10 +179,8 @@ class Functions(Methods):
         written = argument_ast(node, *chance)
         if given is not None and isinstance(given, Const) and not given.value:
             return
-        if argument != "training" and (
-            written is None or not isinstance(written, (ast.Constant, ast.Attribute, ast.Name))
-        ):
-            return
+        if argument != "training" and not isinstance(written, (ast.Constant, ast.Attribute)):
+            return  # a name may hold what was computed from the mode
         info = self.world.function(self.function_name)
         first = [*info.node.args.posonlyargs, *info.node.args.args][:1] if info is not None else []
         self.event(
@@ -256,7 +263,34 @@ def _grad(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value],
 def _isinstance(
     it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
 ) -> Value:
+    if len(args) != 2:
+        return Number()
+    value, wanted = args
+    kinds = [
+        each.name
+        for each in (wanted.items if isinstance(wanted, Seq) else (wanted,))
+        if isinstance(each, Lib)
+    ]
+    types = [_PLAIN[kind] for kind in kinds if kind in _PLAIN]
+    if not kinds or len(kinds) != (len(wanted.items) if isinstance(wanted, Seq) else 1):
+        return Number()
+    if isinstance(value, Const) and len(types) == len(kinds):
+        return Const(isinstance(value.value, tuple(types)))
+    if isinstance(value, (Class, Func, Lib, Tensor)) and len(types) == len(kinds):
+        return Const(False)
     return Number()
+
+
+def _len(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    shape = ranked(it.shape_of(args[0])) if args and isinstance(args[0], (Tensor, Array)) else None
+    if shape and shape[0] is not None:
+        return Number(kind="many") if shape[0] == MANY else Const(shape[0])
+    return Number(kind="int")
+
+
+_PLAIN: dict[str, type] = {
+    f"builtins.{each.__name__}": each for each in (str, int, float, bool, bytes, tuple, list, dict)
+}
 
 
 def _enumerate(
@@ -350,8 +384,14 @@ def _map(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], 
 
 def _filter(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
     if len(args) > 1 and isinstance(args[1], Params):
-        return Params(args[1].nodes, False, True)
+        return Params(args[1].nodes, False, True, False, is_requiring(args[0]))
     return args[1] if len(args) > 1 else Unknown("filter")
+
+
+def is_requiring(function: Value) -> bool:
+    """`lambda p: p.requires_grad`."""
+    body = function.node.body if isinstance(function, Closure) else None
+    return isinstance(body, ast.Attribute) and body.attr == "requires_grad"
 
 
 def _chain(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
@@ -493,6 +533,14 @@ def _getattr(it: Functions, name: str, args: list[Value], kwargs: dict[str, Valu
     return Unknown(GETATTR, number)
 
 
+def _cleared_together(
+    it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+) -> Value:
+    """`torch._foreach_zero_([p.grad for p in ...])`: which gradients these are is not followed."""
+    it.event("zero", facts={"by": "hand", "unknown": "yes"}, call=it.here(node))
+    return NONE
+
+
 def _vars(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
     """The attributes of an object by their names."""
     if args and is_plain(args[0]):
@@ -589,7 +637,7 @@ HANDLERS: dict[str, Handler] = {
     "builtins.issubclass": _isinstance,
     "builtins.hasattr": _isinstance,
     "builtins.callable": _isinstance,
-    "builtins.len": _isinstance,
+    "builtins.len": _len,
     "torch.is_tensor": _isinstance,
     "builtins.enumerate": _enumerate,
     "builtins.zip": _zip,
@@ -612,6 +660,7 @@ HANDLERS: dict[str, Handler] = {
     "functools.partial": _partial,
     "builtins.getattr": _getattr,
     "builtins.setattr": _setattr,
+    "torch._foreach_zero_": _cleared_together,
     "builtins.vars": _vars,
     "torch.utils.checkpoint.checkpoint": _checkpoint,
     "torch.nn.parallel.data_parallel": _data_parallel,

@@ -5,6 +5,14 @@ from __future__ import annotations
 import sys
 
 # What these return is never a tensor that requires gradient.
+# Distributions with `has_rsample`, as torch 2.13 says.
+REPARAMETRIZED = frozenset({
+    "Beta", "Cauchy", "Chi2", "ContinuousBernoulli", "Dirichlet", "Exponential", "FisherSnedecor", "Gamma",
+    "GeneralizedPareto", "HalfCauchy", "HalfNormal", "InverseGamma", "Kumaraswamy", "Laplace", "LogNormal",
+    "LogisticNormal", "LowRankMultivariateNormal", "MultivariateNormal", "Normal",
+    "OneHotCategoricalStraightThrough", "RelaxedBernoulli", "RelaxedOneHotCategorical", "StudentT", "Uniform",
+    "Wishart",
+})  # fmt: skip
 PLAIN_LIBRARIES = frozenset(sys.stdlib_module_names) - {
     "copy", "functools", "itertools", "operator", "collections", "contextlib", "dataclasses", "typing",
     "math", "builtins", "multiprocessing",
@@ -74,6 +82,10 @@ PASS_THROUGH = {
     "builtins.iter", "builtins.reversed", "builtins.sorted", "builtins.set", "copy.copy",
     "rich.progress.track", "typing.cast",
 }  # fmt: skip
+
+# Where predictions and labels are compared by code that is not seen.
+METRICS = ("sklearn.metrics.", "torchmetrics.functional.")
+METRIC = "metric"  # the operation of a node that stands for that
 
 # Functions that drop values unless they are told not to: the argument that tells, its position, and that of
 # the chance with its position.

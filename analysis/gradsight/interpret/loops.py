@@ -85,6 +85,7 @@ class Loops(Assignments):
             if began == "on" and self.state.grad != "on":
                 self.event("left off", facts={"binds": " ".join(self.bound_in(node, block))})
         elif self.continues == continues:
+            self.context = (*outer, ("l", number, 0))
             self.event("once")
         self.dead = False
         self.at = at

@@ -8,7 +8,7 @@ from gradsight.domain import Edge
 from gradsight.interpret.arrays import drawn
 from gradsight.interpret.containers import is_container
 from gradsight.interpret.dtypes import exact_dtype, method_dtype
-from gradsight.interpret.libraries import GRAD_OFF, GRAD_ON, MODULE_SELF
+from gradsight.interpret.libraries import GRAD_OFF, GRAD_ON, MODULE_SELF, REPARAMETRIZED
 from gradsight.interpret.modules import Modules
 from gradsight.values import (
     NONE,
@@ -57,6 +57,7 @@ class Objects(Modules):
             elif name == "add_param_group":
                 old = obj.get("params")
                 new = self.parameter_groups(args[0]) if args else Params((), False, True)
+                self.event("group", nodes=new.nodes, oids=(receiver.oid,), call=self.here(node))
                 if isinstance(old, Params):
                     merged = Params((*old.nodes, *new.nodes), False, old.unknown or new.unknown)
                     self.put(receiver, obj.with_field("params", merged))
@@ -123,6 +124,8 @@ class Objects(Modules):
                 found = obj.get(repr(args[0].value))
                 if found is not None:
                     return found
+                if name == "setdefault" and not obj.items and not obj.many:
+                    self.put(receiver, obj.with_field(repr(args[0].value), args[1] if args[1:] else NONE))
             return (
                 self.joiner.values([*values, *args[1:2]])
                 if values or len(args) > 1
@@ -153,12 +156,7 @@ class Objects(Modules):
         if name == "requires_grad_":
             nodes, _ = self.parameters_of(receiver)
             flag = args[0] if args else kwargs.get("requires_grad", Const(True))
-            self.event(
-                "freeze" if flag == Const(False) else "thaw" if flag == Const(True) else "freeze",
-                nodes=nodes,
-                facts={} if isinstance(flag, Const) else {"some": "yes"},  # now it freezes, now it does not
-                call=self.here(node),
-            )
+            self.freeze(flag, nodes, node)
             return receiver
         if name in MODULE_SELF:
             if name == "apply" and args and isinstance(args[0], Closure):
@@ -292,7 +290,7 @@ class Objects(Modules):
             return drawn(self, name, args, kwargs)
         own = obj.get("*")
         if cls.startswith("torch.distributions."):
-            return self.distribution_method(own, name, args, node)
+            return self.distribution_method(cls, own, name, args, node)
         if name in ("parameters", "named_parameters"):
             return Params(
                 (node_of(own),) if node_of(own) != NOWHERE else (), True, True, name.startswith("named")
@@ -355,11 +353,14 @@ class Objects(Modules):
             return Tensor(number, "float")
         return self.allocate(Obj("object", Lib(name), (("*", Tensor(number, "float")),)))
 
-    def distribution_method(self, own: Value | None, name: str, args: list[Value], node: ast.AST) -> Value:
+    def distribution_method(
+        self, cls: str, own: Value | None, name: str, args: list[Value], node: ast.AST
+    ) -> Value:
         parts = [(n, Edge.LIVE) for value in (own, *args) for n in self.nodes_in(value)]
         if name in ("sample", "sample_n"):
+            cause = "draw" if cls.rpartition(".")[2] in REPARAMETRIZED and name == "sample" else "sample"
             return Tensor(
-                self.combine("torch.distributions.sample", [(n, Edge.CUT) for n, _ in parts], node, "sample")
+                self.combine("torch.distributions.sample", [(n, Edge.CUT) for n, _ in parts], node, cause)
             )
         if name == "expand":
             return Unknown("a distribution", self.combine("torch.distributions.expand", parts, node))

@@ -143,6 +143,8 @@ def ending(queries: Queries, number: int, chain: tuple[int, ...] = ()) -> str:
         return f"`{text}` gives integers, which have no gradient"
     if node.cause in ("round", "random"):
         return f"the derivative of `{text}` is 0 everywhere"
+    if node.cause == "draw":
+        return f"`{text}` draws without a graph (`rsample` keeps it)"
     if node.cause == "data":
         return f"`{text}` leaves the graph behind"
     return f"`{text}` is detached"
