@@ -353,8 +353,11 @@ class Calls(Functions):
             if stub is not None and library != "torch.nn.Module":
                 if stub.container:
                     value = args[0] if args else NONE
+                    if isinstance(hidden := obj.get("*"), Unknown):
+                        return self.unknown_call(hidden.why, hidden, args, kwargs, node)
                     for _, item in obj.fields:
-                        value = self.call(item, [value], {}, node)
+                        if self.all_modules((item,)):
+                            value = self.call(item, [value], {}, node)
                     return self.note_call(start, reference, value, node)
                 return self.apply(stub.forward, args, kwargs, node)
             parameters, _ = self.parameters_of(reference)

@@ -536,6 +536,24 @@ def _nothing(it: Functions, name: str, args: list[Value], kwargs: dict[str, Valu
     return NONE
 
 
+def _container_init(
+    it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+) -> Value:
+    """`super().__init__(conv, norm)` in a class derived from nn.Sequential: its parts, in their order."""
+    owner, *parts = args
+    obj = it.obj(owner)
+    if isinstance(owner, Ref) and obj is not None and parts:
+        if it.all_modules(tuple(parts)) and not it.starred_many:
+            for position, part in enumerate(parts):
+                obj = obj.with_field(repr(position), part)
+        else:
+            own = it.source("call", "the parts of a container", node)
+            obj = obj.with_field("*", Unknown("the parts of a container", own))
+        it.put(owner, obj)
+    it.starred_many = False
+    return NONE
+
+
 def _module_forward(
     it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
 ) -> Value:
@@ -623,6 +641,7 @@ HANDLERS: dict[str, Handler] = {
     "torch.nn.parallel.data_parallel": _data_parallel,
     "gradsight.function_apply": _function_apply,
     "gradsight.nothing": _nothing,
+    "gradsight.container_init": _container_init,
     "gradsight.module_forward": _module_forward,
     "torch.stack": _stack,
     "torch.cat": _stack,
