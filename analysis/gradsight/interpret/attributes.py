@@ -33,7 +33,9 @@ from gradsight.values import (
 class Attributes(Containers):
     """What `x.name` is. Calls are in the subclasses: a property's value is one."""
 
-    def call_function(self, fid: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    def call_function(
+        self, fid: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST, raw: bool = False
+    ) -> Value:
         raise NotImplementedError
 
     def default(self, node: ast.expr) -> Value:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradsight import model
 from gradsight.domain import Edge
@@ -33,6 +33,9 @@ from gradsight.values import (
     Unknown,
     Value,
 )
+
+if TYPE_CHECKING:
+    from gradsight.interpret.index import FunctionInfo
 
 MOST_NESTING = 12  # closures within closures
 
@@ -101,15 +104,21 @@ class Calls(Functions):
 
     # -- functions of the program
 
-    def call_function(self, fid: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    def call_function(
+        self, fid: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST, raw: bool = False
+    ) -> Value:
+        """`raw`: as it is written, without its decorators."""
         info = self.world.function(fid)
         if info is None:
             return self.unknown_call(f"`{fid}` cannot be read", None, args, kwargs, node)
-        bound = self.bind_arguments(info.node.args, args, kwargs)
-        if info.unknown_decorator:
+        if info.unknown_decorator and not raw:
+            function = self.decorated(info)
+            if function is not None:
+                return self.call(function, args, kwargs, as_call(node))
             return self.unknown_call(
                 f"`{fid}` is wrapped by `{info.unknown_decorator}`", None, args, kwargs, node
             )
+        bound = self.bind_arguments(info.node.args, args, kwargs)
         encoder = Encoder(self)
         grad = "off" if info.grad == "off" else "on" if info.grad == "on" else self.state.grad
         key = encoder.key(fid, bound, grad)
@@ -117,6 +126,21 @@ class Calls(Functions):
         if summary is None:
             return self.unknown_call(f"`{fid}` calls itself or is too large", None, args, kwargs, node)
         return self.apply_summary(summary, encoder, node, key)
+
+    def decorated(self, info: FunctionInfo) -> Value | None:
+        """What the file's own decorators make of a function; None where that is nothing to be called."""
+        value: Value = Partial(Lib("gradsight.undecorated"), (Func(info.fid),), ())
+        env, outer, owner, at = self.state.env, self.state.outer, self.owner, self.at
+        for decorator in reversed(info.decorators):
+            self.state.env, self.state.outer = {}, []
+            self.owner, self.at = info.fid, info.decorator_at
+            function = self.evaluate(decorator)
+            if isinstance(function, (Func, Closure, Partial)):
+                value = self.call(function, [value], {}, as_call(decorator))
+            self.state.env, self.state.outer, self.owner, self.at = env, outer, owner, at
+            if isinstance(value, Unknown):
+                return None
+        return value if isinstance(value, (Func, Closure, Partial, Ref)) else None
 
     def bind_arguments(
         self, arguments: ast.arguments, args: list[Value], kwargs: dict[str, Value]
@@ -240,13 +264,20 @@ class Calls(Functions):
         if self.nesting >= MOST_NESTING:
             return self.unknown_call(f"`{closure.name}` calls itself", None, args, kwargs, node)
         self.nesting += 1
+        owner, nonlocals = self.owner, self.nonlocals
         # A fork: whoever holds the state of before keeps the names that it had.
         state = self.state = self.state.fork()
         at, returns, grad = self.at, self.returns, state.grad
         bound = dict(self.bind_arguments(closure.node.args, args, kwargs))
         outer_env = state.env
-        state.outer.append(outer_env)
+        outer = state.outer
+        if closure.captured is None:
+            state.outer = [*outer, outer_env]
+        else:
+            state.outer, self.nonlocals = [dict(closure.captured)], set()
         state.env = bound
+        self.owner = closure.owner if closure.owner != self.function_name else ""
+        self.at = closure.at
         block = self.block
         if closure.grad_off:
             state.grad = "off"
@@ -265,9 +296,16 @@ class Calls(Functions):
             else:
                 self.state = state
                 value = Unknown(f"`{closure.name}` always raises")
-        self.state.env = self.state.outer.pop()
+        value = self.leaving(value)
+        if closure.captured is None:
+            self.state.env = self.state.outer[-1]
+            self.state.outer = self.state.outer[:-1]
+        else:
+            # What it ran on were copies: nothing has rebound a name that is known here.
+            self.state.env, self.state.outer = outer_env, outer
         if self.at_module_level:
             self.state.module = self.state.env if not self.state.outer else self.state.outer[0]
+        self.owner, self.nonlocals = owner, nonlocals
         self.state.grad, self.block = grad, block
         self.at, self.returns = at, returns
         self.nesting -= 1
@@ -369,6 +407,13 @@ class Calls(Functions):
                 given = self.call(hook, [module, Seq(tuple(args)), value], {}, node)
                 value = value if given == NONE else given
         return value
+
+
+def as_call(node: ast.AST) -> ast.Call:
+    """What stands where something is called: the call, or a decorator or an operator in its place."""
+    if isinstance(node, ast.Call):
+        return node
+    return ast.copy_location(ast.Call(node, [], []), node)  # type: ignore[arg-type]
 
 
 def unsqueezed(item: Value) -> Value:

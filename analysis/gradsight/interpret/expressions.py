@@ -322,7 +322,8 @@ class Expressions(Attributes):
         return self.evaluate(node.value)
 
     def lambda_(self, node: ast.Lambda) -> Value:
-        return Closure("<lambda>", node)
+        self.closures = True
+        return Closure("<lambda>", node, owner=self.owner or self.function_name, at=self.at)
 
     def yielded(self, node: ast.Yield | ast.YieldFrom) -> Value:
         value = self.evaluate(node.value)

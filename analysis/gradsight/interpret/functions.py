@@ -30,6 +30,7 @@ from gradsight.values import (
     NOWHERE,
     Array,
     Const,
+    Func,
     Lib,
     Number,
     Obj,
@@ -390,6 +391,15 @@ def _function_apply(
     return Tensor(it.combine("torch.autograd.Function", parts, node, saves=True), "float")
 
 
+def _undecorated(
+    it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+) -> Value:
+    """What a decorator of the file is given: the function itself."""
+    function = args[0]
+    assert isinstance(function, Func)
+    return it.call_function(function.fid, args[1:], kwargs, node, raw=True)
+
+
 def _nothing(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
     return NONE
 
@@ -472,6 +482,7 @@ HANDLERS: dict[str, Handler] = {
     "torch.nn.parallel.data_parallel": _data_parallel,
     "gradsight.function_apply": _function_apply,
     "gradsight.nothing": _nothing,
+    "gradsight.undecorated": _undecorated,
     "gradsight.module_forward": _module_forward,
     "torch.stack": _stack,
     "torch.cat": _stack,

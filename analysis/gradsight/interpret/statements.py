@@ -394,7 +394,10 @@ class Statements(Loops):
             isinstance(value := self.evaluate(decorator), (Lib, Ref)) and self.context_name(value) in GRAD_OFF
             for decorator in decorators_of(node, statement)
         )
-        self.state.env[node.name] = Closure(node.name, node, block, off)
+        self.closures = True
+        self.state.env[node.name] = Closure(
+            node.name, node, block, off, self.owner or self.function_name, self.at
+        )
 
     def class_(self, node: ast.ClassDef, block: Block | None, statement: Any) -> None:
         value = self.world.class_value(node.name) if self.at_module_level else None

@@ -17,6 +17,7 @@ from gradsight.values import (
     NOWHERE,
     Bound,
     Choice,
+    Closure,
     Obj,
     Params,
     Partial,
@@ -64,6 +65,7 @@ def interpret_function(world: World, info: FunctionInfo, key: Key) -> Summary:
             value = it.allocate(Obj("list", None, items=tuple(it.yields), many=True))
     else:
         value = Unknown(f"`{info.fid}` always raises")
+    value = it.leaving(value)
     del it.joiner  # it knows the activation: without it nothing is left for the collector to find
     return summarize(it, key, value)
 
@@ -77,6 +79,8 @@ def objects_in(value: Value | None) -> list[int]:
         return [oid for item in value.options for oid in objects_in(item)]
     if isinstance(value, Bound):
         return objects_in(value.receiver)
+    if isinstance(value, Closure):
+        return [oid for _, item in value.captured or () for oid in objects_in(item)]
     if isinstance(value, Partial):
         return [
             oid
@@ -95,6 +99,8 @@ def nodes_of(value: Value | None) -> list[int]:
         return list(value.nodes)
     if isinstance(value, Bound):
         return nodes_of(value.receiver)
+    if isinstance(value, Closure):
+        return [n for _, item in value.captured or () for n in nodes_of(item)]
     if isinstance(value, Partial):
         return [
             n for item in (value.function, *value.args, *(v for _, v in value.kwargs)) for n in nodes_of(item)
