@@ -69,7 +69,9 @@ class Activation:
         self.cid: str | None = None  # the class whose method this is
         self.returns: list[tuple[Value, State]] = []
         self.yields: list[Value] = []
-        self.breaks: list[list[State]] = []  # for each loop around this point, the states that leave it early
+        # For each loop around this point the states that end a turn early, and those that leave the loop.
+        self.breaks: list[list[State]] = []
+        self.left: list[list[State]] = []
         self.continues = 0  # that were met
         self.trying = 0  # blocks around this point whose errors somebody expects
         self.born: dict[int, tuple[int, ...]] = {}  # of objects made here, the loops around that
@@ -349,6 +351,13 @@ class Activation:
         self.budget -= 1
         if self.budget < 0:
             raise OutOfBudget
+
+
+def as_call(node: ast.AST) -> ast.Call:
+    """What stands where something is called: the call, or a decorator or an operator in its place."""
+    if isinstance(node, ast.Call):
+        return node
+    return ast.copy_location(ast.Call(node, [], []), node)  # type: ignore[arg-type]
 
 
 _CALLABLE = (Closure, Partial, Choice, Seq)

@@ -13,6 +13,8 @@ from gradsight.interpret.containers import is_container
 from gradsight.interpret.expressions import OPERATORS
 from gradsight.values import NOWHERE, Array, Class, Const, Obj, Ref, Tensor, Unknown, Value, node_of
 
+OWN_VALUES = ("parameter", "leaf", "data", "buffer")  # of what an optimizer or a person sets the numbers of
+
 
 class Assignments(Calls):
     """What binds a name or changes an object."""
@@ -132,7 +134,7 @@ class Assignments(Calls):
             return
         element = self.element_of(value, at)
         for target in targets:
-            one = element
+            one = replace(element) if isinstance(element, Tensor) else element  # each is one of its own
             if target is self.watched and isinstance(one, Tensor):
                 # What is asked about is this one, not its neighbours.
                 one = replace(one, node=self.combine("item", [(one.node, Edge.LIVE)], at))
@@ -150,11 +152,19 @@ class Assignments(Calls):
         if name in ("grad", "_grad"):
             facts = {"by": "hand", **({"unknown": "yes"} if isinstance(receiver, Unknown) else {})}
             self.event("zero", nodes=self.nodes_in(receiver), facts=facts, call=self.here(target))
+        if name == "data" and isinstance(receiver, Tensor) and receiver.origin not in OWN_VALUES:
+            # The numbers are another's, the graph stays what it was.
+            parts = [(receiver.node, Edge.LIVE), *((n, Edge.CUT) for n in self.nodes_in(value))]
+            number = self.combine("torch.Tensor.data", parts, target, "data", keep_off=True)
+            self.assign(target.value, replace(receiver, node=number), at)
+            return
         if name in ("data", "grad", "_grad"):
             return  # writes of values: the graph stays what it was
         if isinstance(receiver, Ref):
             obj = self.state.heap.get(receiver.oid)
             if obj is None:
+                return
+            if self.special(receiver, f"{name}.setter", [value], target) is not None:
                 return
             if obj.kind == "instance" and isinstance(obj.cls, Class) and self.world.is_module(obj.cls.cid):
                 value = self.plain_tensor(receiver, obj.cls, name, value, at)

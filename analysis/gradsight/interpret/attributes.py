@@ -139,6 +139,8 @@ class Attributes(Containers):
                 return Bound(cls, Func(fid))
             return Bound(receiver, Func(fid))
         for one in self.world.mro(cls.cid):
+            if self.world.class_info(f"{one}.{name}") is not None:
+                return Class(f"{one}.{name}")
             value = self.world.classes[one].attributes.get(name)
             if value is not None:
                 return self.default(value)

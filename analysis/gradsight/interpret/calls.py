@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gradsight import model
 from gradsight.domain import Edge
 from gradsight.graph import Here, There, Within
+from gradsight.interpret.activation import as_call
 from gradsight.interpret.codec import Encoder, moved
 from gradsight.interpret.functions import Functions
 from gradsight.interpret.state import Event, State
@@ -322,6 +323,8 @@ class Calls(Functions):
             return self.unknown_call(f"`{cls.cid}` cannot be read", None, args, kwargs, node)
         if self.world.derives(cls.cid, "torch.autograd.Function"):
             return self.unknown_call("an autograd function", None, args, kwargs, node)
+        if self.world.derives(cls.cid, "typing.TypedDict"):
+            return self.call_library("builtins.dict", args, kwargs, node)
         fields: tuple[tuple[str, Value], ...] = ()
         if self.world.is_opaque(cls):
             origin = self.source("call", f"a base class of `{cls.cid}`", node)
@@ -407,13 +410,6 @@ class Calls(Functions):
                 given = self.call(hook, [module, Seq(tuple(args)), value], {}, node)
                 value = value if given == NONE else given
         return value
-
-
-def as_call(node: ast.AST) -> ast.Call:
-    """What stands where something is called: the call, or a decorator or an operator in its place."""
-    if isinstance(node, ast.Call):
-        return node
-    return ast.copy_location(ast.Call(node, [], []), node)  # type: ignore[arg-type]
 
 
 def unsqueezed(item: Value) -> Value:

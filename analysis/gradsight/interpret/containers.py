@@ -7,17 +7,22 @@ import ast
 from gradsight import model
 from gradsight.domain import Edge
 from gradsight.graph import Node
-from gradsight.interpret.activation import Activation
+from gradsight.interpret.activation import Activation, as_call
 from gradsight.values import (
     MANY,
     NONE,
     NOWHERE,
     Array,
+    Bound,
     Choice,
+    Class,
     Const,
+    Func,
     Lib,
+    Number,
     Obj,
     Params,
+    Ref,
     Seq,
     Shape,
     Tensor,
@@ -34,6 +39,19 @@ class Containers(Activation):
 
     def assign(self, target: ast.expr, value: Value, at: ast.AST) -> None:
         raise NotImplementedError
+
+    def call(self, function: Value, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+        raise NotImplementedError
+
+    def special(self, receiver: Value, name: str, args: list[Value], node: ast.AST) -> Value | None:
+        """What a special method of the object's own class gives: `__getitem__`; None where it has none."""
+        obj = self.obj(receiver)
+        if obj is None or obj.kind != "instance" or not isinstance(obj.cls, Class):
+            return None
+        fid = self.world.find_method(obj.cls.cid, name)
+        if fid is None:
+            return None
+        return self.call(Bound(receiver, Func(fid)), args, {}, as_call(node))
 
     # -- displays
 
@@ -145,6 +163,9 @@ class Containers(Activation):
             return obj.items
         if obj is not None and obj.kind == "record":
             return tuple(item for _, item in obj.fields)
+        if obj is not None and obj.kind == "instance" and isinstance(obj.cls, Class):
+            if self.world.derives(obj.cls.cid, "typing.NamedTuple"):
+                return tuple(item for _, item in obj.fields)
         return None
 
     def element_of(self, value: Value, at: ast.AST) -> Value:
@@ -178,7 +199,7 @@ class Containers(Activation):
             if obj.kind == "object" and isinstance(obj.cls, Lib):
                 return self.data_element(obj)
             if obj.kind == "instance":
-                return Unknown("an element of an object of the program")
+                return self.own_element(value, at)
         if isinstance(value, Unknown) and value.node != NOWHERE:
             # Iterating something unknown: data, unless something better is known. The loop decides later.
             loop = next((str(number) for kind, number, _ in reversed(self.context) if kind == "l"), "")
@@ -187,6 +208,18 @@ class Containers(Activation):
             )
             return Unknown("an element of something unknown", node)
         return Unknown("an element of something unknown")
+
+    def own_element(self, value: Value, at: ast.AST) -> Value:
+        """What iterating an object of the program gives, by its own methods."""
+        known = self.items(value)
+        if known:
+            return self.joiner.values(known)
+        iterator = self.special(value, "__iter__", [], at)
+        if iterator is not None and iterator != value:
+            return self.element_of(iterator, at)
+        name, args = ("__next__", []) if iterator is not None else ("__getitem__", [Number()])
+        element = self.special(value, name, args, at)
+        return element if element is not None else Unknown("an element of an object of the program")
 
     def data_element(self, obj: Obj) -> Value:
         """What a data loader gives: batches that require no gradient."""
@@ -250,11 +283,21 @@ class Containers(Activation):
                     value = obj.get(repr(index.value))
                     if value is not None:
                         return value
+                made = self.made_item(receiver, obj, index, node)
+                if made is not None:
+                    return made
                 return (
                     self.joiner.values([*obj.items, *(value for _, value in obj.fields)])
                     if obj.items or obj.fields
                     else Unknown("a key that is not known")
                 )
+            if obj.kind == "instance":
+                known = self.items(receiver)
+                if known is not None:
+                    return self.item(Seq(known), index, node)
+                value = self.special(receiver, "__getitem__", [index], node)
+                if value is not None:
+                    return value
             if obj.kind == "record":
                 return self.item(Seq(tuple(item for _, item in obj.fields)), index, node)
             if obj.kind == "list" or is_container(obj):
@@ -274,6 +317,18 @@ class Containers(Activation):
         nodes = [(n, Edge.LIVE) for n in self.nodes_in(receiver)]
         why = receiver.why if isinstance(receiver, Unknown) else "an item of something unknown"
         return Unknown(why, self.combine("item", nodes, node, keep_off=True))
+
+    def made_item(self, receiver: Value, obj: Obj, index: Value, node: ast.AST) -> Value | None:
+        """What a dictionary with a factory makes of a key that it does not hold yet."""
+        if obj.cls is None or not isinstance(receiver, Ref) or (obj.items and not isinstance(index, Const)):
+            return None
+        made = self.call(obj.cls, [], {}, as_call(node))
+        obj = self.state.heap[receiver.oid]
+        if isinstance(index, Const):
+            self.put(receiver, obj.with_field(repr(index.value), made))
+        else:
+            self.put(receiver, Obj(obj.kind, obj.cls, obj.fields, (*obj.items, made), True))
+        return made
 
     def slice_(self, node: ast.Slice) -> Value:
         for part in (node.lower, node.upper, node.step):

@@ -24,6 +24,7 @@ from gradsight.interpret.libraries import (
     WRAPPERS,
 )
 from gradsight.interpret.methods import Methods
+from gradsight.interpret.python import PYTHON
 from gradsight.values import (
     MANY,
     NONE,
@@ -365,6 +366,7 @@ def _getattr(it: Functions, name: str, args: list[Value], kwargs: dict[str, Valu
     if len(args) > 1 and isinstance(args[1], Const) and isinstance(args[1].value, str):
         return it.get_attribute(args[0], args[1].value, node)
     nodes = [(n, Edge.UNKNOWN) for n in it.nodes_in(args[0])] if args else []
+    nodes += [(n, Edge.UNKNOWN) for n in it.parameters_of(args[0])[0]] if args else []
     return Unknown("getattr with a computed name", it.combine("getattr", nodes, node))
 
 
@@ -449,6 +451,7 @@ def _super(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value]
 
 
 HANDLERS: dict[str, Handler] = {
+    **PYTHON,
     "torch.autograd.backward": _backward,
     "torch.autograd.grad": _grad,
     "torch.nn.Parameter": Functions.parameter,
@@ -458,7 +461,6 @@ HANDLERS: dict[str, Handler] = {
     "builtins.issubclass": _isinstance,
     "builtins.hasattr": _isinstance,
     "builtins.callable": _isinstance,
-    "builtins.len": _isinstance,
     "torch.is_tensor": _isinstance,
     "builtins.enumerate": _enumerate,
     "builtins.zip": _zip,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from gradsight.domain import Edge
 from gradsight.graph import Node
 from gradsight.interpret.assignments import Assignments
+from gradsight.interpret.state import State
 from gradsight.outline import Block, Statement
 from gradsight.values import (
     NONE,
@@ -60,6 +61,7 @@ class Loops(Assignments):
         loops = self.graph.loops
         self.graph.loops = (*loops, number)
         self.breaks.append([])
+        self.left.append([])
         continues = self.continues
         if isinstance(node, (ast.For, ast.AsyncFor)):
             items = self.items(iterable)
@@ -68,7 +70,7 @@ class Loops(Assignments):
                 items is not None
                 and 1 < len(items) <= 8
                 and not (obj is not None and obj.many)
-                and self.worth_unrolling(items)
+                and (self.worth_unrolling(items) or self.picks_objects(node, block, items))
             ):
                 self.unroll(node, items, block)
             else:
@@ -77,7 +79,7 @@ class Loops(Assignments):
         else:
             self.evaluate(node.test)
             self.run_body(block, node.body)
-        ends = self.breaks.pop()
+        ends, left = self.breaks.pop(), self.left.pop()
         if not self.dead:
             ends.append(self.state)
         elif self.continues == continues:
@@ -86,15 +88,33 @@ class Loops(Assignments):
         self.at = at
         self.context = outer
         self.graph.loops = loops
-        if not ends:
+        if not ends and not left:
             self.dead = not isinstance(node, (ast.For, ast.AsyncFor))
+            return
+        others = self.otherwise(node, statement if block is not None else None, ends)
+        if not (ends := [*left, *others]):
+            self.dead = True
             return
         self.state = self.joiner.states(ends)
         for one in carried:
             self.hand_on(one, node)
-        if statement is not None and block is not None:
-            for clause in statement[1:]:
-                self.run_body(clause.block, [])
+
+    def otherwise(
+        self, node: ast.For | ast.AsyncFor | ast.While, statement: Statement | None, ends: list[State]
+    ) -> list[State]:
+        """The states that a loop is left with which nothing broke: behind its `else`, where it has one."""
+        bodies = (
+            [(clause.block, list[ast.stmt]()) for clause in statement[1:]] if statement is not None else []
+        )
+        if node.orelse:
+            bodies.append((None, node.orelse))
+        if not ends or not bodies:
+            return ends
+        self.state = self.joiner.states(ends)
+        for body, nodes in bodies:
+            self.run_body(body, nodes)
+        died, self.dead = self.dead, False
+        return [] if died else [self.state]
 
     def worth_unrolling(self, items: tuple[Value, ...]) -> bool:
         """A list of modules or of pairs of them: each turn does something of its own."""
@@ -107,6 +127,28 @@ class Loops(Assignments):
 
         return any(has_objects(item) for item in items)
 
+    def picks_objects(
+        self, node: ast.For | ast.AsyncFor, block: Block | None, items: tuple[Value, ...]
+    ) -> bool:
+        """Whether known numbers or words pick an object each: `self.layers[i]`, `getattr(self, f"fc{i}")`."""
+        if not isinstance(node.target, ast.Name) or not all(isinstance(item, Const) for item in items):
+            return False
+        for inner in (inner for part in body_parts(node, block) for inner in ast.walk(part)):
+            if isinstance(inner, ast.Subscript) and names(inner.slice, node.target.id):
+                base = inner.value
+                while isinstance(base, ast.Attribute):
+                    base = base.value
+                if isinstance(base, ast.Name) and isinstance(inner.ctx, ast.Load):
+                    obj = self.obj(self.evaluate(inner.value))
+                    if obj is not None and self.worth_unrolling((*obj.items, *(v for _, v in obj.fields))):
+                        return True
+            elif isinstance(inner, ast.Call) and isinstance(inner.func, (ast.Name, ast.Attribute)):
+                called = inner.func.id if isinstance(inner.func, ast.Name) else inner.func.attr
+                if called in ("getattr", "setattr", "add_module", "register_module", "register_parameter"):
+                    if any(names(argument, node.target.id) for argument in inner.args):
+                        return True
+        return False
+
     def unroll(self, node: ast.For | ast.AsyncFor, items: tuple[Value, ...], block: Block | None) -> None:
         for item in items:
             self.assign(node.target, item, node.iter)
@@ -118,6 +160,9 @@ class Loops(Assignments):
                 self.state = self.joiner.states(ends)
                 self.breaks[-1] = []
                 self.dead = False
+            elif ends := self.breaks[-1]:
+                self.state = self.joiner.states([self.state, *ends])
+                self.breaks[-1] = []
 
     # -- what is carried
 
@@ -305,6 +350,19 @@ def stored_in(node: ast.stmt, block: Block | None) -> Stored:
         tuple(dict.fromkeys(attribute for one in each for attribute in one[1])),
         tuple(dict.fromkeys(name for one in each for name in one[2] if name not in names)),
     )
+
+
+def names(node: ast.expr, name: str) -> bool:
+    """Whether an expression is the name, or a text with it in it."""
+    if isinstance(node, ast.JoinedStr):
+        return any(isinstance(part, ast.FormattedValue) and names(part.value, name) for part in node.values)
+    if isinstance(node, ast.Call):
+        return (
+            isinstance(node.func, ast.Name)
+            and node.func.id == "str"
+            and any(names(a, name) for a in node.args)
+        )
+    return isinstance(node, ast.Name) and node.id == name
 
 
 def body_parts(node: ast.stmt, block: Block | None) -> Iterator[ast.AST]:

@@ -41,7 +41,13 @@ class Objects(Modules):
         if obj.kind == "list":
             return self.list_method(receiver, obj, name, args, node)
         if obj.kind == "dict":
-            return self.dict_method(receiver, obj, name, args)
+            return self.dict_method(receiver, obj, name, args, kwargs)
+        if name == "_replace" and obj.kind in ("record", "instance"):
+            for key, value in kwargs.items():
+                obj = obj.with_field(key, value)
+            return self.allocate(obj)
+        if name == "_asdict" and obj.kind in ("record", "instance"):
+            return self.allocate(Obj("dict", None, tuple((repr(key), one) for key, one in obj.fields)))
         if obj.kind == "optimizer":
             if name == "step":
                 for value in (*args, *kwargs.values()):
@@ -109,13 +115,21 @@ class Objects(Modules):
     def in_loop(self) -> bool:
         return any(kind == "l" for kind, _, _ in self.context)
 
-    def dict_method(self, receiver: Ref, obj: Obj, name: str, args: list[Value]) -> Value:
+    def dict_method(
+        self, receiver: Ref, obj: Obj, name: str, args: list[Value], kwargs: dict[str, Value]
+    ) -> Value:
         values = (*obj.items, *(value for _, value in obj.fields))
         if name == "items":
             pairs = tuple(Seq((Unknown("a key"), value)) for value in values)
             return self.allocate(Obj("list", None, items=pairs, many=obj.many))
         if name == "values":
             return self.allocate(Obj("list", None, items=values, many=obj.many))
+        if name == "setdefault" and args and isinstance(args[0], Const):
+            found = obj.get(repr(args[0].value))
+            if found is None and not obj.items:
+                found = args[1] if len(args) > 1 else NONE
+                self.put(receiver, obj.with_field(repr(args[0].value), found))
+                return found
         if name in ("get", "pop", "setdefault") and args:
             if isinstance(args[0], Const):
                 found = obj.get(repr(args[0].value))
@@ -126,8 +140,11 @@ class Objects(Modules):
                 if values or len(args) > 1
                 else Unknown("a key that is not known")
             )
-        if name == "update" and args:
-            other = self.obj(args[0])
+        if name == "update":
+            for key, value in kwargs.items():
+                obj = obj.with_field(repr(key), value)
+            self.put(receiver, obj)
+            other = self.obj(args[0]) if args else None
             if other is not None and other.kind == "dict":
                 for key, value in other.fields:
                     obj = obj.with_field(key, value)

@@ -62,13 +62,13 @@ class Statements(Loops):
         for statement in block:
             if self.dead:
                 return
-            kept = self.context, self.graph.loops, self.nesting, len(self.breaks)
+            kept = self.context, self.graph.loops, self.nesting, len(self.breaks), len(self.left)
             try:
                 self.run_statement(statement)
             except RecursionError:
                 # One statement nested too deeply to be followed costs itself.
-                self.context, self.graph.loops, self.nesting, depth = kept
-                del self.breaks[depth:]
+                self.context, self.graph.loops, self.nesting, turns, loops = kept
+                del self.breaks[turns:], self.left[loops:]
                 for clause in statement:
                     for part in clause.line.nodes:
                         for inner in ast.walk(part):
@@ -183,8 +183,8 @@ class Statements(Loops):
             self.state.env[alias.asname or alias.name] = imported(node, alias.name)
 
     def break_(self, node: ast.Break, block: Any, statement: Any) -> None:
-        if self.breaks:
-            self.breaks[-1].append(self.state)
+        if self.left:
+            self.left[-1].append(self.state)
         self.dead = True
 
     def continue_(self, node: ast.Continue, block: Any, statement: Any) -> None:
