@@ -69,6 +69,7 @@ class Activation:
         self.cid: str | None = None  # the class whose method this is
         self.returns: list[tuple[Value, State]] = []
         self.yields: list[Value] = []
+        self.mode_at_yield = ""  # the gradient mode that a generator's user finds
         # For each loop around this point the states that end a turn early, and those that leave the loop.
         self.breaks: list[list[State]] = []
         self.left: list[list[State]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gradsight import model
@@ -255,7 +256,8 @@ class Calls(Functions):
                 )
             )
         returned: Value = moved(summary.returned, nodes, oids)
-        return returned
+        # Each call gives a tensor of its own, even where nothing else tells them apart.
+        return replace(returned) if isinstance(returned, Tensor) else returned
 
     # -- closures
 

@@ -43,6 +43,21 @@ class Containers(Activation):
     def call(self, function: Value, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
         raise NotImplementedError
 
+    def changed_in_place(self, base: ast.expr, old: Value, new: Value, at: ast.AST) -> None:
+        """A tensor was changed where it is: whatever else is that very tensor is another one, too."""
+        self.assign(base, new, at)
+        if not isinstance(old, Tensor) or old.origin in ("parameter", "leaf"):
+            return
+        for names in (self.state.env, *self.state.outer):
+            for name, value in names.items():
+                if value is old:
+                    names[name] = new
+        for oid, obj in self.state.heap.items():
+            if any(value is old for value in obj.items) or any(value is old for _, value in obj.fields):
+                fields = tuple((name, new if value is old else value) for name, value in obj.fields)
+                items = tuple(new if value is old else value for value in obj.items)
+                self.state.heap[oid] = Obj(obj.kind, obj.cls, fields, items, obj.many)
+
     def special(self, receiver: Value, name: str, args: list[Value], node: ast.AST) -> Value | None:
         """What a special method of the object's own class gives: `__getitem__`; None where it has none."""
         obj = self.obj(receiver)
@@ -217,8 +232,8 @@ class Containers(Activation):
         iterator = self.special(value, "__iter__", [], at)
         if iterator is not None and iterator != value:
             return self.element_of(iterator, at)
-        name, args = ("__next__", []) if iterator is not None else ("__getitem__", [Number()])
-        element = self.special(value, name, args, at)
+        args: list[Value] = [Number()] if iterator is None else []
+        element = self.special(value, "__getitem__" if args else "__next__", args, at)
         return element if element is not None else Unknown("an element of an object of the program")
 
     def data_element(self, obj: Obj) -> Value:
@@ -292,9 +307,9 @@ class Containers(Activation):
                     else Unknown("a key that is not known")
                 )
             if obj.kind == "instance":
-                known = self.items(receiver)
-                if known is not None:
-                    return self.item(Seq(known), index, node)
+                row = self.items(receiver)
+                if row is not None:
+                    return self.item(Seq(row), index, node)
                 value = self.special(receiver, "__getitem__", [index], node)
                 if value is not None:
                     return value

@@ -355,6 +355,7 @@ class Expressions(Attributes):
     def yielded(self, node: ast.Yield | ast.YieldFrom) -> Value:
         value = self.evaluate(node.value)
         self.yields.append(value)
+        self.mode_at_yield = self.state.grad
         return Unknown("what is sent to a generator")
 
     def callee(self, node: ast.expr) -> Value:

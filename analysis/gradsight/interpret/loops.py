@@ -103,9 +103,8 @@ class Loops(Assignments):
         self, node: ast.For | ast.AsyncFor | ast.While, statement: Statement | None, ends: list[State]
     ) -> list[State]:
         """The states that a loop is left with which nothing broke: behind its `else`, where it has one."""
-        bodies = (
-            [(clause.block, list[ast.stmt]()) for clause in statement[1:]] if statement is not None else []
-        )
+        bodies: list[tuple[Block | None, list[ast.stmt]]] = []
+        bodies += [(clause.block, []) for clause in statement[1:]] if statement is not None else []
         if node.orelse:
             bodies.append((None, node.orelse))
         if not ends or not bodies:

@@ -194,5 +194,5 @@ class Methods(Objects):
                     value.role if name.startswith("scatter") else receiver.role,
                     origin,
                 )
-            self.assign(base, value, node)
+            self.changed_in_place(base, receiver, value, node)
         return value

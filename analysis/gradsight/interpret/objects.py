@@ -73,6 +73,9 @@ class Objects(Modules):
             return self.library_object_method(receiver, obj, obj.cls.name, name, args, kwargs, node)
         return self.unknown_call(f"`.{name}()` is not known", None, args, kwargs, node)
 
+    def enter(self, value: Value, at: ast.AST) -> Value:
+        raise NotImplementedError
+
     # -- lists and dictionaries
 
     def list_method(self, receiver: Ref, obj: Obj, name: str, args: list[Value], node: ast.Call) -> Value:
@@ -291,6 +294,10 @@ class Objects(Modules):
                 return args[0] if args else NONE
             return Unknown(f"`{short}.{name}`")
         if short.endswith(("LR", "Scheduler")) or "lr_scheduler" in cls or name in ("add_scalar", "log"):
+            return NONE
+        if cls.endswith("ExitStack"):
+            if name in ("enter_context", "enter_async_context") and args:
+                return self.enter(args[0], node)
             return NONE
         if cls == HOOK_HANDLE:
             hooked, hook = obj.get("module"), obj.get("hook")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from typing import Any
+from typing import TYPE_CHECKING
 
 from gradsight.values import (
     NONE,
@@ -21,8 +21,11 @@ from gradsight.values import (
     Value,
 )
 
+if TYPE_CHECKING:
+    from gradsight.interpret.statements import Statements
 
-def _setattr(it: Any, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+
+def _setattr(it: Statements, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
     """`setattr(x, "name", value)`; with a name that is not known whatever `x` holds may be another one."""
     if len(args) < 3 or len(node.args) < 3:
         return NONE
@@ -45,7 +48,7 @@ def is_kept(value: Value) -> bool:
     )
 
 
-def _exec(it: Any, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+def _exec(it: Statements, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
     """Code that is not seen: any name of the module may be bound anew."""
     unknown = Unknown("`exec` may have bound it")
     for key, value in it.state.module.items():
@@ -54,7 +57,7 @@ def _exec(it: Any, name: str, args: list[Value], kwargs: dict[str, Value], node:
     return NONE
 
 
-def _len(it: Any, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+def _len(it: Statements, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
     """The number of a container's modules where it is known."""
     obj = it.obj(args[0]) if args else None
     if obj is not None and not obj.many and obj.items and it.all_modules(obj.items):
@@ -62,7 +65,7 @@ def _len(it: Any, name: str, args: list[Value], kwargs: dict[str, Value], node: 
     return Number()
 
 
-def _reduce(it: Any, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+def _reduce(it: Statements, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
     """functools.reduce: the function over the items, one after the other; of many, once more than begun."""
     if len(args) < 2:
         return Unknown("reduce")
@@ -74,12 +77,12 @@ def _reduce(it: Any, name: str, args: list[Value], kwargs: dict[str, Value], nod
     return total
 
 
-def _gather(it: Any, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+def _gather(it: Statements, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
     """asyncio.gather: what each of its awaitables gives."""
     return Seq(tuple(args))
 
 
-def _queue(it: Any, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+def _queue(it: Statements, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
     """collections.deque, which a bound keeps from holding all that it is given."""
     items = it.items(args[0]) if args else ()
     obj = it.obj(args[0]) if args else None
@@ -89,7 +92,9 @@ def _queue(it: Any, name: str, args: list[Value], kwargs: dict[str, Value], node
     return it.allocate(Obj("list", None, items=items, many=many))
 
 
-def _defaultdict(it: Any, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+def _defaultdict(
+    it: Statements, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+) -> Value:
     """A dictionary that makes what it does not hold; the factory is kept beside its items."""
     made: Value = it.call_library("builtins.dict", args[1:], kwargs, node)
     obj = it.obj(made)
@@ -98,11 +103,13 @@ def _defaultdict(it: Any, name: str, args: list[Value], kwargs: dict[str, Value]
     return made
 
 
-def _namespace(it: Any, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+def _namespace(
+    it: Statements, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+) -> Value:
     return it.allocate(Obj("object", Lib(name), tuple(kwargs.items())))
 
 
-def _replace(it: Any, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+def _replace(it: Statements, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
     """dataclasses.replace: a copy with other fields."""
     obj = it.obj(args[0]) if args else None
     if obj is None:
@@ -112,7 +119,7 @@ def _replace(it: Any, name: str, args: list[Value], kwargs: dict[str, Value], no
     return it.allocate(obj)
 
 
-def _as_dict(it: Any, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+def _as_dict(it: Statements, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
     """dataclasses.asdict copies its tensors, vars gives them."""
     obj = it.obj(args[0]) if args else None
     if obj is None or obj.kind not in ("instance", "record", "object"):

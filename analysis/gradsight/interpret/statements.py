@@ -19,10 +19,12 @@ from gradsight.outline import Block, Clause, Statement
 from gradsight.values import (
     NONE,
     Bound,
+    Class,
     Closure,
     Const,
     Lib,
     Method,
+    Obj,
     Ref,
     Seq,
     Tensor,
@@ -293,21 +295,9 @@ class Statements(Loops):
         before, block_before = self.state.grad, self.block
         at = self.at
         for item in node.items:
-            value = self.evaluate(item.context_expr)
-            name = self.context_name(value)
-            if name in GRAD_OFF:
-                self.state.grad = "off"
-                self.switch_off(self.here(node))
-            elif name in GRAD_ON:
-                self.state.grad = "on"
-            elif name == "torch.set_grad_enabled":
-                obj = self.obj(value)
-                self.state.grad = grad_of(obj.items[0] if obj is not None and obj.items else None)
-                if self.state.grad == "off":
-                    self.switch_off(self.here(node))
+            given = self.enter(self.evaluate(item.context_expr), node)
             if item.optional_vars is not None:
-                bound: Value = value if isinstance(value, Ref) else Unknown("what a context manager gives")
-                self.assign(item.optional_vars, bound, item.context_expr)
+                self.assign(item.optional_vars, given, item.context_expr)
         expected = any(ast.unparse(item.context_expr).startswith(EXPECTING) for item in node.items)
         self.trying += expected
         self.run_body(block, node.body)
@@ -315,6 +305,32 @@ class Statements(Loops):
         self.at = at
         self.state.grad = before
         self.block = block_before
+
+    def enter(self, value: Value, at: ast.AST) -> Value:
+        """A context is entered: the gradient mode that it sets, and what `as` binds."""
+        name = self.context_name(value)
+        obj = self.obj(value)
+        mode = ""
+        if name in GRAD_OFF:
+            mode = "off"
+        elif name in GRAD_ON:
+            mode = "on"
+        elif name == "torch.set_grad_enabled":
+            mode = grad_of(obj.items[0] if obj is not None and obj.items else None)
+        elif obj is not None and isinstance(inside := obj.get("#grad"), Const):
+            mode = str(inside.value)
+        if mode:
+            self.state.grad = mode
+            if mode == "off":
+                self.switch_off(self.here(at))
+        if obj is not None and obj.kind == "list":
+            return self.element_of(value, at)  # a generator's, under `contextmanager`: what it yields
+        given = self.special(value, "__enter__", [], at)
+        if given is None:
+            given = self.special(value, "__aenter__", [], at)
+        if given is not None:
+            return given
+        return value if isinstance(value, Ref) else Unknown("what a context manager gives")
 
     def context_name(self, value: Value) -> str:
         obj = self.obj(value)
@@ -364,24 +380,81 @@ class Statements(Loops):
             self.dead = was or self.dead
 
     def match(self, node: ast.Match, block: Block | None, statement: Statement | None) -> None:
-        self.evaluate(node.subject)
+        subject = self.evaluate(node.subject)
         before, outer, number = self.state, self.context, self.number()
         states: list[State] = [before]
-        bodies: list[tuple[Block | None, list[ast.stmt]]] = []
+        bodies: list[tuple[int, ast.match_case | None, Block | None, list[ast.stmt]]] = []
+        at = self.at
         if block is None:
-            bodies = [(None, case.body) for case in node.cases]
+            bodies = [(at, case, None, case.body) for case in node.cases]
         else:
             assert statement is not None
-            bodies = [(clause.block, []) for clause in statement[1:]]
-        for arm, (body, nodes) in enumerate(bodies):
+            for clause in statement[1:]:
+                case = next((one for one in clause.line.nodes if isinstance(one, ast.match_case)), None)
+                inline = list(case.body) if case is not None and not clause.line.header else []
+                bodies.append((clause.at, case, clause.block if not inline else None, inline))
+        for arm, (line, case, body, nodes) in enumerate(bodies):
             self.state = before.fork()
             self.context = (*outer, ("b", number, arm))
+            self.at = line
+            if case is not None:
+                self.capture(case.pattern, subject)
+                self.evaluate(case.guard)
             self.run_body(body, nodes)
+            self.at = at
             if not self.dead:
                 states.append(self.state)
             self.dead = False
         self.context = outer
         self.state = self.joiner.states(states[1:] or states)
+
+    def capture(self, pattern: ast.pattern, subject: Value) -> None:
+        """The names that a pattern binds where it fits."""
+        if isinstance(pattern, ast.MatchAs):
+            if pattern.pattern is not None:
+                self.capture(pattern.pattern, subject)
+            self.bind_name(pattern.name, subject)
+        elif isinstance(pattern, ast.MatchOr):
+            for one in pattern.patterns:
+                self.capture(one, subject)
+        elif isinstance(pattern, ast.MatchStar):
+            self.bind_name(pattern.name, subject)
+        elif isinstance(pattern, ast.MatchSequence):
+            targets = pattern.patterns
+            stars = [i for i, one in enumerate(targets) if isinstance(one, ast.MatchStar)]
+            items = self.items(subject)
+            obj = self.obj(subject)
+            if items is None or (obj is not None and obj.many) or (not stars and len(items) != len(targets)):
+                for one in targets:
+                    self.capture(one, self.element_of(subject, pattern))
+                return
+            tail = len(targets) - stars[0] - 1 if stars else 0
+            for i, one in enumerate(targets):
+                if stars and i == stars[0]:
+                    middle = items[i : len(items) - tail]
+                    self.capture(one, self.allocate(Obj("list", None, items=middle)))
+                elif i < len(items):
+                    self.capture(one, items[i - len(targets) if stars and i > stars[0] else i])
+        elif isinstance(pattern, ast.MatchMapping):
+            for key, one in zip(pattern.keys, pattern.patterns, strict=True):
+                self.capture(one, self.item(subject, self.evaluate(key), key))
+            self.bind_name(pattern.rest, subject)
+        elif isinstance(pattern, ast.MatchClass):
+            obj = self.obj(subject)
+            info = (
+                self.world.class_info(obj.cls.cid) if obj is not None and isinstance(obj.cls, Class) else None
+            )
+            named = [name for name, _ in info.fields] if info is not None else []
+            if not named and len(pattern.patterns) == 1:
+                self.capture(pattern.patterns[0], subject)  # `float(x)`
+            for name, one in zip(named, pattern.patterns, strict=False):
+                self.capture(one, self.get_attribute(subject, name, pattern))
+            for name, one in zip(pattern.kwd_attrs, pattern.kwd_patterns, strict=True):
+                self.capture(one, self.get_attribute(subject, name, pattern))
+
+    def bind_name(self, name: str | None, value: Value) -> None:
+        if name is not None:
+            self.state.env[name] = value
 
     def function(
         self, node: ast.FunctionDef | ast.AsyncFunctionDef, block: Block | None, statement: Statement | None

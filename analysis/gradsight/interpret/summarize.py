@@ -18,6 +18,7 @@ from gradsight.values import (
     Bound,
     Choice,
     Closure,
+    Const,
     Obj,
     Params,
     Partial,
@@ -62,7 +63,9 @@ def interpret_function(world: World, info: FunctionInfo, key: Key) -> Summary:
         it.state = it.joiner.states([state for _, state in it.returns])
         value = it.joiner.values([value for value, _ in it.returns])
         if info.generator:
-            value = it.allocate(Obj("list", None, items=tuple(it.yields), many=True))
+            mode = it.mode_at_yield if it.mode_at_yield != key.grad else ""
+            fields = (("#grad", Const(mode)),) if mode else ()
+            value = it.allocate(Obj("list", None, fields, tuple(it.yields), True))
     else:
         value = Unknown(f"`{info.fid}` always raises")
     value = it.leaving(value)
