@@ -130,10 +130,11 @@ class Loops(Assignments):
         self, node: ast.For | ast.AsyncFor, block: Block | None, items: tuple[Value, ...]
     ) -> bool:
         """Whether known numbers or words pick an object each: `self.layers[i]`, `getattr(self, f"fc{i}")`."""
-        if not isinstance(node.target, ast.Name) or not all(isinstance(item, Const) for item in items):
+        target = {inner.id for inner in ast.walk(node.target) if isinstance(inner, ast.Name)}
+        if not all(isinstance(part, Const) for item in items for part in first_of(item)):
             return False
         for inner in (inner for part in body_parts(node, block) for inner in ast.walk(part)):
-            if isinstance(inner, ast.Subscript) and names(inner.slice, node.target.id):
+            if isinstance(inner, ast.Subscript) and names(inner.slice, target):
                 base = inner.value
                 while isinstance(base, ast.Attribute):
                     base = base.value
@@ -144,7 +145,7 @@ class Loops(Assignments):
             elif isinstance(inner, ast.Call) and isinstance(inner.func, (ast.Name, ast.Attribute)):
                 called = inner.func.id if isinstance(inner.func, ast.Name) else inner.func.attr
                 if called in ("getattr", "setattr", "add_module", "register_module", "register_parameter"):
-                    if any(names(argument, node.target.id) for argument in inner.args):
+                    if any(names(argument, target) for argument in inner.args):
                         return True
         return False
 
@@ -351,17 +352,22 @@ def stored_in(node: ast.stmt, block: Block | None) -> Stored:
     )
 
 
-def names(node: ast.expr, name: str) -> bool:
-    """Whether an expression is the name, or a text with it in it."""
+def first_of(item: Value) -> tuple[Value, ...]:
+    """What a turn is told apart by: the first of a pair, as `enumerate` gives them."""
+    return item.items[:1] if isinstance(item, Seq) else (item,)
+
+
+def names(node: ast.expr, known: set[str]) -> bool:
+    """Whether an expression is one of these names, or a text with one in it."""
     if isinstance(node, ast.JoinedStr):
-        return any(isinstance(part, ast.FormattedValue) and names(part.value, name) for part in node.values)
+        return any(isinstance(part, ast.FormattedValue) and names(part.value, known) for part in node.values)
     if isinstance(node, ast.Call):
         return (
             isinstance(node.func, ast.Name)
             and node.func.id == "str"
-            and any(names(a, name) for a in node.args)
+            and any(names(a, known) for a in node.args)
         )
-    return isinstance(node, ast.Name) and node.id == name
+    return isinstance(node, ast.Name) and node.id in known
 
 
 def body_parts(node: ast.stmt, block: Block | None) -> Iterator[ast.AST]:

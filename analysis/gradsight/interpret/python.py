@@ -52,7 +52,7 @@ def _exec(it: Statements, name: str, args: list[Value], kwargs: dict[str, Value]
     """Code that is not seen: any name of the module may be bound anew."""
     unknown = Unknown("`exec` may have bound it")
     for key, value in it.state.module.items():
-        if not isinstance(value, (Lib, Func, Class)):
+        if not isinstance(value, (Lib, Class)) and value != Func(key):
             it.state.module[key] = unknown
     return NONE
 
