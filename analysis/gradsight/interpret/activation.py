@@ -76,6 +76,8 @@ class Activation:
         self.continues = 0  # that were met
         self.trying = 0  # blocks around this point whose errors somebody expects
         self.born: dict[int, tuple[int, ...]] = {}  # of objects made here, the loops around that
+        # Tensors that are a part of another one, with that: what is written to the part is written to both.
+        self.views: dict[int, tuple[Tensor, Tensor]] = {}
         self.closures = False  # some were made
         self.sealing: set[int] = set()  # the definitions of those whose free names are being looked up
         self.nonlocals: set[str] = set()

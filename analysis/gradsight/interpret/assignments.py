@@ -59,7 +59,7 @@ class Assignments(Calls):
         value = self.operate(op, left, right, node)
         if op == "add":
             self.accumulates(target, left, right, value, node, node.value)
-        self.assign(target, value, node.value)
+        self.changed_in_place(target, left, value, node.value)
 
     def accumulates(
         self, target: ast.expr, left: Value, right: Value, value: Value, at: ast.AST, added: ast.AST
@@ -281,17 +281,9 @@ class Assignments(Calls):
                 and picks_one(target.slice)
             ):
                 role = "one-hot"
-            self.assign(
-                target.value,
-                Tensor(
-                    number,
-                    receiver.dtype,
-                    receiver.shape,
-                    role,
-                    receiver.origin if number == receiver.node else "",
-                ),
-                at,
-            )
+            origin = receiver.origin if number == receiver.node else ""
+            new = Tensor(number, receiver.dtype, receiver.shape, role, origin)
+            self.changed_in_place(target.value, receiver, new, at)
         elif isinstance(receiver, Array):
             parts = [
                 (receiver.node, Edge.LIVE),

@@ -46,6 +46,9 @@ class Containers(Activation):
     def changed_in_place(self, base: ast.expr, old: Value, new: Value, at: ast.AST) -> None:
         """A tensor was changed where it is: whatever else is that very tensor is another one, too."""
         self.assign(base, new, at)
+        self.replace_everywhere(old, new, at)
+
+    def replace_everywhere(self, old: Value, new: Value, at: ast.AST) -> None:
         if not isinstance(old, Tensor) or old.origin in ("parameter", "leaf"):
             return
         for names in (self.state.env, *self.state.outer):
@@ -57,6 +60,11 @@ class Containers(Activation):
                 fields = tuple((name, new if value is old else value) for name, value in obj.fields)
                 items = tuple(new if value is old else value for value in obj.items)
                 self.state.heap[oid] = Obj(obj.kind, obj.cls, fields, items, obj.many)
+        view, base = self.views.get(id(old), (None, None))
+        if view is old and base is not None and isinstance(new, Tensor) and base.node != new.node:
+            parts = [(base.node, Edge.LIVE), (new.node, Edge.LIVE)]
+            number = self.combine("torch.Tensor.__setitem__", parts, at, keep_off=True)
+            self.replace_everywhere(base, Tensor(number, base.dtype, base.shape), at)
 
     def special(self, receiver: Value, name: str, args: list[Value], node: ast.AST) -> Value | None:
         """What a special method of the object's own class gives: `__getitem__`; None where it has none."""
@@ -251,7 +259,10 @@ class Containers(Activation):
     def subscript(self, node: ast.Subscript) -> Value:
         receiver = self.evaluate(node.value)
         index = self.evaluate(node.slice)
-        return self.item(receiver, index, node)
+        value = self.item(receiver, index, node)
+        if isinstance(receiver, Tensor) and isinstance(value, Tensor) and not isinstance(index, Tensor):
+            self.views[id(value)] = value, receiver
+        return value
 
     def item(self, receiver: Value, index: Value, node: ast.AST) -> Value:
         if isinstance(receiver, Choice):
