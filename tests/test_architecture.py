@@ -38,6 +38,7 @@ EXTRA = {
     "analysis/gradsight_cli/probing.py": {"gradsight_server"},
     "server/gradsight_server/app.py": {"gradsight_cli"},
     "server/gradsight_server/settings.py": {"gradsight_cli"},
+    "server/gradsight_server/surroundings.py": {"gradsight_cli"},
 }
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from gradsight import suppression
 from gradsight.broken import Standing, unparsable, unparsable_whole
@@ -23,10 +23,12 @@ from gradsight.interpret.index import line_binds, line_links, links, parsed
 from gradsight.interpret.loops import stores
 from gradsight.interpret.memo import MOST_VERSIONS, Memo, Record
 from gradsight.interpret.world import World
+from gradsight.linking import STRIDE, Files, Linked, Linker, plain
 from gradsight.outline import Outline, Region, outline
 from gradsight.places import Bugs, Placed, Places, Spot
 from gradsight.queries import Program, Queries
-from gradsight.roots import class_root, function_root, is_lone_loss, module_root, plain
+from gradsight.roots import class_root, function_root, is_lone_loss, module_root
+from gradsight.roots import plain as plain_value
 from gradsight.rule import Report
 from gradsight.text import Source, Span
 from gradsight.values import NOWHERE, Value
@@ -35,17 +37,11 @@ if TYPE_CHECKING:
     from gradsight.known import File, Known
 
 FRAMEWORKS = re.compile(r"\btorch\b|\blightning\b|\baccelerate\b")
+ACROSS = "across files"  # a fact of findings whose places are not all in the file that was analysed
 MOST_DOCUMENTS = 16
 MOST_ROOTS = 384
 FORGOTTEN = 32  # files, after which what is kept of their lines goes, too
 CACHES = (parsed, line_binds, line_links, links, stores)
-
-
-class Files(Protocol):
-    """The texts around the one that is analysed: open documents over disk, or disk alone."""
-
-    def read(self, file: str) -> str | None:
-        """The text of a file, None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +53,8 @@ class Silence:
     reason: str
 
 
-Told = Callable[[], tuple[tuple[Finding, ...], tuple[Silence, ...]]]
+Everything = tuple[tuple[Finding, ...], tuple[Silence, ...], tuple[Finding, ...]]  # those elsewhere, too
+Told = Callable[[], Everything]
 
 
 class Findings:
@@ -80,10 +77,10 @@ class Findings:
         anchors: tuple[Hashable, ...] | None = None,
     ) -> None:
         self.anchors = anchors
-        self._told = findings, silences
+        self._told: Everything = findings, silences, ()
         self._later, self._one = later, one
 
-    def _all(self) -> tuple[tuple[Finding, ...], tuple[Silence, ...]]:
+    def _all(self) -> Everything:
         later = self._later
         if later is not None:
             self._told = later()
@@ -102,6 +99,11 @@ class Findings:
     @property
     def silences(self) -> tuple[Silence, ...]:
         return self._all()[1]
+
+    @property
+    def elsewhere(self) -> tuple[Finding, ...]:
+        """What this file shows to be wrong in files that it imports from: a cut in a model that it trains."""
+        return self._all()[2]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Findings) and self._all() == other._all()
@@ -128,6 +130,8 @@ class Engine:
     def __init__(self, report_bug: Bugs = ignore_bug) -> None:
         self.memo = Memo()
         self.report_bug = report_bug
+        self.linker = Linker()
+        self._files: Files | None = None  # what was given last
         self._analyses: OrderedDict[str, _Analysis] = OrderedDict()  # of each file the latest
         self._roots: OrderedDict[tuple[str, str], list[_Root]] = OrderedDict()
         self._names: dict[str, dict[str, Value]] = {}  # what modules of these files bind, lately
@@ -137,8 +141,14 @@ class Engine:
     def analysed(self) -> list[str]:
         return self.memo.analysed
 
-    def analyze(self, source: Source, files: Files | None = None, *, at_once: bool = False) -> Findings:
+    def analyze(
+        self, source: Source, files: Files | None = None, *, at_once: bool = False, at_home: bool = False
+    ) -> Findings:
         """Every finding of the file, suppressions applied.
+
+        A file that asks for gradients is read together with those that it imports from, as far as `files` has
+        them. What it shows to be wrong in these is `elsewhere`; `at_home` puts that where this file's way
+        meets it, for who shows one file at a time.
 
         Lines are parsed one by one. `at_once` parses the file at once as well, which takes longer and sees
         what no line shows alone: an `else` without its `if`, an indentation that fits nothing.
@@ -151,26 +161,35 @@ class Engine:
         silent: list[Placed[Silence]] = []
         first = None
         if source.lines_with(FRAMEWORKS):
+            self._files = files
             analysis = self._analysis(source)
             told, silent, first = analysis.findings(), analysis.silences(), analysis.firsts()
 
-        def later() -> tuple[tuple[Finding, ...], tuple[Silence, ...]]:
+        def later() -> Everything:
             source.line_offsets()  # at once: many will be asked for
             found = [*said, *(placed.made(first) for placed in told if first is not None)]
+            own = [one for one in found if one.file == source.file]
+            elsewhere = self._elsewhere([one for one in found if one.file != source.file], files)
+            if at_home:
+                own += [home for one in elsewhere if (home := brought_home(one, source, files)) is not None]
+                elsewhere = ()
             # A sink that a finding speaks about is not silent.
-            spoken = {step.where for one in found for step in one.path}
+            spoken = {step.where for one in found for step in one.path if step.file == source.file}
             silences = (placed.made(first) for placed in silent if first is not None)
             return (
-                in_order(suppression.suppress(source, deduplicated(found))),
+                in_order(suppression.suppress(source, deduplicated(own))),
                 tuple(
                     sorted(
-                        (one for one in silences if one.where not in spoken),
+                        (one for one in silences if one.where not in spoken and one.where.start < STRIDE),
                         key=lambda one: (one.where.start, one.reason),
                     )
                 ),
+                elsewhere,
             )
 
         if first is None or len(said) > len(broken) or suppression.suppressions(source):
+            return Findings(later=later)
+        if at_home and analysis.speaks_elsewhere():
             return Findings(later=later)
         anchored = analysis.anchored(broken)
 
@@ -180,12 +199,24 @@ class Engine:
 
         return Findings(later=later, one=one, anchors=tuple([anchor for anchor, _ in anchored]))
 
+    def _elsewhere(self, found: Sequence[Finding], files: Files | None) -> tuple[Finding, ...]:
+        """What is found in other files, less what these suppress."""
+        out: list[Finding] = []
+        for file in dict.fromkeys(one.file for one in found):
+            other = files.read(file) if files is not None else None
+            if other is not None:
+                here = deduplicated(one for one in found if one.file == file)
+                kept = suppression.suppress(other, here)
+                out += in_order(one for one in kept if one.code != suppression.CODE)
+        return tuple(out)
+
     def _analysis(self, source: Source) -> _Analysis:
         before = self._analyses.get(source.file)
-        whole = outline(source.units, before.outline if before is not None else None)
-        if before is None or not before.move(source, whole):
+        program = (self.linker.link(source, self._files) if self._files is not None else None) or source
+        whole = outline(program.units, before.outline if before is not None else None)
+        if before is None or not before.move(program, whole):
             world = World(whole, self.memo, before.world if before is not None else None, self.report_bug)
-            before = self._analyses[source.file] = _Analysis(self, source, world)
+            before = self._analyses[source.file] = _Analysis(self, program, world)
         self._analyses.move_to_end(source.file)
         if len(self._analyses) > MOST_DOCUMENTS:
             self._names.pop(self._analyses.popitem(last=False)[0], None)
@@ -203,6 +234,7 @@ class Engine:
     def forget(self, file: str) -> None:
         """Keep nothing of a file: its graphs take much memory. It is analysed from scratch the next time."""
         analysis = self._analyses.pop(file, None)
+        self.linker.forget(file)
         self._names.pop(file, None)
         for key in [key for key in self._roots if key[0] == file]:
             del self._roots[key]
@@ -219,6 +251,8 @@ class Engine:
 
         if finding.code == suppression.CODE:
             return tuple(suppression.fix(source, finding))
+        if finding.fact(ACROSS):
+            return ()
         for rule in RULES:
             if rule.code == finding.code:
                 try:
@@ -253,7 +287,7 @@ class Engine:
 
         analysis = self._analyses.get(source.file)
         if analysis is None or analysis.source.text != source.text:
-            self.analyze(source)
+            self.analyze(source, self._files)
             analysis = self._analyses.get(source.file)
         if analysis is None or analysis.source.text != source.text:
             return None
@@ -262,7 +296,7 @@ class Engine:
             for name, root in analysis.roots
             if root.program is not None
         )
-        return File(source, analysis.world, roots, analysis._opened(), self.report_bug)
+        return File(analysis.source, analysis.world, roots, analysis._opened(), self.report_bug)
 
 
 def analyze(source: Source, files: Files | None = None) -> Findings:
@@ -310,13 +344,13 @@ class _Root:
     def names(self) -> dict[str, Value]:
         """What a function seen without its caller knows of the module's names."""
         env = self.program.env if self.program is not None else {}
-        return {name: plain(value) for name, value in env.items()}
+        return {name: plain_value(value) for name, value in env.items()}
 
 
 class _Analysis:
     """One version of one file."""
 
-    def __init__(self, engine: Engine, source: Source, world: World) -> None:
+    def __init__(self, engine: Engine, source: Source | Linked, world: World) -> None:
         self.engine, self.source, self.world = engine, source, world
         self.outline = world.outline
         self.places = Places(source, world, engine.report_bug)
@@ -326,7 +360,7 @@ class _Analysis:
         self._owners: set[str] = set()  # the functions that these stand in
         self._run()
 
-    def move(self, source: Source, outline: Outline) -> bool:
+    def move(self, source: Source | Linked, outline: Outline) -> bool:
         """Become the analysis of a text whose lines mean what they meant. False: they do not."""
         before = self.source.starts, self.outline.skeleton
         others = self.world.move(outline)
@@ -358,6 +392,8 @@ class _Analysis:
                 quiet |= module.record.functions
         # Those that are made of others stand behind them, and lead to all that these do.
         for cid, info in reversed(self.world.classes.items()):
+            if is_linked(cid):
+                continue  # seen where its own file is analysed
             forward = info.methods.get("forward")
             seen = (fid in entered for fid in ((forward,) if forward else info.methods.values()))
             if any(seen) or not info.methods:
@@ -371,7 +407,7 @@ class _Analysis:
                 sinks = any(event.kind in ("backward", "grad", "return") for event in root.program.events)
                 (entered if sinks else quiet).update(root.record.functions)
         for fid in self.world.fids:
-            if fid in entered or self.world.function(fid) is None:
+            if fid in entered or is_linked(fid) or self.world.function(fid) is None:
                 continue
             if fid.rpartition(".")[0] in self.world.classes:
                 continue
@@ -495,7 +531,7 @@ class _Analysis:
             except (AttributeError, KeyError, IndexError) as error:
                 self.engine.report_bug(f"place of {report.rule.code}", error)
                 continue
-            yield Placed(spots, partial(finding, report, self.source.file), report)
+            yield Placed(spots, partial(finding, report, self.source.file, self.engine.linker), report)
 
     def silences(self) -> list[Placed[Silence]]:
         out: list[Placed[Silence]] = []
@@ -532,17 +568,30 @@ class _Analysis:
         starts = self.source.starts
         regions, skeleton = self.world.regions, self.outline.skeleton
         best: dict[Standing, Entry] = {}
+        own = self.source.first if isinstance(self.source, Linked) else 0
         for placed in self.findings():
             report = placed.report
             assert report is not None
             where, severity = placed.spots[0], report.severity
             units = [regions.get(owner, skeleton).at[at] for owner, at in placed.lines]
+            if units[0] < own:
+                continue  # stands in another file
             standing = units[0], where.start, where.end, report.rule.code
             old = best.get(standing)
             if old is None or severity.rank < old[0].rank:
                 best[standing] = severity, (placed.identity, tuple([starts[unit] for unit in units])), placed
             self._owners.update([owner for owner, _ in placed.lines])
         return sorted(best.items(), key=lambda item: item[0])
+
+    def speaks_elsewhere(self) -> bool:
+        """Whether some finding stands in another file."""
+        if not isinstance(self.source, Linked):
+            return False
+        regions, skeleton, own = self.world.regions, self.outline.skeleton, self.source.first
+        return any(
+            regions.get(placed.spots[0].owner, skeleton).at[placed.spots[0].at] < own
+            for placed in self.findings()
+        )
 
     def firsts(self) -> Callable[[Spot], int]:
         """How far from the text's beginning the line of a spot begins."""
@@ -555,21 +604,59 @@ class _Analysis:
         return first
 
 
-def finding(report: Report, file: str, spans: Sequence[Span]) -> Finding:
+def finding(report: Report, file: str, linker: Linker, spans: Sequence[Span]) -> Finding:
     """A report at the spans of its places: where, its path's, its others'."""
+    if any(span.start >= STRIDE for span in spans):
+        return _finding_across(report, file, linker, spans)
     where, *rest = spans
     path, places = rest[: len(report.path)], rest[len(report.path) :]
     return Finding(
         report.rule.code,
         report.rule.name,
         report.severity,
-        report.message,
+        plain(report.message),
         file,
         where,
-        tuple([Step(message, file, span) for (message, _), span in zip(report.path, path, strict=True)]),
+        tuple(
+            [Step(plain(message), file, span) for (message, _), span in zip(report.path, path, strict=True)]
+        ),
         tuple([(key, span) for (key, _), span in zip(report.places, places, strict=True)]),
         report.facts,
     )
+
+
+def _finding_across(report: Report, file: str, linker: Linker, spans: Sequence[Span]) -> Finding:
+    """The same of places in several files. A fix would have to change them together: none is offered."""
+    (where_file, where), *rest = [linker.place(file, span) for span in spans]
+    path = zip(report.path, rest, strict=False)
+    return Finding(
+        report.rule.code,
+        report.rule.name,
+        report.severity,
+        plain(report.message),
+        where_file,
+        where,
+        tuple([Step(plain(message), one, span) for (message, _), (one, span) in path]),
+        (),
+        (*report.facts, (ACROSS, "yes")),
+    )
+
+
+def brought_home(found: Finding, source: Source, files: Files | None) -> Finding | None:
+    """A finding in another file, where the way that this one takes through it was last in this one."""
+    steps = [step for step in found.path if step.file == source.file]
+    other = files.read(found.file) if files is not None else None
+    if not steps or other is None:
+        return None
+    name = re.split(r"[\\/]", found.file)[-1]
+    row = other.row_column(found.where.start)[0] + 1
+    message = f"{found.message} ({name}, line {row})"
+    return replace(found, file=source.file, where=steps[-1].where, message=message)
+
+
+def is_linked(name: str) -> bool:
+    """Whether a function or class is another file's."""
+    return "\0" in name
 
 
 def silence(reason: str, file: str, spans: Sequence[Span]) -> Silence:

@@ -263,6 +263,20 @@ class Graph:
                 if i >= 0 and i not in seen and edge in allowed:
                     stack.append(i)
 
+    def fed(self, numbers: Iterable[int]) -> Iterator[int]:
+        """Every node that depends on one of the given ones, these left out; what loops carry over is not
+        followed."""
+        behind = {number for number in numbers if number >= 0}
+        for number in range(min(behind, default=len(self.nodes)) + 1, len(self.nodes)):
+            node = self.nodes[number]
+            if node.kind != "loop" and not behind.isdisjoint(node.inputs) and number not in behind:
+                if any(
+                    i in behind and edge is not Edge.NONE
+                    for i, edge in zip(node.inputs, node.edges, strict=False)
+                ):
+                    behind.add(number)
+                    yield number
+
     def way(self, source: int, sink: int) -> tuple[int, ...]:
         """A shortest way from the source to the sink along any dependency, both included; () for none."""
         previous: dict[int, int] = {sink: sink}

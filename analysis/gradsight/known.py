@@ -19,6 +19,7 @@ from gradsight.interpret.activation import OutOfBudget
 from gradsight.interpret.state import Event
 from gradsight.interpret.watching import Watching
 from gradsight.interpret.world import Watch, World
+from gradsight.linking import STRIDE, Linked, plain
 from gradsight.outline import Region
 from gradsight.places import Bugs, Places
 from gradsight.queries import LEARNING, Program, Queries
@@ -70,7 +71,7 @@ class Root:
 class File:
     """One analysed version of a file."""
 
-    source: Source
+    source: Source | Linked
     world: World
     roots: tuple[Root, ...]
     opened: dict[str, Value]  # what a function that is seen alone knows of the module's names
@@ -113,8 +114,8 @@ def known(file: File, offset: int) -> Known | None:
             for event in queries.all("seen"):
                 met = True
                 _look(look, queries, event, places, name)
-        if met and (words := tuple(word[:1].upper() + word[1:] for word in _words(look))):
-            steps = [Step(text, file.source.file, span) for text, span in look.steps]
+        if met and (words := tuple(plain(word[:1].upper() + word[1:]) for word in _words(look))):
+            steps = [Step(text, file.source.file, span) for text, span in look.steps if span.start < STRIDE]
             steps.sort(key=lambda step: step.where.start)
             text = file.source.slice(where)
             return Known(text, where, words, tuple(steps[:MOST_STEPS]))
@@ -133,7 +134,7 @@ def feeds(file: File, offset: int) -> tuple[Span, ...]:
                 if event.kind == "seen" and event.node != NOWHERE:
                     spans |= dict.fromkeys(_lit(program, event.node, places, name))
         if spans:
-            return (where, *_outermost(span for span in spans if span != where))
+            return (where, *_outermost(span for span in spans if span != where and span.start < STRIDE))
     return ()
 
 
@@ -171,7 +172,7 @@ def watches(file: File, offset: int) -> Iterator[tuple[Watch, Span]]:
         return
 
 
-def _named(source: Source, unit: int, node: ast.AST) -> Span | None:
+def _named(source: Source | Linked, unit: int, node: ast.AST) -> Span | None:
     """The name that a node shows: for an attribute what stands behind its last point."""
     if isinstance(node, (ast.Name, ast.Attribute)):
         span = source.span_of(unit, node)
@@ -186,7 +187,7 @@ def _named(source: Source, unit: int, node: ast.AST) -> Span | None:
     return None
 
 
-def _unit_at(source: Source, row: int) -> int | None:
+def _unit_at(source: Source | Linked, row: int) -> int | None:
     unit = source.unit_at(row)
     return unit if unit < len(source.units) and source.units[unit].code else None
 
@@ -457,7 +458,11 @@ def _what(look: _Look) -> str:
     article = "an" if parts[0][0] in "aeiou" else "a"
     shape = look.facts.get("shape")
     if shape:
-        parts.append("×".join("?" if one in ("None", "-1") else one for one in shape.split()))
+        parts.append(
+            "×".join(
+                "…" if one in ("-2", "-3") else "?" if one in ("None", "-1") else one for one in shape.split()
+            )
+        )
     if look.facts.get("role") in ROLES:
         parts.append(ROLES[look.facts["role"]])
     return f"{article} {', '.join(parts)}"

@@ -11,6 +11,7 @@ from typing import Generic, NamedTuple, TypeVar
 from gradsight.graph import Here, Place, There, Within
 from gradsight.interpret.codec import Key
 from gradsight.interpret.world import World
+from gradsight.linking import Linked
 from gradsight.rule import Report
 from gradsight.text import Source, Span
 
@@ -30,7 +31,7 @@ class Spot(NamedTuple):
 class Places:
     """The places of one version of one file. A place was met while reading a root."""
 
-    def __init__(self, source: Source, world: World, report_bug: Bugs) -> None:
+    def __init__(self, source: Source | Linked, world: World, report_bug: Bugs) -> None:
         self.source, self.world, self.report_bug = source, world, report_bug
 
     def locate(self, place: Place, root: str) -> tuple[str, Here]:
@@ -71,7 +72,8 @@ class Places:
         owner, here = self.locate(place, root)
         unit = self.world.regions.get(owner, self.world.outline.skeleton).at[here.at]
         span = self.source.span_of(unit, here.node)
-        first = self.source.line_offsets()[self.source.starts[unit]]
+        self.source.line_offsets()  # at once: many will be asked for
+        first = self.source.line_offset(self.source.starts[unit])
         return Spot(owner, here.at, span.start - first, span.end - first)
 
     def text(self, place: Place, root: str) -> str:

@@ -21,6 +21,7 @@ from gradsight.policy import SEVERITY
 from gradsight.values import NOWHERE, Obj, Ref, Seq, Tensor, Unknown, Value, node_of
 
 if TYPE_CHECKING:
+    from gradsight.modes import Modes
     from gradsight.protocol import Protocol
 
 LEARNING = ("parameter", "leaf")  # sources that hold a gradient
@@ -107,6 +108,7 @@ class Queries:
         self._chains: dict[tuple[int, int], tuple[int, ...]] = {}
         self._lost: tuple[Lost, ...] | None = None
         self.protocol: Protocol | None = None  # see `protocol_of`
+        self.modes: Modes | None = None  # see `modes_of`
 
     # -- events
 
@@ -237,8 +239,9 @@ class Queries:
     def trained_by_name(self) -> frozenset[int]:
         """Parameters of a part that `.train()` or `requires_grad_(True)` was called on by name."""
         out: set[int] = set()
-        whole = max((len(event.nodes) for event in self.all("train")), default=0)
-        for event in self.all("train"):
+        switched = [event for event in self.all("mode") if event.fact("to") == "train"]
+        whole = max((len(event.nodes) for event in switched), default=0)
+        for event in switched:
             if len(event.nodes) < whole or not self._is_whole(event):
                 out.update(event.nodes)
         for event in self.all("thaw"):

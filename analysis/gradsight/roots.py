@@ -14,7 +14,20 @@ from gradsight.interpret.statements import Statements
 from gradsight.interpret.world import World
 from gradsight.outline import Region
 from gradsight.queries import TARGETS, Program
-from gradsight.values import NONE, NOWHERE, Class, Const, Lib, Number, Obj, Ref, Tensor, Unknown, Value
+from gradsight.values import (
+    NONE,
+    NOWHERE,
+    Class,
+    Const,
+    Lib,
+    Number,
+    Obj,
+    Ref,
+    Tensor,
+    Unknown,
+    Value,
+    is_plain,
+)
 
 NOT_A_LOSS = re.compile(
     r"metric|accuracy|eval|valid|scor|estimate|plot|log_|print|make|build|get_loss_fn|create|register|init|test",
@@ -86,6 +99,8 @@ def class_root(world: World, opened: Mapping[str, Value], cid: str) -> Program:
         it.context = ()
         it.state = it.joiner.states([before, it.state])
     if lone and asks(it):
+        # It differentiates by itself: what it returns is a value, and nobody's loss.
+        it.events = [event for event in it.events if event.kind != "return"]
         lone = ""
     del it.joiner  # as above
     return Program("class", cid, it.graph, tuple(it.events), {}, it.state.heap, reference.oid, lone)
@@ -201,7 +216,7 @@ def plain(value: Value) -> Value:
     if isinstance(value, Ref):
         return Unknown("an object of the module")
     if isinstance(value, (Tensor, Unknown)) or (not isinstance(value, (Class,)) and hasattr(value, "node")):
-        return Unknown("a value of the module")
+        return value if is_plain(value) else Unknown("a value of the module")
     return value
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 NOWHERE = -1
 MANY = -1  # a dimension known to be larger than one, whatever it is (a batch)
+REST = -2  # at the front of a shape: any number of further dimensions
+SOME = -3  # the same, and surely more than one element in all
 
 Shape = tuple[int | None, ...] | None  # None: unknown; a dimension is a number, MANY or None
 
@@ -31,6 +33,8 @@ class Tensor:
 
     `origin`: "" computed, "parameter", "leaf" (requires_grad=True), or the name of the factory that made it
     ("torch.randn"): such a tensor requires no gradient.
+    `exact`: the dtype's own name ("float64", "int32") where it is known for sure; whoever makes a tensor of
+    another dtype leaves it out.
     """
 
     node: int = NOWHERE
@@ -38,23 +42,29 @@ class Tensor:
     shape: Shape = None
     role: str = ""  # "logit" | "probability" | "log-probability" | "index" | "one-hot" | ""
     origin: str = ""
+    exact: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A Python number (computed, its value unknown). The node follows what it was computed from."""
+    """A Python number (computed, its value unknown). The node follows what it was computed from.
+
+    `kind`: "int" | "float" | "bool" where that is sure, and then no scalar of numpy.
+    """
 
     node: int = NOWHERE
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """A numpy array, and what it was computed from."""
+    """A numpy array, and what it was computed from. `exact`: as of a tensor."""
 
     node: int = NOWHERE
     dtype: str = ""
     role: str = ""
     shape: Shape = None
+    exact: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,8 +251,22 @@ def node_of(value: Value | None) -> int:
     return NOWHERE
 
 
+PLAIN = frozenset({"a setting", "a string", "a shape", "metadata", "a key", "a name"})
+"""Reasons of values that are data of Python's, whatever they are."""
+
+
+def is_plain(value: Value | None) -> bool:
+    """Nothing can learn through it, whatever is asked of it: a string, a setting, what comes of a library
+    that makes no tensors."""
+    return (
+        isinstance(value, Unknown)
+        and value.node == NOWHERE
+        and (value.why in PLAIN or value.why.endswith("gives no tensor"))
+    )
+
+
 def surely_many(shape: Shape) -> bool:
     """Surely more than one element."""
     if shape is None:
         return False
-    return any(dim == MANY or (dim is not None and dim > 1) for dim in shape) and 0 not in shape
+    return any(dim in (MANY, SOME) or (dim is not None and dim > 1) for dim in shape) and 0 not in shape

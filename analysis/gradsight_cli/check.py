@@ -8,14 +8,16 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from gradsight import configuration
-from gradsight.finding import Severity
+from gradsight.finding import Finding, Severity
+from gradsight.text import Span
 
 from gradsight_cli.checking import Checked, Task, check_all, check_text
 from gradsight_cli.discovery import files
 from gradsight_cli.formats import Texts
 from gradsight_cli.painting import counted, printer, wants_colour
 from gradsight_cli.projects import Projects
-from gradsight_cli.reading import Unreadable, decode, decode_json, display, is_notebook
+from gradsight_cli.reading import Unreadable, decode, decode_json, display, is_notebook, read
+from gradsight_cli.surroundings import top_of
 
 
 def check(options: argparse.Namespace) -> int:
@@ -29,9 +31,23 @@ def check(options: argparse.Namespace) -> int:
         results: Iterable[tuple[str, Checked]] = [_check_standard_input(options)]
     else:
         results = _check_paths(options, projects, report)
+    said: set[tuple[str, str, Span]] = set()
+    elsewhere: dict[str, list[Finding]] = {}
     for path, checked in results:
+        said.update(_identity(finding) for finding in checked.findings)
+        for finding in checked.elsewhere:
+            elsewhere.setdefault(finding.file, []).append(finding)
         report.add(_configured(checked, projects.of(os.path.dirname(path)).configuration))
+    for file, findings in elsewhere.items():
+        new = {key: one for one in findings if (key := _identity(one)) not in said}
+        more = Checked(file, read(file).text, tuple(new.values()), fixes=((),) * len(new))
+        report.add(_configured(more, projects.of(os.path.dirname(file)).configuration), counts=False)
     return report.finish()
+
+
+def _identity(finding: Finding) -> tuple[str, str, Span]:
+    """Equal for what two files show of a third one."""
+    return os.path.abspath(finding.file), finding.code, finding.where
 
 
 def _check_standard_input(options: argparse.Namespace) -> tuple[str, Checked]:
@@ -42,7 +58,10 @@ def _check_standard_input(options: argparse.Namespace) -> tuple[str, Checked]:
         file = decode_json(raw) if is_notebook(path) else decode(raw)
     except Unreadable as error:
         return path, Checked(name, problem=str(error))
-    task = Task(path, with_fixes=options.fixes, with_silences=options.explain_silence)
+    root = Projects(isolated=True).root_of(os.path.dirname(os.path.abspath(path)))
+    task = Task(
+        path, with_fixes=options.fixes, with_silences=options.explain_silence, root=top_of(path, root)
+    )
     return path, check_text(name, file, task)
 
 
@@ -56,8 +75,10 @@ def _check_paths(
             found += 1
             key = os.path.abspath(file)
             if key not in tasks:
-                root = None if options.no_cache else projects.of(os.path.dirname(file)).root
-                tasks[key] = Task(file, root, options.fixes, options.explain_silence)
+                root = projects.of(os.path.dirname(file)).root
+                cache = None if options.no_cache else root
+                top = top_of(file, root)
+                tasks[key] = Task(file, cache, options.fixes, options.explain_silence, top)
         if not found:
             report.warn(f"no Python files or notebooks below {display(path)}")
     jobs = options.jobs or _cores()
@@ -104,13 +125,13 @@ class _Report:
         """Say something that is no finding."""
         print(f"gradsight: {message}", file=sys.stderr)
 
-    def add(self, checked: Checked) -> None:
-        """Take in one file."""
+    def add(self, checked: Checked, counts: bool = True) -> None:
+        """Take in one file, or what others show of one that does not count itself."""
         if checked.passed_over is not None:
             if checked.file in self._named:
                 self.warn(f"{checked.file}: passed over: {checked.passed_over}")
             return
-        self._files += 1
+        self._files += counts
         if checked.problem is not None:
             self._problems.append(checked)
             self.warn(f"{checked.file}: {checked.problem}")

@@ -15,6 +15,7 @@ from gradsight.text import Source
 from gradsight_cli import __version__
 from gradsight_cli.cache import Cache
 from gradsight_cli.reading import File, OtherLanguage, Unreadable, display, is_notebook, read
+from gradsight_cli.surroundings import Surroundings
 
 if TYPE_CHECKING:
     from gradsight.engine import Engine, Silence
@@ -32,6 +33,7 @@ class Checked(NamedTuple):
     findings: tuple[Finding, ...] = ()
     silences: tuple[Silence, ...] = ()
     fixes: tuple[tuple[Fix, ...], ...] = ()  # one tuple a finding, where fixes were asked for
+    elsewhere: tuple[Finding, ...] = ()  # what it shows to be wrong in other files
     problem: str | None = None  # why it could not be checked
     passed_over: str | None = None  # why there is nothing to check
     bugs: tuple[str, ...] = ()  # what single rules could not do, though the file was checked
@@ -44,6 +46,7 @@ class Task(NamedTuple):
     cache_root: str | None = None
     with_fixes: bool = False
     with_silences: bool = False
+    root: str | None = None  # the top of its project; without one no other file is looked into
 
 
 def check_all(tasks: Sequence[Task], jobs: int) -> Iterator[Checked]:
@@ -106,14 +109,17 @@ def check_text(name: str, file: File, task: Task) -> Checked:
     cache = Cache(task.cache_root) if task.cache_root is not None and not task.with_fixes else None
     found = cache.get(task.path, name, file.raw) if cache is not None else None
     fixes: tuple[tuple[Fix, ...], ...] = ()
+    elsewhere: tuple[Finding, ...] = ()
     if found is None:
         _BUGS.clear()
         try:
             document = to_document(name, file.text)
             engine = _engine()
             source = document if isinstance(document, Source) else document.source
-            result = engine.analyze(source, at_once=True)
+            around = _surroundings(task.root) if task.root is not None else None
+            result = engine.analyze(source, around, at_once=True)
             found = result.findings, result.silences
+            elsewhere = result.elsewhere
             if task.with_fixes:
                 from gradsight.rounds import fixes_of
 
@@ -124,14 +130,15 @@ def check_text(name: str, file: File, task: Task) -> Checked:
             return Checked(name, passed_over=str(error))
         except Exception as error:
             return Checked(name, problem=f"could not be checked: {to_report(error)}")
-        if cache is not None and not _BUGS:
+        if cache is not None and not _BUGS and not (around is not None and around.asked):
             cache.put(task.path, name, file.raw, *found)
     findings, silences = found
     if not task.with_silences:
         silences = ()
     bugs = tuple(_BUGS)
     _BUGS.clear()
-    return Checked(name, file.text if findings or silences else "", findings, silences, fixes, bugs=bugs)
+    text = file.text if findings or silences else ""
+    return Checked(name, text, findings, silences, fixes, elsewhere, bugs=bugs)
 
 
 def to_document(name: str, text: str) -> Source | Notebook:
@@ -151,6 +158,7 @@ def to_document(name: str, text: str) -> Source | Notebook:
 
 
 _ENGINE: Engine | None = None
+_AROUND: dict[str, Surroundings] = {}  # by the project's top folder
 _BUGS: list[str] = []  # of the file that is being checked
 
 
@@ -162,6 +170,14 @@ def _engine() -> Engine:
 
         _ENGINE = Engine(lambda where, error: _BUGS.append(f"{where} failed: {to_report(error)}"))
     return _ENGINE
+
+
+def _surroundings(root: str) -> Surroundings:
+    """The files around those of a project, nothing asked of them yet."""
+    if root not in _AROUND:
+        _AROUND[root] = Surroundings(root)
+    _AROUND[root].asked = False
+    return _AROUND[root]
 
 
 def to_report(error: BaseException) -> str:

@@ -11,7 +11,7 @@ import gc
 import logging
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -22,9 +22,11 @@ from gradsight_server.documents import Snapshot
 
 if TYPE_CHECKING:
     from gradsight.engine import Engine, Findings
+    from gradsight.linking import Files
 
 logger = logging.getLogger(__name__)
 
+PAUSE = 0.3  # seconds without work after which the users of a file that changed are looked at
 QUIET = 1.0  # seconds without work after which the dear things are done
 ANYWAY = 1.0  # seconds after which even an outdated result is published
 COLLECTED = 32  # documents that were read and forgotten, after which their garbage is collected
@@ -51,16 +53,20 @@ class Analyses:
         done: Callable[[Analysis, bool], None],
         ready: Callable[[], None],
         keeps: Callable[[str], bool],
+        files: Files,
+        uses: Callable[[set[str]], Iterable[tuple[str, Later]]],
     ) -> None:
-        """All three are called on the analysing thread. `done` hears of a result, and whether a newer
-        snapshot is waiting already; `keeps` says whether a document's graphs are worth keeping."""
-        self._done, self._ready, self._keeps = done, ready, keeps
+        """All are called on the analysing thread. `done` hears of a result, and whether a newer snapshot is
+        waiting already; `keeps` says whether a document's graphs are worth keeping; `files` reads those
+        around it; `uses` gives the open documents of some files."""
+        self._done, self._ready, self._keeps, self._files, self._uses = done, ready, keeps, files, uses
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._questions: deque[tuple[Future[Any], Callable[[Engine], Any]]] = deque()
         self._edited: OrderedDict[str, Later] = OrderedDict()  # the one that was edited last comes first
         self._opened: OrderedDict[str, Later] = OrderedDict()
         self._dropped: deque[tuple[str, str]] = deque()  # names and files that are not used any longer
         self._idle: OrderedDict[str, Analysis] = OrderedDict()  # whose whole syntax was not looked at
+        self._moved: set[str] = set()  # files that changed under others, which are looked at when it is quiet
         self._closed = False
         self._grown = True  # something was analysed since garbage was collected
         self._freezes = self._forgotten = self._settled = 0
@@ -114,9 +120,13 @@ class Analyses:
         self._ready()
         while not self._closed:
             try:
-                self._wake.get(timeout=QUIET if self._idle or self._grown else None)
+                quiet = QUIET if self._idle or self._grown else None
+                self._wake.get(timeout=PAUSE if self._moved else quiet)
             except Empty:
-                self._use_quiet(engine)
+                if self._moved:
+                    self._look_at_users(engine)
+                else:
+                    self._use_quiet(engine)
                 continue
             while not self._wake.empty():
                 self._wake.get()
@@ -154,7 +164,7 @@ class Analyses:
 
     def _analyse(self, engine: Engine, snapshot: Snapshot, whole: bool) -> None:
         try:
-            findings = engine.analyze(snapshot.source, at_once=whole)
+            findings = engine.analyze(snapshot.source, self._files, at_once=whole, at_home=True)
         except Exception:
             logger.exception("%s could not be analysed", snapshot.uri)
             from gradsight.engine import Findings
@@ -175,6 +185,20 @@ class Analyses:
         if not self._keeps(snapshot.uri):
             self._idle.pop(snapshot.uri, None)
             self._forget(engine, snapshot.source.file)
+
+    def changed(self, file: str) -> None:
+        """A file is another now: who reads it has to be looked at again. On any thread."""
+        self._moved.add(file)
+        self._wake.put(None)
+
+    def _look_at_users(self, engine: Engine) -> None:
+        """Analyse those that read files which have changed."""
+        moved, self._moved = self._moved, set()
+        for uri, later in self._uses(engine.linker.users(moved)):
+            if uri not in self._edited:
+                self._opened[uri] = later
+        if self._opened:
+            self._wake.put(None)
 
     def _say_nothing(self, snapshot: Snapshot, whole: bool) -> None:
         """Nothing was found, then: whoever waits for this text shall not wait for ever."""

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from gradsight.text import Source
 from lsprotocol import types as lsp
 from pygls.lsp.server import LanguageServer
 
@@ -27,6 +28,7 @@ from gradsight_server.pages import Pages
 from gradsight_server.probed import Probed
 from gradsight_server.protocol import Protocol
 from gradsight_server.settings import SECTION, Configurations, Settings, to_settings
+from gradsight_server.surroundings import Surroundings
 
 if TYPE_CHECKING:
     from gradsight_server.notebooks import NotebookUnit
@@ -68,7 +70,10 @@ class Server(LanguageServer):
         self.given_settings: object = None  # those of `initialize`
         self.settings = Settings()
         self.configurations = Configurations(self.settings, self.warn)
-        self.analyses = Analyses(self._publish, self._ready, self.documents.is_recent)
+        self.surroundings = Surroundings(self._opened, self._folders)
+        self.analyses = Analyses(
+            self._publish, self._ready, self.documents.is_recent, self.surroundings, self._users
+        )
         self.probed = Probed(self._show, self._probe_state, self.aside)
         self.protocol.raw = {
             lsp.TEXT_DOCUMENT_DID_OPEN: self._open,
@@ -79,6 +84,7 @@ class Server(LanguageServer):
             lsp.NOTEBOOK_DOCUMENT_DID_CLOSE: self._close_notebook,
             messages.TRUSTED: self._trust,
         }
+        self._texts: dict[str, tuple[int, Source]] = {}  # of open documents that others import from
         self._aside = ThreadPoolExecutor(2, "gradsight-aside")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._warned: set[str] = set()
@@ -92,6 +98,7 @@ class Server(LanguageServer):
         if before is not None:  # opened twice: who waits for the text that was, waits for nothing
             self._wake(before)
         self.analyses.want(unit.uri, unit.later(), edited=False)
+        self._moved(unit.uri)
 
     def _change(self, params: Mapping[str, Any]) -> None:
         unit = self.documents.change(params)
@@ -99,6 +106,7 @@ class Server(LanguageServer):
             logger.warning("a change of a document that is not open: %s", params["textDocument"].get("uri"))
             return
         self.analyses.want(unit.uri, unit.later(), edited=True)
+        self._moved(unit.uri)
 
     def _close(self, params: Mapping[str, Any]) -> None:
         uri = params["textDocument"]["uri"]
@@ -112,6 +120,7 @@ class Server(LanguageServer):
         self.probed.clear(unit)
         self._wake(unit)
         self.output.send(convert.no_diagnostics(uri))
+        self._moved(uri)  # what is on disk counts now
 
     def _open_notebook(self, params: Mapping[str, Any]) -> None:
         from gradsight_server.notebooks import NotebookUnit
@@ -192,6 +201,37 @@ class Server(LanguageServer):
                 await waiter
         return None
 
+    def _moved(self, uri: str) -> None:
+        """Whoever reads this document's file has to be looked at again."""
+        file = uris.to_file(uri)
+        if self.surroundings.changed(file):
+            self.analyses.changed(file)
+
+    def files_changed(self, files: Iterable[str]) -> None:
+        """Files have changed on disk."""
+        self.surroundings.look_again()
+        for file in files:
+            self.analyses.changed(file)
+
+    # -- what the analysis reads, on the analysing thread
+
+    def _opened(self, file: str) -> Source | None:
+        unit = self.documents.get(uris.from_file(file))
+        if unit is None or not unit.uri.endswith(".py"):
+            self._texts.pop(file, None)
+            return None
+        known = self._texts.get(file)
+        if known is None or known[0] != unit.edition:
+            snapshot = unit.later()()
+            known = self._texts[file] = snapshot.edition, snapshot.source
+        return known[1]
+
+    def _folders(self) -> Iterable[str]:
+        return [uris.to_file(each) for each in self.protocol.workspace.folders]
+
+    def _users(self, files: set[str]) -> Iterable[tuple[str, Callable[[], Snapshot]]]:
+        return [(unit.uri, unit.later()) for unit in self.documents if uris.to_file(unit.uri) in files]
+
     # -- findings, on the analysing thread
 
     def _ready(self) -> None:
@@ -213,7 +253,9 @@ class Server(LanguageServer):
         with self.output.lock:
             if self.documents.get(snapshot.uri) is not unit:
                 return
-            bodies = convert.to_notifications(snapshot, findings, wanted, self.pages.uri, unit.fragments)
+            bodies = convert.to_notifications(
+                snapshot, findings, wanted, self.pages.uri, unit.fragments, self.surroundings.read
+            )
             for part, body in zip(snapshot.parts, bodies, strict=True):
                 if snapshot.notebook is not None:  # what changed, in cells that are there
                     if unit.sent.get(part.uri) == body or self.documents.get(part.uri) is not unit:

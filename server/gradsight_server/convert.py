@@ -11,15 +11,15 @@ import enum
 import itertools
 import json
 from bisect import bisect_right
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
-from gradsight.finding import Edit, Finding, Severity
+from gradsight.finding import Edit, Finding, Severity, Step
 from gradsight.text import Source, Span
 from lsprotocol import types as lsp
 
-from gradsight_server import messages
+from gradsight_server import messages, uris
 
 if TYPE_CHECKING:
     from gradsight.engine import Findings
@@ -258,11 +258,13 @@ def to_notifications(
     wanted: Callable[[Finding], Finding | None],
     href: Callable[[str], str | None],
     fragments: dict[Hashable, str],
+    others: Callable[[str], Source | None] = lambda file: None,
 ) -> list[bytes]:
     """The body of `textDocument/publishDiagnostics` for each part of the snapshot, in their order.
 
     `wanted` says as what a finding is shown, if it is. `fragments` holds the diagnostics of the last time by
-    all that is in them, and afterwards those of now; it is for one `wanted` and one `href`.
+    all that is in them, and afterwards those of now; it is for one `wanted` and one `href`. `others` gives
+    the files that a way leads into.
     """
     if findings.anchors is not None and snapshot.notebook is None:
         texts = [fragments.get(anchor) for anchor in findings.anchors]
@@ -271,7 +273,7 @@ def to_notifications(
             place = _placing(snapshot) if len(new) > FEW else partial(_place, snapshot)
             for at in new:
                 shown = wanted(findings.one(at) if len(new) <= FEW else findings.findings[at])
-                texts[at] = _to_diagnostic(snapshot, shown, place, href) if shown is not None else ""
+                texts[at] = _to_diagnostic(snapshot, shown, place, href, others) if shown is not None else ""
         fragments.clear()
         fragments.update((anchor, text or "") for anchor, text in zip(findings.anchors, texts, strict=True))
         return [_published(snapshot.uri, snapshot.version, ",".join(filter(None, texts)))]
@@ -281,12 +283,19 @@ def to_notifications(
     where = tuple((part.uri, part.row) for part in snapshot.parts) if snapshot.notebook is not None else ()
     for finding in findings.findings:
         start = place(finding.where.start)
-        way = tuple([(step.message, place(step.where.start), place(step.where.end)) for step in finding.path])
+        way = tuple(
+            [
+                (step.message, place(step.where.start), place(step.where.end))
+                if step.file == finding.file
+                else step
+                for step in finding.path
+            ]
+        )
         key = finding.code, finding.message, finding.severity, start, place(finding.where.end), way, where
         text = fragments.get(key)
         if text is None:
             shown = wanted(finding)
-            text = _to_diagnostic(snapshot, shown, place, href) if shown is not None else ""
+            text = _to_diagnostic(snapshot, shown, place, href, others) if shown is not None else ""
         kept[key] = text
         if text:
             said[snapshot.part_at(start[0]).uri].append(text)
@@ -300,6 +309,7 @@ def _to_diagnostic(
     finding: Finding,
     place: Callable[[int], tuple[int, int]],
     href: Callable[[str], str | None],
+    others: Callable[[str], Source | None],
 ) -> str:
     # Put together by hand: an edit above them moves all findings, and `json.dumps` of each takes longer than
     # the analysis.
@@ -310,13 +320,9 @@ def _to_diagnostic(
     tags = f',"tags":[{int(lsp.DiagnosticTag.Unnecessary)}]' if finding.code in UNNECESSARY else ""
     steps = ",".join(
         [
-            f'{{"location":{{"uri":{_quoted(part.uri)},'
-            f'"range":{_json_range(at, place(step.where.end), part.row)}}},'
-            f'"message":{_quoted(step.message)}}}'
+            f'{{"location":{{"uri":{_quoted(uri)},"range":{where}}},"message":{_quoted(step.message)}}}'
             for step in finding.path
-            if step.file == finding.file
-            for at in (place(step.where.start),)
-            for part in (snapshot.part_at(at[0]),)
+            for uri, where in _located(snapshot, step, finding.file, place, others)
         ]
     )
     return (
@@ -325,6 +331,24 @@ def _to_diagnostic(
         f'"data":{{"token":"{_token(finding.code, start, end)}"}}{about}{tags}'
         + (f',"relatedInformation":[{steps}]}}' if steps else "}")
     )
+
+
+def _located(
+    snapshot: Snapshot,
+    step: Step,
+    file: str,
+    place: Callable[[int], tuple[int, int]],
+    others: Callable[[str], Source | None],
+) -> Iterator[tuple[str, str]]:
+    """The document that a step stands in, and where in it; nothing where that cannot be read any more."""
+    if step.file == file:
+        start = place(step.where.start)
+        part = snapshot.part_at(start[0])
+        yield part.uri, _json_range(start, place(step.where.end), part.row)
+    elif (other := others(step.file)) is not None:
+        ends = [other.row_column(offset) for offset in (step.where.start, step.where.end)]
+        start, end = ((row, to_units(other, row, column, snapshot.encoding)) for row, column in ends)
+        yield uris.from_file(step.file), _json_range(start, end, 0)
 
 
 _quoted = lru_cache(8192)(json.dumps)

@@ -69,8 +69,8 @@ def _options(server: Server, given: Any) -> messages.InitializationOptions | Non
 async def _register_watchers(server: Server) -> None:
     wanted = []
     if server.editor.watches_files:
-        watcher = lsp.FileSystemWatcher("**/pyproject.toml")
-        options: Any = lsp.DidChangeWatchedFilesRegistrationOptions([watcher])
+        watchers = [lsp.FileSystemWatcher(each) for each in ("**/pyproject.toml", "**/*.py")]
+        options: Any = lsp.DidChangeWatchedFilesRegistrationOptions(watchers)
         wanted.append(lsp.Registration("gradsight-files", lsp.WORKSPACE_DID_CHANGE_WATCHED_FILES, options))
     if server.editor.registers_settings:
         options = lsp.DidChangeConfigurationRegistrationOptions(SECTION)
@@ -87,8 +87,10 @@ def _settings(server: Server) -> None:
 
     @server.feature(lsp.WORKSPACE_DID_CHANGE_WATCHED_FILES)
     def did_change_watched_files(params: lsp.DidChangeWatchedFilesParams) -> None:
-        if any(looks_like_ours(uris.to_file(change.uri)) for change in params.changes):
+        files = [uris.to_file(change.uri) for change in params.changes]
+        if any(map(looks_like_ours, files)):
             server.republish()
+        server.files_changed(file for file in files if file.endswith(".py"))
 
     @server.feature(lsp.TEXT_DOCUMENT_DID_SAVE)
     def did_save(params: lsp.DidSaveTextDocumentParams) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,7 @@ def steps(snapshot: Snapshot, path: Sequence[Step], numbered: bool) -> list[str]
 
 def _where(snapshot: Snapshot, step: Step) -> str:
     if step.file != snapshot.source.file:
-        return step.file
+        return os.path.basename(step.file)
     row = convert.to_range(snapshot, step.where).start.line + 1
     if len(snapshot.parts) == 1:
         return f"line {row}"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from harness.markers import Raises
 
 # Rules whose finding stands at an argument of a call: it stays there when the expression moves out.
-AT_ARGUMENT = ("GS301", "GS302", "GS303")
+AT_ARGUMENT = ("GS301", "GS302", "GS303", "GS304", "GS305", "GS306", "GS308")
 
 
 # What a finding can stand at: an expression, or the name of a function.

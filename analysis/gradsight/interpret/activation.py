@@ -129,6 +129,20 @@ class Activation:
             )
         )
 
+    def repeats(self, start: int, used: Iterable[ast.AST], targets: Iterable[ast.AST]) -> None:
+        """A loop is over whose events begin at `start`. Where it uses nothing of what it runs over and learns
+        nothing, modules are called again and again for the sake of it.
+        """
+        since = self.events[start:]
+        if not any(event.kind == "called" for event in since) or any(e.kind == "backward" for e in since):
+            return
+        names = {n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name)}
+        if not any(isinstance(n, ast.Name) and n.id in names for part in used for n in ast.walk(part)):
+            self.events[start:] = [
+                replace(event, facts=(*event.facts, ("idle", "yes"))) if event.kind == "called" else event
+                for event in since
+            ]
+
     def source(self, op: str, note: str = "", at: Any = None, inputs: tuple[int, ...] = ()) -> int:
         return self.graph.add(
             Node("source", op, inputs, (Edge.LIVE,) * len(inputs), place=self.here(at), note=note)
@@ -208,6 +222,13 @@ class Activation:
         """Whether an object was made in this turn of the innermost loop around this point."""
         loops = self.graph.loops
         return bool(loops) and oid is not None and self.born.get(oid, ())[-1:] == loops[-1:]
+
+    def is_module(self, value: Value | None) -> bool:
+        """Whether a value is a module, of a library or of the program."""
+        obj = self.obj(value)
+        if obj is None or obj.kind != "instance":
+            return obj is not None and obj.kind == "module"
+        return isinstance(obj.cls, Class) and self.world.is_module(obj.cls.cid)
 
     def put(self, ref: Ref, obj: Obj) -> None:
         self.state.heap[ref.oid] = obj

@@ -149,6 +149,9 @@ class Assignments(Calls):
                 return  # `module.requires_grad = False` sets a plain attribute
             self.require_grad(receiver, value, target, base)
             return
+        if name == "training" and not isinstance(receiver, (Tensor, Array)):
+            oids = (receiver.oid,) if isinstance(receiver, Ref) else ()
+            self.event("mode", oids=oids, facts={"to": "unknown"}, call=self.here(target))
         if name in ("grad", "_grad"):
             facts = {"by": "hand", **({"unknown": "yes"} if isinstance(receiver, Unknown) else {})}
             self.event("zero", nodes=self.nodes_in(receiver), facts=facts, call=self.here(target))

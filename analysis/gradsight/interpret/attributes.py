@@ -119,6 +119,12 @@ class Attributes(Containers):
             found = self.instance_attribute(receiver, obj.cls, name)
             if found is not None:
                 return found
+        if name in ("training", "module") and self.is_module(receiver):
+            if name == "module":
+                return receiver  # what a wrapper wraps: wrapping gives the module itself here
+            if receiver == self.self_value:
+                self.event("layer", oids=(receiver.oid,))
+            return Number()
         if name in ("weight", "bias") and isinstance(obj.get("*"), Tensor):
             return Tensor(node_of(obj.get("*")), "float", None, "", "parameter")
         return Method(receiver, name, base)

@@ -10,8 +10,11 @@ from gradsight import model
 from gradsight.domain import Edge
 from gradsight.graph import Here, There, Within
 from gradsight.interpret.activation import as_call
+from gradsight.interpret.arrays import literal_of
 from gradsight.interpret.codec import Encoder, moved
+from gradsight.interpret.dtypes import kind_of
 from gradsight.interpret.functions import Functions
+from gradsight.interpret.shapes import ranked
 from gradsight.interpret.state import Event, State
 from gradsight.interpret.summary import Summary
 from gradsight.values import (
@@ -34,6 +37,7 @@ from gradsight.values import (
     Tensor,
     Unknown,
     Value,
+    is_plain,
 )
 
 if TYPE_CHECKING:
@@ -71,13 +75,8 @@ class Calls(Functions):
             )
         if isinstance(function, Choice):
             return self.call_choice(function, args, kwargs, node)
-        if (
-            isinstance(function, Unknown)
-            and function.node == NOWHERE
-            and function.why.startswith("`")
-            and "no tensor" in function.why
-        ):
-            return Unknown(function.why)
+        if is_plain(function):
+            return function
         why = (
             function.why
             if isinstance(function, Unknown)
@@ -371,10 +370,10 @@ class Calls(Functions):
         obj = self.state.heap.get(reference.oid)
         if obj is None:
             return self.unknown_call("an object that is not known here", None, args, kwargs, node)
+        start = len(self.events)
         if obj.kind == "module":
-            return self.through_hooks(
-                reference, args, self.call_module(reference, obj, args, kwargs, node), node
-            )
+            value = self.call_module(reference, obj, args, kwargs, node)
+            return self.note_call(start, reference, self.through_hooks(reference, args, value, node), node)
         if obj.kind == "instance" and isinstance(obj.cls, Class):
             for name in ("__call__", "forward"):
                 found = self.world.find_method(obj.cls.cid, name)
@@ -383,7 +382,9 @@ class Calls(Functions):
                     if not self.world.is_module(obj.cls.cid):
                         return value
                     value = self.through_module(value, node, reference)
-                    return self.through_hooks(reference, args, value, node)
+                    return self.note_call(
+                        start, reference, self.through_hooks(reference, args, value, node), node
+                    )
             library = self.world.library_base(obj.cls.cid)
             stub = model.module(library) if library else None
             if stub is not None and library != "torch.nn.Module":
@@ -391,7 +392,7 @@ class Calls(Functions):
                     value = args[0] if args else NONE
                     for _, item in obj.fields:
                         value = self.call(item, [value], {}, node)
-                    return value
+                    return self.note_call(start, reference, value, node)
                 return self.apply(stub.forward, args, kwargs, node)
             parameters, _ = self.parameters_of(reference)
             parts = [(n, Edge.LIVE) for n in parameters]
@@ -417,8 +418,14 @@ class Calls(Functions):
 def unsqueezed(item: Value) -> Value:
     """A sample of a data set as one row of what the loader stacks."""
     if isinstance(item, Tensor):
-        shape = (1, *item.shape) if item.shape is not None else None
-        return Tensor(NOWHERE, item.dtype, shape, item.role)
+        known = ranked(item.shape)
+        shape = (1, *known) if known is not None else None
+        return Tensor(NOWHERE, item.dtype, shape, item.role, "", item.exact)
     if isinstance(item, Array):
-        return Tensor(NOWHERE, item.dtype, None, item.role)
+        known = ranked(item.shape)
+        shape = (1, *known) if known is not None else None
+        return Tensor(NOWHERE, item.dtype, shape, item.role, "", item.exact)
+    if (isinstance(item, Const) and isinstance(item.value, (int, float))) or isinstance(item, Number):
+        exact = literal_of(item)  # collated as numpy would
+        return Tensor(NOWHERE, kind_of(exact), (1,), "", "", exact)
     return Unknown("a sample")

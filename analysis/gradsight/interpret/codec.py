@@ -58,10 +58,10 @@ class Key:
 
 # A value of one of these kinds with another node. `dataclasses.replace` takes thrice as long.
 _PLACED: dict[type, Callable[[Any, int], Value]] = {
-    Tensor: lambda value, node: Tensor(node, value.dtype, value.shape, value.role, value.origin),
+    Tensor: lambda value, node: Tensor(node, value.dtype, value.shape, value.role, value.origin, value.exact),
     Unknown: lambda value, node: Unknown(value.why, node),
-    Number: lambda value, node: Number(node),
-    Array: lambda value, node: Array(node, value.dtype, value.role, value.shape),
+    Number: lambda value, node: Number(node, value.kind),
+    Array: lambda value, node: Array(node, value.dtype, value.role, value.shape, value.exact),
 }
 
 

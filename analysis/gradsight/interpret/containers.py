@@ -8,6 +8,7 @@ from gradsight import model
 from gradsight.domain import Edge
 from gradsight.graph import Node
 from gradsight.interpret.activation import Activation, as_call
+from gradsight.interpret.shapes import ranked
 from gradsight.values import (
     MANY,
     NONE,
@@ -28,6 +29,7 @@ from gradsight.values import (
     Tensor,
     Unknown,
     Value,
+    is_plain,
 )
 
 
@@ -125,9 +127,11 @@ class Containers(Activation):
     def comprehension(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp) -> Value:
         before = dict(self.state.env)
         outer = self.graph.loops
+        start = len(self.events)
         size = self.generators(node.generators)
         value = self.evaluate(node.elt)
         self.graph.loops = outer
+        self.repeats(start, [node.elt], [one.target for one in node.generators])
         self.state.env = {**before}
         if self.state.module is not self.state.env and self.at_module_level:
             self.state.module = self.state.env
@@ -199,12 +203,12 @@ class Containers(Activation):
             return self.joiner.values(value.items) if value.items else Unknown("an element of nothing")
         if isinstance(value, Tensor):
             node = self.combine("torch.Tensor.unbind", [(value.node, Edge.LIVE)], at)
-            shape = value.shape[1:] if value.shape else None
-            return Tensor(node, value.dtype, shape, value.role)
+            known = ranked(value.shape)
+            return Tensor(node, value.dtype, known[1:] if known else None, value.role, "", value.exact)
         if isinstance(value, Array):
-            return Array(
-                self.combine("numpy.item", [(value.node, Edge.LIVE)], at, keep_off=True), value.dtype
-            )
+            number = self.combine("numpy.item", [(value.node, Edge.LIVE)], at, keep_off=True)
+            known = ranked(value.shape)
+            return Array(number, value.dtype, "", known[1:] if known else None, value.exact)
         if isinstance(value, Params):
             node = self.combine("parameters", [(n, Edge.LIVE) for n in value.nodes], at, keep_off=True)
             parameter = Tensor(node, "float", None, "", "parameter")
@@ -230,7 +234,7 @@ class Containers(Activation):
                 Node("source", "element", (value.node,), (Edge.LIVE,), place=self.here(at), note=loop)
             )
             return Unknown("an element of something unknown", node)
-        return Unknown("an element of something unknown")
+        return value if is_plain(value) else Unknown("an element of something unknown")
 
     def own_element(self, value: Value, at: ast.AST) -> Value:
         """What iterating an object of the program gives, by its own methods."""
@@ -248,7 +252,11 @@ class Containers(Activation):
         """What a data loader gives: batches that require no gradient."""
         dataset = self.obj(obj.get("dataset"))
         if dataset is not None and dataset.items:
-            return Seq(tuple(batch_of(item) for item in dataset.items))
+            size = obj.get("batch_size") or Const(1)
+            if size == NONE or obj.get("batch_sampler") is not None or obj.get("collate_fn") is not None:
+                return Unknown("a batch of data")
+            batch = 1 if size == Const(1) else MANY
+            return Seq(tuple(batch_of(item, batch) for item in dataset.items))
         return Unknown("a batch of data")
 
     def all_modules(self, values: tuple[Value, ...]) -> bool:
@@ -280,10 +288,13 @@ class Containers(Activation):
                 role = "one-hot"
             if role in ("probability", "log-probability", "logit") and isinstance(node, ast.Subscript):
                 role = role if keeps_classes(node.slice) else ""
-            return Tensor(number, receiver.dtype, indexed_shape(receiver.shape, node, index), role)
+            shape = self.indexed_shape(receiver.shape, node, index)
+            return Tensor(number, receiver.dtype, shape, role, "", receiver.exact)
         if isinstance(receiver, Array):
             number = self.combine("numpy.item", [(receiver.node, Edge.LIVE)], node, keep_off=True)
-            return Array(number, receiver.dtype, "one-hot" if receiver.role == "identity" else receiver.role)
+            role = "one-hot" if receiver.role == "identity" else receiver.role
+            shape = self.indexed_shape(receiver.shape, node, index)
+            return Array(number, receiver.dtype, role, shape, receiver.exact)
         if isinstance(receiver, Seq):
             if isinstance(index, Const) and isinstance(index.value, int):
                 if -len(receiver.items) <= index.value < len(receiver.items):
@@ -356,6 +367,61 @@ class Containers(Activation):
             self.put(receiver, Obj(obj.kind, obj.cls, obj.fields, (*obj.items, made), True))
         return made
 
+    def indexed_shape(self, shape: Shape, node: ast.AST, index: Value) -> Shape:
+        """The shape of `x[...]`: integers take a dimension away, `None` adds one, slices keep theirs."""
+        known = ranked(shape)
+        if known is None or not isinstance(node, ast.Subscript):
+            return None
+        written = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        values = index.items if isinstance(node.slice, ast.Tuple) and isinstance(index, Seq) else (index,)
+        if len(written) != len(values):
+            return None
+        taken = sum(1 for value in values if value not in (NONE, Const(...)))
+        out: list[int | None] = []
+        left = list(known)
+        chosen = 0
+        for part, value in zip(written, values, strict=True):
+            if value == NONE:
+                out.append(1)
+                continue
+            if value == Const(...):
+                count = len(known) - taken
+                if count < 0:
+                    return None
+                out += left[:count]
+                left = left[count:]
+                continue
+            if not left:
+                return None
+            size = left.pop(0)
+            if isinstance(part, ast.Slice):
+                out.append(sliced(size, part, *self.bounds(part)))
+            elif isinstance(value, (Tensor, Array)):
+                rows = ranked(value.shape)
+                chosen += 1
+                if chosen > 1 or rows is None or value.dtype not in ("int", "bool"):
+                    return None
+                if value.dtype == "bool":
+                    out.append(None)  # as many as are true
+                    left = left[len(rows) - 1 :]
+                else:
+                    out += rows
+            elif not isinstance(value, Number) and not (
+                isinstance(value, Const) and isinstance(value.value, int)
+            ):
+                return None
+        return (*out, *left)
+
+    def bounds(self, node: ast.Slice) -> tuple[Value, Value]:
+        """The two ends of a slice, which were evaluated before."""
+        simple = (ast.Constant, ast.Name, ast.UnaryOp)
+        lower = self.evaluate(node.lower) if isinstance(node.lower, simple) else None
+        upper = self.evaluate(node.upper) if isinstance(node.upper, simple) else None
+        return (
+            lower if lower is not None else NONE if node.lower is None else Number(),
+            upper if upper is not None else NONE if node.upper is None else Number(),
+        )
+
     def slice_(self, node: ast.Slice) -> Value:
         for part in (node.lower, node.upper, node.step):
             if part is not None:
@@ -371,11 +437,12 @@ def is_container(obj: Obj) -> bool:
     return stub is not None and stub.container
 
 
-def batch_of(value: Value) -> Value:
+def batch_of(value: Value, batch: int) -> Value:
     """One batch of a tensor that a data set holds: the first dimension is the batch."""
     if isinstance(value, Tensor):
-        shape = (MANY, *value.shape[1:]) if value.shape else None
-        return Tensor(NOWHERE, value.dtype, shape, value.role)
+        known = ranked(value.shape)
+        shape = (batch, *known[1:]) if known else None
+        return Tensor(NOWHERE, value.dtype, shape, value.role, "", value.exact)
     return Unknown("a batch of data")
 
 
@@ -389,9 +456,32 @@ def keeps_classes(index: ast.expr) -> bool:
     return True
 
 
-def indexed_shape(shape: Shape, node: ast.AST, index: Value) -> Shape:
-    if shape is None or not isinstance(node, ast.Subscript):
+def sliced(size: int | None, node: ast.Slice, lower: Value, upper: Value) -> int | None:
+    """The size of a dimension after `[lower:upper]`; of `[i : i + 32]` that it is a batch."""
+    if node.step is not None:
         return None
-    if isinstance(index, Const) and isinstance(index.value, int):
-        return shape[1:]
+    if lower == NONE and upper == NONE:
+        return size
+    begin, end = (one.value if isinstance(one, Const) else ... for one in (lower, upper))
+    if isinstance(begin, int | None) and isinstance(end, int | None):
+        if size is not None and size >= 0:
+            return len(range(size)[slice(begin, end)])
+        if begin is None and end is not None and end > 0:
+            return None if size is None else 1 if end == 1 else MANY
+        return None
+    step = node.upper
+    if (
+        isinstance(step, ast.BinOp)
+        and isinstance(step.op, ast.Add)
+        and node.lower is not None
+        and ast.dump(step.left) == ast.dump(node.lower)
+        and size is not None
+    ):
+        return (
+            MANY
+            if not isinstance(step.right, ast.Constant)
+            else step.right.value
+            if isinstance(step.right.value, int)
+            else None
+        )
     return None

@@ -9,7 +9,8 @@ from typing import Any
 
 from gradsight.domain import Edge
 from gradsight.interpret.attributes import Attributes
-from gradsight.interpret.shapes import broadcast, matmul_shape
+from gradsight.interpret.dtypes import exact_of, kind_of, promoted
+from gradsight.interpret.shapes import blown_up, broadcast, matmul, written
 from gradsight.values import (
     NONE,
     NOWHERE,
@@ -26,6 +27,7 @@ from gradsight.values import (
     Tensor,
     Unknown,
     Value,
+    node_of,
 )
 
 OPERATORS = {
@@ -154,7 +156,14 @@ class Expressions(Attributes):
             return Unknown("computed from something unknown", self.combine(f"operator.{op}", nodes, at))
         if any(isinstance(value, Array) for value in pair):
             nodes = [(n, Edge.LIVE) for value in pair for n in self.nodes_in(value)]
-            return Array(self.combine(f"numpy.{op}", nodes, at, keep_off=True))
+            exact = promoted(left, right, op)
+            shape = (
+                broadcast(self.shape_of(left), self.shape_of(right))
+                if op != "matmul"
+                else matmul(self.shape_of(left), self.shape_of(right))
+            )
+            number = self.combine(f"numpy.{op}", nodes, at, keep_off=True)
+            return Array(number, kind_of(exact), "", shape, exact)
         nodes = [(n, Edge.LIVE) for value in pair for n in self.nodes_in(value)]
         return Number(self.combine(f"operator.{op}", nodes, at, keep_off=True))
 
@@ -192,7 +201,9 @@ class Expressions(Attributes):
             dtype = ""
         cause = ""
         if op.startswith("bitwise"):
-            edge, cause, dtype = Edge.CUT, "comparison", dtype or "bool"
+            edge, cause = Edge.CUT, "comparison"
+            # Of integers they are integers; with something unknown beside a mask it is taken for another.
+            dtype = "bool" if all(kind == "bool" for kind in kinds) else dtype or "bool"
         elif op == "floor_divide":
             edge, cause = Edge.ZERO, "round"
         saves = op in ("mul", "div", "pow", "matmul", "remainder")
@@ -232,9 +243,21 @@ class Expressions(Attributes):
         shape = (
             broadcast(self.shape_of(left), self.shape_of(right))
             if op != "matmul"
-            else matmul_shape(self.shape_of(left), self.shape_of(right))
+            else matmul(self.shape_of(left), self.shape_of(right))
         )
         node = self.combine(f"torch.{op}", parts, at, cause, saves, note)
+        if op in ("sub", "mul") and node != NOWHERE and isinstance(at, ast.BinOp):
+            first, second = self.shape_of(left), self.shape_of(right)
+            if blown_up(first, second):
+                self.event(
+                    "apart",
+                    node,
+                    nodes=(node_of(left), node_of(right)),
+                    facts={"shape": written(first), "target_shape": written(second), "op": op},
+                    call=self.here(at),
+                    left=self.here(at.left),
+                    right=self.here(at.right),
+                )
         origin = ""
         if node == NOWHERE:
             fresh = [
@@ -245,7 +268,12 @@ class Expressions(Attributes):
             )
             if any(v.origin == "" for v in (left, right) if isinstance(v, Tensor)):
                 origin = ""
-        return Tensor(node, dtype, shape, role, origin)
+        exact = promoted(left, right, op) if op != "matmul" or exact_of(left) == exact_of(right) else ""
+        if not op.startswith("bitwise") and op != "floor_divide" and exact:
+            dtype = kind_of(exact)
+        else:
+            exact = ""
+        return Tensor(node, dtype, shape, role, origin, exact)
 
     def sequences(self, op: str, left: Value, right: Value) -> Value | None:
         """`[a] + [b]`, `(1,) * 3`, list concatenation; None where it is no sequence arithmetic."""
@@ -287,14 +315,14 @@ class Expressions(Attributes):
         if isinstance(value, Tensor):
             if isinstance(node.op, ast.Invert):
                 cut = self.combine("torch.bitwise_not", [(value.node, Edge.CUT)], node, "comparison")
-                return Tensor(cut, value.dtype, value.shape)
+                return Tensor(cut, value.dtype, value.shape, exact=value.exact)
             role = "logit" if value.role == "logit" else ""
-            return Tensor(
-                self.combine("torch.neg", [(value.node, Edge.LIVE)], node), value.dtype, value.shape, role
-            )
+            number = self.combine("torch.neg", [(value.node, Edge.LIVE)], node)
+            return Tensor(number, value.dtype, value.shape, role, exact=value.exact)
         parts = [(n, Edge.LIVE) for n in self.nodes_in(value)]
         if isinstance(value, Array):
-            return Array(self.combine("numpy.negative", parts, node, keep_off=True))
+            number = self.combine("numpy.negative", parts, node, keep_off=True)
+            return Array(number, value.dtype, "", value.shape, value.exact)
         if isinstance(value, (Number, Const)):
             return Number(self.combine("operator.neg", parts, node, keep_off=True))
         return Unknown("computed from something unknown", self.combine("operator.neg", parts, node))
@@ -320,10 +348,13 @@ class Expressions(Attributes):
             role = ""
             if isinstance(node.ops[0], ast.Eq) and "arange" in ast.dump(node):
                 role = "one-hot"  # `labels[:, None] == torch.arange(classes)`
-            return Tensor(self.combine("torch.compare", parts, node, "comparison"), "bool", shape, role)
+            number = self.combine("torch.compare", parts, node, "comparison")
+            return Tensor(number, "bool", shape, role, exact="bool")
         parts = [(n, Edge.LIVE) for value in values for n in self.nodes_in(value)]
         if any(isinstance(value, Array) for value in values):
-            return Array(self.combine("numpy.compare", parts, node, keep_off=True), "bool")
+            shape = broadcast(self.shape_of(values[0]), self.shape_of(values[1]))
+            number = self.combine("numpy.compare", parts, node, keep_off=True)
+            return Array(number, "bool", "", shape, "bool")
         if any(isinstance(value, Unknown) for value in values):
             parts = [(n, Edge.CUT) for value in values for n in self.nodes_in(value)]
             return Unknown("a comparison", self.combine("torch.compare", parts, node, "comparison"))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
 from dataclasses import replace
 
 from gradsight import model
 from gradsight.domain import DEPENDING, Edge
 from gradsight.graph import Node
+from gradsight.interpret.dtypes import exact_dtype, exact_of, kind_of, literal, method_dtype
 from gradsight.interpret.libraries import INTEGER_FACTORIES, RANDOM_FILLS
-from gradsight.interpret.operations import Operations
+from gradsight.interpret.operations import Operations, is_size
 from gradsight.values import MANY, NONE, NOWHERE, Array, Const, Lib, Number, Shape, Tensor, Unknown, Value
 
 
@@ -38,8 +38,12 @@ class Factories(Operations):
         elif last == "randint":
             size = kwargs.get("size", args[-1] if len(args) > 1 else None)
             shape = self.size_of([size]) if size is not None else None
-        elif last in ("arange", "randperm", "linspace", "logspace"):
-            shape = (MANY,)
+        elif last in ("linspace", "logspace"):
+            steps = kwargs.get("steps", args[2] if len(args) > 2 else None)
+            shape = (steps.value if isinstance(steps, Const) and isinstance(steps.value, int) else MANY,)
+        elif last in ("arange", "randperm"):
+            ends = self.integers(args) if all(isinstance(value, Const) for value in args) else None
+            shape = (len(range(*ends)) if ends and len(ends) < 4 and 0 not in ends[2:] else MANY,)
         elif last == "eye":
             shape = self.size_of(args[:1] * 2)
         elif last == "full":
@@ -49,37 +53,32 @@ class Factories(Operations):
             if "size" in kwargs:
                 sizes = [kwargs["size"]]
             shape = self.size_of(sizes) if last != "normal" else None
-        dtype = "int" if last in INTEGER_FACTORIES else "float"
-        if last == "arange" and any(isinstance(v, Const) and isinstance(v.value, float) for v in args):
-            dtype = "float"
+        dtype, exact = self.made_dtype(last, args, kwargs)
+        role = "identity" if last == "eye" else ""
+        return Tensor(number, dtype, shape, role, origin, exact)
+
+    def made_dtype(self, last: str, args: list[Value], kwargs: dict[str, Value]) -> tuple[str, str]:
+        """The dtype of a fresh tensor, and its own name where it is sure."""
         explicit = kwargs.get("dtype")
         if isinstance(explicit, Lib):
-            dtype = "int" if model.is_integer_dtype(explicit.name) else "float"
-        role = "identity" if last == "eye" else ""
-        return Tensor(number, dtype, shape, role, origin)
-
-    def size_of(self, sizes: Iterable[Value | None]) -> Shape:
-        """The shape that size arguments give: `2, 3` or `(2, 3)`."""
-        out: list[int | None] = []
-        sizes = list(sizes)
-        if len(sizes) == 1 and sizes[0] is not None:
-            items = self.items(sizes[0])
-            obj = self.obj(sizes[0])
-            if items is not None:
-                if obj is not None and obj.many:
-                    return None
-                sizes = list(items)
-            elif isinstance(sizes[0], Unknown):
-                return None
-        for size in sizes:
-            out.append(
-                size.value
-                if isinstance(size, Const)
-                and isinstance(size.value, int)
-                and not isinstance(size.value, bool)
-                else None
-            )
-        return tuple(out)
+            exact = exact_dtype(explicit)
+            integer = model.is_integer_dtype(explicit.name)
+            return kind_of(exact) or ("int" if integer else "float"), exact
+        if explicit is not None and explicit != NONE:
+            return "", ""
+        if last.endswith("_like") or (last.startswith("new_") and last != "new_tensor"):
+            first = args[0] if args else None
+            if isinstance(first, Tensor):
+                return first.dtype, first.exact
+            return "float" if last in ("randn_like", "rand_like") else "", ""
+        if last == "full":
+            fill = kwargs.get("fill_value", args[1] if len(args) > 1 else None)
+            exact = literal(fill.value) if isinstance(fill, Const) else ""
+            return kind_of(exact) or ("" if isinstance(fill, Const) else "float"), exact
+        if last == "arange" and not all(isinstance(v, Const) and isinstance(v.value, int) for v in args):
+            real = any(isinstance(v, Const) and isinstance(v.value, float) for v in args)
+            return ("float", "float32") if real else ("int", "")
+        return ("int", "int64") if last in INTEGER_FACTORIES else ("float", "float32")
 
     def rewrap(self, last: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
         """torch.tensor and its like. One tensor given to as_tensor, asarray or Tensor keeps its graph."""
@@ -98,7 +97,7 @@ class Factories(Operations):
                 "HalfTensor",
             )
             and args
-            and all(isinstance(value, Const) and isinstance(value.value, int) for value in args)
+            and all(is_size(value) for value in args)
         ):
             return Tensor(
                 NOWHERE,
@@ -106,18 +105,23 @@ class Factories(Operations):
                 self.size_of(args),
                 "",
                 "torch.empty",
+                method_dtype(last),
             )
         parts = [(n, Edge.LIVE if keeps else Edge.CUT) for n in self.nodes_in(data)]
         requires = kwargs.get("requires_grad")
         wants = isinstance(requires, Const) and requires.value is True
-        shape, dtype = literal_shape(self, data), literal_dtype(self, data)
+        shape, dtype, exact = literal_shape(self, data), literal_dtype(self, data), literal_exact(self, data)
         if last in INTEGER_FACTORIES:
-            dtype = "int"
+            dtype, exact = "int", method_dtype(last)
         elif last.endswith("Tensor"):
-            dtype = "float"
-        explicit = kwargs.get("dtype")
-        if isinstance(explicit, Lib):
-            dtype = "int" if model.is_integer_dtype(explicit.name) else "float"
+            exact = method_dtype(last)
+            dtype = kind_of(exact) or "float"
+        explicit = kwargs.get("dtype", args[1] if len(args) > 1 and isinstance(args[1], Lib) else None)
+        if isinstance(explicit, Lib) and explicit.name != "torch.device":
+            exact = exact_dtype(explicit)
+            dtype = kind_of(exact) or ("int" if model.is_integer_dtype(explicit.name) else "float")
+        elif explicit is not None and explicit != NONE:
+            exact = ""
         role = data.role if isinstance(data, (Tensor, Array)) else ""
         if wants:
             leaf = self.source("laundered" if parts else "leaf", last, node)
@@ -128,7 +132,7 @@ class Factories(Operations):
                 if parts
                 else leaf
             )
-            return Tensor(number, dtype, shape, role, "leaf")
+            return Tensor(number, dtype, shape, role, "leaf", exact)
         if isinstance(data, Unknown) and data.node != NOWHERE and not keeps:
             parts = [(data.node, Edge.CUT)]
         return Tensor(
@@ -137,6 +141,7 @@ class Factories(Operations):
             shape,
             role,
             f"torch.{last}" if not parts else "",
+            exact,
         )
 
     def parameter(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
@@ -144,14 +149,14 @@ class Factories(Operations):
         requires = kwargs.get("requires_grad", args[1] if len(args) > 1 else None)
         shape = self.shape_of(data) if not isinstance(data, Const) else None
         if isinstance(requires, Const) and requires.value is False:
-            return Tensor(NOWHERE, "float", shape, "", "torch.nn.Parameter")
+            return Tensor(NOWHERE, "float", shape, "", "torch.nn.Parameter", exact_of(data))
         parts = tuple(n for n in self.nodes_in(data))
         number = self.graph.add(
             Node(
                 "source", "parameter", parts, (Edge.CUT,) * len(parts), "rewrap", self.here(node), "parameter"
             )
         )
-        return Tensor(number, "float", shape, "", "parameter")
+        return Tensor(number, "float", shape, "", "parameter", exact_of(data))
 
     def variable(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
         """torch.autograd.Variable: a new leaf over the same numbers, whatever it is given."""
@@ -164,7 +169,8 @@ class Factories(Operations):
             parts.append((leaf, Edge.LIVE))
         number = self.combine(name, parts, node, "rewrap", note="leaf" if wants else "", keep_off=True)
         if isinstance(data, Tensor):
-            return Tensor(number, data.dtype, data.shape, data.role, "leaf" if wants else "")
+            origin = "leaf" if wants else ""
+            return Tensor(number, data.dtype, data.shape, data.role, origin, data.exact)
         return Unknown(data.why, number) if isinstance(data, Unknown) else Tensor(number)
 
     def initialized(self, last: str, args: list[Value], kwargs: dict[str, Value]) -> Value:
@@ -198,9 +204,7 @@ class Factories(Operations):
                         at,
                         keep_off=True,
                     )
-                value = Tensor(
-                    number, receiver.dtype, receiver.shape, receiver.role, "leaf" if number == leaf else ""
-                )
+                value = replace(receiver, node=number, origin="leaf" if number == leaf else "")
                 if base is not None:
                     self.assign(base, value, at)
                 return value
@@ -251,6 +255,8 @@ def literal_shape(it: Factories, value: Value | None, depth: int = 0) -> Shape:
 def literal_dtype(it: Factories, value: Value | None, depth: int = 0) -> str:
     if isinstance(value, (Tensor, Array)):
         return value.dtype
+    if isinstance(value, Number):
+        return value.kind
     if isinstance(value, Const):
         return (
             "bool"
@@ -266,3 +272,18 @@ def literal_dtype(it: Factories, value: Value | None, depth: int = 0) -> str:
         return ""
     kinds = {literal_dtype(it, item, depth + 1) for item in items}
     return kinds.pop() if len(kinds) == 1 else "float" if kinds == {"int", "float"} else ""
+
+
+def literal_exact(it: Factories, value: Value | None, depth: int = 0) -> str:
+    """The same by its own name: Python's floats become float32, arrays keep their dtype."""
+    if isinstance(value, (Tensor, Array)):
+        return value.exact
+    if isinstance(value, Number):
+        return {"int": "int64", "float": "float32", "bool": "bool"}.get(value.kind, "")
+    if isinstance(value, Const):
+        return literal(value.value)
+    items = it.items(value) if value is not None else None
+    if not items or depth > 4:
+        return ""
+    kinds = {literal_exact(it, item, depth + 1) for item in items}
+    return kinds.pop() if len(kinds) == 1 else "float32" if kinds == {"int64", "float32"} else ""

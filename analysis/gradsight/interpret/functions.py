@@ -12,7 +12,11 @@ from typing import Any
 
 from gradsight import model
 from gradsight.domain import Edge
+from gradsight.interpret import shapes
+from gradsight.interpret.arrays import drawn, made
+from gradsight.interpret.dtypes import kind_of
 from gradsight.interpret.libraries import (
+    DROPOUTS,
     FACTORIES,
     GRAD_OFF,
     GRAD_ON,
@@ -21,10 +25,10 @@ from gradsight.interpret.libraries import (
     PASS_THROUGH,
     PLAIN_LIBRARIES,
     REWRAPS,
-    WRAPPERS,
 )
 from gradsight.interpret.methods import Methods
 from gradsight.interpret.python import PYTHON
+from gradsight.interpret.training import argument_ast
 from gradsight.values import (
     MANY,
     NONE,
@@ -37,12 +41,14 @@ from gradsight.values import (
     Obj,
     Params,
     Partial,
+    Ref,
     Seq,
     Shape,
     Super,
     Tensor,
     Unknown,
     Value,
+    is_plain,
     node_of,
 )
 
@@ -64,8 +70,11 @@ class Functions(Methods):
                 facts={"unknown": "yes" if params.unknown else ""},
                 call=self.here(node),
             )
-        if name in WRAPPERS:
-            return args[0] if args else next(iter(kwargs.values()), Unknown("a wrapper without a module"))
+        if name in DROPOUTS:
+            self.functional_dropout(name, args, kwargs, node)
+        if name in model.WRAPPERS:
+            named = (kwargs[key] for key in model.WRAPPED if key in kwargs)
+            return args[0] if args else next(named, Unknown("a wrapper without a module"))
         if name in PASS_THROUGH:
             return self.pass_through(name, args, kwargs, node)
         if name in GRAD_OFF or name in GRAD_ON or name.startswith("torch.set_grad_enabled"):
@@ -88,7 +97,13 @@ class Functions(Methods):
             return self.apply_criterion(name, {}, args, kwargs, node)
         if model.module(name) is not None:
             return self.make_module(name, args, kwargs, node)
-        if (name.startswith(NO_TENSORS) or name in NO_TENSOR_NAMES) and last != "GradScaler":
+        if name in ("torch.set_default_dtype", "torch.set_default_tensor_type"):
+            self.event("cast", call=self.here(node))
+        if (
+            name.startswith(NO_TENSORS)
+            or name in NO_TENSOR_NAMES
+            or (name.startswith("torch.distributed.") and name.count(".") == 2 and last.islower())
+        ) and last != "GradScaler":
             return Unknown(f"`{name}` gives no tensor")
         if name.startswith("torch.nn.init."):
             return self.initialized(last, args, kwargs)
@@ -96,7 +111,14 @@ class Functions(Methods):
             return self.distribution(name, args, kwargs, node)
         operation = model.operation(name)
         if operation is not None:
-            return self.apply(operation, args, kwargs, node)
+            value = self.apply(operation, args, kwargs, node)
+            if isinstance(value, Array) and name.startswith("numpy."):
+                return made(self, last, args, kwargs, value)
+            return value
+        if name in ("numpy.random.default_rng", "numpy.random.RandomState"):
+            return self.allocate(Obj("object", Lib("numpy.random.Generator")))
+        if name.startswith("numpy.random."):
+            return drawn(self, last, args, kwargs)
         top = name.partition(".")[0]
         values = (*args, *kwargs.values())
         if top == "numpy" and not any(True for value in values for _ in self.nodes_in(value)):
@@ -105,9 +127,7 @@ class Functions(Methods):
                 if last.islower() and last not in ("finfo", "iinfo")
                 else Unknown(f"`{name}` gives no tensor")
             )
-        if top in PLAIN_LIBRARIES or name.startswith("numpy.random"):
-            if name.startswith("numpy.random"):
-                return Array()
+        if top in PLAIN_LIBRARIES:
             return Unknown(f"`{name}` gives no tensor")
         if last[:1].isupper() and not any(
             True for value in (*args, *kwargs.values()) for _ in self.nodes_in(value)
@@ -122,6 +142,37 @@ class Functions(Methods):
                 )
             )
         return self.unknown_call(f"`{name}` is not known", None, args, kwargs, node)
+
+    def functional_dropout(
+        self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+    ) -> None:
+        """Dropout as a function, in a method of a module: on in either mode where it is not told which."""
+        argument, position, chance = DROPOUTS[name]
+        if not isinstance(self.self_value, Ref) or not self.is_module(self.self_value) or "**" in kwargs:
+            return
+        if argument == "training" and (argument in kwargs or len(args) > position):
+            return
+        given = kwargs.get(chance[0], args[chance[1]] if len(args) > chance[1] else None)
+        written = argument_ast(node, *chance)
+        if given is not None and isinstance(given, Const) and not given.value:
+            return
+        if argument != "training" and (
+            written is None or not isinstance(written, (ast.Constant, ast.Attribute, ast.Name))
+        ):
+            return
+        info = self.world.function(self.function_name)
+        first = [*info.node.args.posonlyargs, *info.node.args.args][:1] if info is not None else []
+        self.event(
+            "dropout",
+            oids=(self.self_value.oid,),
+            facts={
+                "function": ast.unparse(node.func),
+                "argument": argument,
+                "self": first[0].arg if first else "",
+            },
+            call=self.here(node),
+            value=self.here(written) if written is not None else None,
+        )
 
     def pass_through(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
         if not args:
@@ -349,13 +400,30 @@ def _deepcopy(it: Functions, name: str, args: list[Value], kwargs: dict[str, Val
 
 def _loader(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
     dataset = args[0] if args else kwargs.get("dataset", NONE)
-    return it.allocate(Obj("object", Lib(name), (("dataset", dataset),)))
+    batch = args[1] if len(args) > 1 else kwargs.get("batch_size", Const(1))
+    fields = [("dataset", dataset), ("batch_size", batch)]
+    fields += [(key, kwargs[key]) for key in ("batch_sampler", "collate_fn") if key in kwargs]
+    return it.allocate(Obj("object", Lib(name), tuple(fields)))
 
 
 def _tensor_dataset(
     it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
 ) -> Value:
     return it.allocate(Obj("object", Lib(name), (), tuple(args)))
+
+
+def _subset(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    """A part of a data set holds what the whole holds."""
+    return args[0] if args else kwargs.get("dataset", NONE)
+
+
+def _random_split(
+    it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+) -> Value:
+    parts = it.items(args[1] if len(args) > 1 else kwargs.get("lengths", NONE))
+    if not args or parts is None:
+        return Unknown("parts of a data set")
+    return Seq((args[0],) * len(parts))
 
 
 def _partial(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
@@ -368,6 +436,16 @@ def _getattr(it: Functions, name: str, args: list[Value], kwargs: dict[str, Valu
     nodes = [(n, Edge.UNKNOWN) for n in it.nodes_in(args[0])] if args else []
     nodes += [(n, Edge.UNKNOWN) for n in it.parameters_of(args[0])[0]] if args else []
     return Unknown("getattr with a computed name", it.combine("getattr", nodes, node))
+
+
+def _vars(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    """The attributes of an object by their names."""
+    if args and is_plain(args[0]):
+        return args[0]
+    obj = it.obj(args[0]) if args else None
+    if obj is None or obj.kind not in ("instance", "object") or obj.get("*") is not None:
+        return it.unknown_call("`vars` of something unknown", None, args, kwargs, node)
+    return it.allocate(Obj("dict", None, tuple((repr(key), value) for key, value in obj.fields)))
 
 
 def _checkpoint(
@@ -426,18 +504,23 @@ def _stack(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value]
     assert operation is not None
     value = it.apply(operation, args, kwargs, node)
     if isinstance(value, Tensor):
-        shapes = {tensor.shape for tensor in it.tensors_in(args[0])} if args else set()
+        tensors = list(it.tensors_in(args[0])) if args else []
         items = it.items(args[0]) if args else None
         shape: Shape = None
-        if (
-            len(shapes) == 1
-            and name.endswith("stack")
-            and (known := shapes.pop()) is not None
-            and items is not None
-        ):
+        if items is not None and len(items) == len(tensors) and all(isinstance(i, Tensor) for i in items):
             obj = it.obj(args[0])
-            shape = (MANY if obj is not None and obj.many else len(items), *known)
-        value = Tensor(value.node, value.dtype, shape, value.role)
+            many = obj is not None and obj.many
+            dims = it.integers(
+                [kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else Const(0)))]
+            )
+            known = [tensor.shape for tensor in tensors]
+            if dims is not None and name.endswith(".stack"):
+                shape = shapes.stacked(known, dims[0], MANY if many else len(items))
+            elif dims is not None and not name.endswith("stack"):
+                shape = shapes.concatenated(known, dims[0], many)
+        exacts = {tensor.exact for tensor in tensors}
+        exact = exacts.pop() if len(exacts) == 1 else ""
+        value = Tensor(value.node, kind_of(exact) or value.dtype, shape, value.role, value.origin, exact)
         if value.node >= 0:
             it.graph[value.node].note = "items"
     return value
@@ -478,8 +561,11 @@ HANDLERS: dict[str, Handler] = {
     "copy.deepcopy": _deepcopy,
     "torch.utils.data.DataLoader": _loader,
     "torch.utils.data.TensorDataset": _tensor_dataset,
+    "torch.utils.data.Subset": _subset,
+    "torch.utils.data.random_split": _random_split,
     "functools.partial": _partial,
     "builtins.getattr": _getattr,
+    "builtins.vars": _vars,
     "torch.utils.checkpoint.checkpoint": _checkpoint,
     "torch.nn.parallel.data_parallel": _data_parallel,
     "gradsight.function_apply": _function_apply,

@@ -17,6 +17,7 @@ from gradsight.names import canonical
 from gradsight.outline import Block, Clause, Outline, Region, Statement, nest
 from gradsight.values import Class, Func, Lib, Unknown, Value
 
+LINKED = "\0"  # the module that a name of another file is imported from, where both are read as one program
 LOSS_NAME = re.compile(
     r"loss|criterion|objective|penalty|nll|regulari[sz]er|smooth_l1|huber|hinge|cross_entropy|contrastive|triplet"
     r"|focal|info_?nce|nt_?xent",
@@ -295,6 +296,10 @@ class Index:
                 else:
                     top = alias.name.partition(".")[0]
                     self.names.setdefault(top, Lib(top))
+            elif node.module == LINKED:
+                # Without a value where that file imports this one in its turn.
+                if (linked := self.names.get(alias.name)) is not None:
+                    self.names.setdefault(alias.asname or alias.name, linked)
             elif alias.name != "*":
                 self.names.setdefault(alias.asname or alias.name, imported(node, alias.name))
 

@@ -8,10 +8,17 @@ import sys
 PLAIN_LIBRARIES = frozenset(sys.stdlib_module_names) - {
     "copy", "functools", "itertools", "operator", "collections", "contextlib", "dataclasses", "typing",
     "math", "builtins", "multiprocessing",
+    # These give back what they were given, or call it.
+    "asyncio", "concurrent", "contextvars", "heapq", "importlib", "inspect", "marshal", "pickle", "queue",
+    "runpy", "shelve", "threading", "types", "unittest", "weakref",
 } | {
     "yaml", "pandas", "sklearn", "cv2", "PIL", "matplotlib", "wandb", "omegaconf", "hydra", "scipy",
     "skimage", "gym", "gymnasium", "tensorboardX", "seaborn", "absl", "h5py", "requests", "tokenizers",
-    "nltk", "numpy.random",
+    "nltk", "numpy.random", "tyro", "click", "fire", "rich", "loguru", "tensorboard", "mlflow", "comet_ml",
+    "neptune", "visdom", "psutil", "boto3", "sacremoses", "sentencepiece", "spacy", "librosa", "soundfile",
+    "albumentations", "imageio", "networkx", "torchsummary", "torchinfo", "thop", "fvcore", "tabulate",
+    "colorama", "termcolor", "prettytable", "pycocotools", "evaluate", "sacrebleu", "rouge_score",
+    "procgen", "minigrid", "ale_py", "pettingzoo", "supersuit", "envpool", "minari",
 }  # fmt: skip
 
 FACTORIES = {
@@ -39,17 +46,22 @@ INTEGER_FACTORIES = {
 
 # Functions of torch that give no tensor.
 NO_TENSORS = (
-    "torch.cuda.", "torch.backends.", "torch.set_", "torch.is_", "torch.get_", "torch.random.",
-    "torch.multiprocessing.", "torch.profiler.", "torch.utils.tensorboard.", "torch.distributed.",
-    "torch.autograd.set_detect", "torch.mps.", "torch.autograd.profiler", "torch.onnx.",
-    "torch.use_deterministic", "torch.utils.data.", "torch.optim.lr_scheduler.",
+    "torch.cuda.", "torch.backends.", "torch.accelerator.", "torch.nn.modules.utils.", "torch.version.",
+    "stable_baselines3.common.", "torchvision.datasets.", "torchvision.utils.", "torchvision.io.",
+    "torch.utils.cpp_extension.", "torch.set_", "torch.is_", "torch.get_", "torch.random.",
+    "torch.multiprocessing.", "torch.profiler.", "torch.utils.tensorboard.",
+    "torch.distributed.device_mesh.", "torch.distributed.checkpoint.", "torch.autograd.set_detect",
+    "torch.mps.", "torch.autograd.profiler", "torch.onnx.", "torch.use_deterministic", "torch.utils.data.",
+    "torch.optim.lr_scheduler.",
 )  # fmt: skip
 
 NO_TENSOR_NAMES = {
     "torch.manual_seed", "torch.seed", "torch.initial_seed", "torch.device", "torch.save", "torch.Size",
     "torch.Generator", "torch.finfo", "torch.iinfo", "torch.autocast", "torch.compiled_with_cxx11_abi",
     "torch.numel", "torch.autograd.detect_anomaly", "torch.nn.utils.clip_grad_norm_",
-    "torch.nn.utils.clip_grad_value_", "torch.nn.utils.clip_grad_norm",
+    "torch.nn.utils.clip_grad_value_", "torch.nn.utils.clip_grad_norm", "builtins.slice", "builtins.dir",
+    "builtins.chr", "builtins.bin", "builtins.hex", "builtins.bytes", "builtins.bytearray",
+    "typing.TypeVar", "typing.NamedTuple",
 }  # fmt: skip
 
 MODULE_SELF = {
@@ -57,19 +69,21 @@ MODULE_SELF = {
     "to_empty", "type", "requires_grad_", "compile", "xpu", "ipu",
 }  # fmt: skip
 
-WRAPPERS = {
-    "torch.nn.DataParallel", "torch.nn.parallel.DistributedDataParallel", "torch.compile", "torch.jit.script",
-    "torch.distributed.fsdp.FullyShardedDataParallel", "torch.nn.SyncBatchNorm.convert_sync_batchnorm",
-    "torch.nn.utils.spectral_norm", "torch.nn.utils.weight_norm",
-    "torch.nn.utils.parametrizations.spectral_norm", "torch.nn.utils.parametrizations.weight_norm",
-    "torch.jit.ignore", "torch.jit.export", "torch.nn.parallel.DataParallel",
-}  # fmt: skip
-
 PASS_THROUGH = {
     "tqdm.tqdm", "tqdm.auto.tqdm", "tqdm.notebook.tqdm", "tqdm.trange", "builtins.list", "builtins.tuple",
     "builtins.iter", "builtins.reversed", "builtins.sorted", "builtins.set", "copy.copy",
     "rich.progress.track", "typing.cast",
 }  # fmt: skip
+
+# Functions that drop values unless they are told not to: the argument that tells, its position, and that of
+# the chance with its position.
+DROPOUTS: dict[str, tuple[str, int, tuple[str, int]]] = {
+    "torch.nn.functional.dropout": ("training", 2, ("p", 1)),
+    "torch.nn.functional.dropout1d": ("training", 2, ("p", 1)),
+    "torch.nn.functional.dropout2d": ("training", 2, ("p", 1)),
+    "torch.nn.functional.dropout3d": ("training", 2, ("p", 1)),
+    "torch.nn.functional.scaled_dot_product_attention": ("dropout_p", 4, ("dropout_p", 4)),
+}
 
 GRAD_OFF = {
     "torch.no_grad", "torch.inference_mode", "torch.autograd.no_grad", "torch.autograd.grad_mode.no_grad",

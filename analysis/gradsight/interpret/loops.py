@@ -62,7 +62,7 @@ class Loops(Assignments):
         self.graph.loops = (*loops, number)
         self.breaks.append([])
         self.left.append([])
-        continues = self.continues
+        continues, start = self.continues, len(self.events)
         if isinstance(node, (ast.For, ast.AsyncFor)):
             items = self.items(iterable)
             obj = self.obj(iterable)
@@ -79,6 +79,8 @@ class Loops(Assignments):
         else:
             self.evaluate(node.test)
             self.run_body(block, node.body)
+        if isinstance(node, ast.For):
+            self.repeats(start, body_parts(node, block), [node.target])
         ends, left = self.breaks.pop(), self.left.pop()
         if not self.dead:
             ends.append(self.state)

@@ -6,6 +6,7 @@ import ast
 
 from gradsight import model
 from gradsight.domain import Edge
+from gradsight.interpret.arrays import array_method
 from gradsight.interpret.libraries import AMBIGUOUS, NEVER_A_TENSOR, RANDOM_FILLS
 from gradsight.interpret.objects import Objects
 from gradsight.values import (
@@ -27,6 +28,7 @@ from gradsight.values import (
     Tensor,
     Unknown,
     Value,
+    is_plain,
 )
 
 WRITES_GRAD = frozenset({"zero_", "detach_", "fill_", "copy_", "mul_", "requires_grad_"})
@@ -61,6 +63,8 @@ class Methods(Objects):
             return self.object_method(receiver, name, args, kwargs, node)
         if isinstance(receiver, Params):
             return receiver
+        if is_plain(receiver):
+            return receiver
         if name in WRITES_GRAD and base is not None and "grad" in attributes_of(base):
             self.event("zero", facts={"unknown": "yes", "by": "hand"}, call=self.here(node))
         if isinstance(receiver, (Tensor, Unknown)):
@@ -81,7 +85,7 @@ class Methods(Objects):
                 or (operation is not None and operation.role == "keep")
                 else ""
             )
-            return Array(number, receiver.dtype, role)
+            return array_method(self, receiver, name, args, kwargs, Array(number, receiver.dtype, role))
         if isinstance(receiver, Seq):
             return Number() if name in ("index", "count") else Unknown("a method of a tuple")
         if isinstance(receiver, (Number, Const)):
@@ -141,6 +145,8 @@ class Methods(Objects):
                     isinstance(v, Lib) and model.is_integer_dtype(v.name) for v in (*args, *kwargs.values())
                 )
             ):
+                if name in ("train", "eval"):
+                    self.event("mode", facts={"to": "unknown"}, call=self.here(node))
                 if name in ("items", "values"):
                     element = self.element_of(receiver, node)
                     return self.allocate(
@@ -158,7 +164,11 @@ class Methods(Objects):
                 return self.sink(args[0], node, node.args[0])
         if name in NEVER_A_TENSOR:
             if name == "size" and isinstance(receiver, Tensor):
-                return self.get_attribute(receiver, "shape", node) if not args else Number()
+                sizes = self.get_attribute(receiver, "shape", node)
+                dim = args[0] if args else kwargs.get("dim")
+                if dim is None:
+                    return sizes
+                return self.item(sizes, dim, node) if isinstance(sizes, Seq) else Number()
             return Number()
         if name == "requires_grad_":
             return self.require_grad(
@@ -193,6 +203,7 @@ class Methods(Objects):
                     receiver.shape,
                     value.role if name.startswith("scatter") else receiver.role,
                     origin,
+                    receiver.exact,
                 )
             self.changed_in_place(base, receiver, value, node)
         return value

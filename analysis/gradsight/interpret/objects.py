@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 
 from gradsight.domain import Edge
+from gradsight.interpret.arrays import drawn
 from gradsight.interpret.containers import is_container
+from gradsight.interpret.dtypes import exact_dtype, method_dtype
 from gradsight.interpret.libraries import MODULE_SELF
 from gradsight.interpret.modules import Modules
 from gradsight.values import (
@@ -178,9 +180,12 @@ class Objects(Modules):
             )
             return receiver
         if name in MODULE_SELF:
-            if name == "train" and not args:
-                nodes, _ = self.parameters_of(receiver)
-                self.event("train", nodes=nodes, oids=(receiver.oid,), call=self.here(node))
+            asked = [exact_dtype(value) for value in (*args, *kwargs.values())]
+            exact = method_dtype(name) or next((one for one in asked if one), "")
+            if exact and exact != "float32":
+                self.event("cast", oids=(receiver.oid,), facts={"dtype": exact}, call=self.here(node))
+            if name in ("train", "eval", "apply"):
+                self.switch(receiver, name, args, kwargs, node)
             return receiver
         if name == "zero_grad":
             nodes, _ = self.parameters_of(receiver)
@@ -309,6 +314,8 @@ class Objects(Modules):
             return NONE
         if cls in ("torch.Generator", "torch.device", "torch.cuda.Stream"):
             return receiver
+        if cls == "numpy.random.Generator":
+            return drawn(self, name, args, kwargs)
         own = obj.get("*")
         if cls.startswith("torch.distributions."):
             return self.distribution_method(own, name, args, node)

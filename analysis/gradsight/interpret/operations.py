@@ -7,16 +7,18 @@ operation where the model has a word for it.
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 from dataclasses import replace
 
 from gradsight import model
 from gradsight.domain import Edge
 from gradsight.graph import Node
+from gradsight.interpret import shapes
+from gradsight.interpret.dtypes import exact_dtype, exact_of, kind_of, method_dtype
 from gradsight.interpret.expressions import Expressions
 from gradsight.interpret.libraries import AMBIGUOUS, INDICES, RANDOM_FILLS
-from gradsight.interpret.shapes import broadcast, matmul_shape
+from gradsight.interpret.shapes import broadcast
 from gradsight.values import (
-    MANY,
     NONE,
     NOWHERE,
     Array,
@@ -96,6 +98,7 @@ class Operations(Expressions):
         kind = operation.kind
         if operation.name == "torch.from_numpy" and isinstance(first, Array):
             dtype = first.dtype
+        exact = self.exact_after(operation, args, kwargs)
         if kind == "same":
             kind = {Array: "array", Number: "number", Const: "number", Unknown: "unknown"}.get(
                 type(first), "tensor"
@@ -119,17 +122,21 @@ class Operations(Expressions):
         if kind == "none":
             return NONE
         if kind == "number":
-            return Number(out_number)
+            last = operation.name.rpartition(".")[2] if operation.name.startswith("builtins.") else ""
+            return Number(
+                out_number, {"int": "int", "len": "int", "float": "float", "bool": "bool"}.get(last, "")
+            )
         if kind == "numbers":
             return self.allocate(Obj("list", None, items=(Number(out_number),), many=True))
         if kind == "array":
             role = first.role if isinstance(first, (Tensor, Array)) and operation.role == "keep" else ""
-            shape = (
-                self.shape_of(first) if operation.name.endswith((".numpy", ".asarray", ".array")) else None
-            )
+            if operation.name.endswith((".numpy", ".asarray", ".array")):
+                shape = self.shape_of(first)
+            else:
+                shape = self.shape_after(operation, args, kwargs)
             if operation.name in ("numpy.eye", "numpy.identity"):
                 role = "identity"
-            return Array(out_number, dtype, role, shape)
+            return Array(out_number, kind_of(exact) or dtype, role, shape, exact)
         if (
             isinstance(first, Unknown)
             and operation.name.startswith("torch.Tensor.")
@@ -155,7 +162,10 @@ class Operations(Expressions):
             self.shape_after(operation, args, kwargs),
             self.role_after(operation, first, args, kwargs),
             origin,
+            exact if kind_of(exact) == dtype or not dtype else "",
         )
+        if not dtype and exact:
+            result = replace(result, dtype=kind_of(exact))
         if operation.results and (not operation.results_when or gives_dimension(operation, args, kwargs)):
             return Seq(tuple(self.part_of(result, name, parts, node) for name in operation.results))
         if kind == "tensors":
@@ -183,7 +193,7 @@ class Operations(Expressions):
         if name not in ("indices", "inverse_indices", "counts", "inverse", "lengths", "exponent"):
             return result
         number = self.combine("torch.argmax", [(n, Edge.CUT) for n, _ in parts], node, "argmax")
-        return Tensor(number, "int", result.shape, "index")
+        return Tensor(number, "int", result.shape, "index", exact="int64")
 
     def raising_conversion(self, operation: model.Operation, value: Value, node: ast.AST) -> None:
         """numpy refuses a tensor that requires a gradient; whether it does is asked of the graph later."""
@@ -240,6 +250,35 @@ class Operations(Expressions):
             return kinds.pop()
         return ""
 
+    def exact_after(self, operation: model.Operation, args: list[Value], kwargs: dict[str, Value]) -> str:
+        """The dtype's own name, where operands and arguments say it for sure."""
+        last = operation.name.rpartition(".")[2]
+        explicit = kwargs.get("dtype")
+        first = args[0] if args else None
+        if explicit is None and operation.dtype == "argument":
+            explicit = next((value for value in args[1:] if exact_dtype(value)), None)
+        if explicit is not None and explicit != NONE:
+            return exact_dtype(explicit)
+        if operation.name.startswith("torch.Tensor.") and (cast := method_dtype(last)):
+            return cast
+        if last == "type_as" or (last == "to" and len(args) > 1 and isinstance(args[1], Tensor)):
+            return exact_of(args[1]) if len(args) > 1 else ""
+        if last == "to" and any(isinstance(value, (Unknown, Number)) for value in args[1:]):
+            # `.to(device)`: what is not known here is a device, or nothing is known of the dtype.
+            return exact_of(first) if all(device_like(value) for value in args[1:]) else ""
+        if last == "from_numpy":
+            return exact_of(first)
+        if operation.dtype in ("bool", "int"):
+            return "bool" if operation.dtype == "bool" else "int64"
+        kinds = {exact_of(value) for value in args if isinstance(value, (Tensor, Array))}
+        if len(kinds) != 1 or any(isinstance(value, (Unknown, Ref, Seq)) for value in args[:1]):
+            return ""
+        exact = kinds.pop()
+        shifted = operation.role in ("keep", "one-hot") or operation.shape == "view"
+        if kind_of(exact) == "float":
+            return exact if operation.dtype in ("same", "argument", "float") else ""
+        return exact if shifted and operation.dtype != "float" and last != "mean" else ""
+
     def role_after(
         self, operation: model.Operation, first: Value | None, args: list[Value], kwargs: dict[str, Value]
     ) -> str:
@@ -290,58 +329,94 @@ class Operations(Expressions):
         if operation.shape == "scalar":
             return ()
         if operation.shape == "reduce":
-            dim = next(
+            given = next(
                 (kwargs[key] for key in ("dim", "axis") if key in kwargs), args[1] if len(args) > 1 else None
             )
-            if dim is None or dim == NONE:
-                return ()
-            keep = kwargs.get("keepdim", kwargs.get("keepdims"))
-            if (
-                first is not None
-                and isinstance(dim, Const)
-                and isinstance(dim.value, int)
-                and -len(first) <= dim.value < len(first)
-            ):
-                at = dim.value % len(first)
-                if isinstance(keep, Const) and keep.value is True:
-                    return (*first[:at], 1, *first[at + 1 :])
-                if keep is None and len(args) < 3:
-                    return (*first[:at], *first[at + 1 :])
-            return None
+            dims = None if given is None or given == NONE else self.integers([given])
+            keep = kwargs.get("keepdim", kwargs.get("keepdims", args[2] if len(args) > 2 else Const(False)))
+            if (dims is None and given is not None and given != NONE) or not isinstance(keep, Const):
+                return None
+            return shapes.reduced(first, dims, keep.value is True)
+        if last == "multinomial":
+            count = self.integers([kwargs.get("num_samples", args[1] if len(args) > 1 else NONE)])
+            return shapes.linear(first, count[0] if count else None)
         if last == "gather":
             return self.shape_of(args[2] if len(args) > 2 else kwargs.get("index"))
         if operation.shape == "matmul" and len(args) > 1:
-            return matmul_shape(first, self.shape_of(args[1]))
-        if last in ("view", "reshape") and len(args) > 1:
-            sizes = [
-                value.value if isinstance(value, Const) and isinstance(value.value, int) else None
-                for value in args[1:]
-            ]
-            return tuple(
-                MANY if size == -1 and first is not None and MANY in first else None if size == -1 else size
-                for size in sizes
-            )
-        if last == "squeeze" and first is not None and None not in first:
-            if len(args) == 1:
-                return tuple(dim for dim in first if dim != 1)
-            dim = args[1]
-            if (
-                isinstance(dim, Const)
-                and isinstance(dim.value, int)
-                and -len(first) <= dim.value < len(first)
-            ):
-                at = dim.value % len(first)
-                return (*first[:at], *first[at + 1 :]) if first[at] == 1 else first
-        if last == "unsqueeze" and first is not None and len(args) > 1:
-            dim = args[1]
-            if (
-                isinstance(dim, Const)
-                and isinstance(dim.value, int)
-                and -len(first) - 1 <= dim.value <= len(first)
-            ):
-                at = dim.value % (len(first) + 1)
-                return (*first[:at], 1, *first[at:])
+            return shapes.matmul(first, self.shape_of(args[1]))
+        if operation.shape == "linear" and len(args) > 1:
+            weight = shapes.ranked(self.shape_of(args[1]))
+            return shapes.linear(first, weight[0] if weight else None)
+        return self.moved_dimensions(last, first, args[1:], kwargs)
+
+    def moved_dimensions(self, last: str, first: Shape, args: list[Value], kwargs: dict[str, Value]) -> Shape:
+        """The shape behind a view: the same numbers in other dimensions."""
+        if last in ("view", "reshape"):
+            given = args or [kwargs[key] for key in ("shape", "size") if key in kwargs]
+            if len(given) == 1 and self.items(given[0]) is None and not is_size(given[0]):
+                return None  # a dtype, or a size made elsewhere
+            sizes = self.size_of(given)
+            return None if sizes is None else shapes.viewed(first, sizes)
+        if last in ("expand", "broadcast_to"):
+            sizes = self.size_of(args)
+            known = shapes.ranked(first)
+            if sizes is None or known is None or len(sizes) < len(known):
+                return None
+            known = (1,) * (len(sizes) - len(known)) + known
+            return tuple(old if new == -1 else new for new, old in zip(sizes, known, strict=True))
+        if last in ("view_as", "reshape_as", "expand_as", "type_as"):
+            return self.shape_of(args[0] if args else kwargs.get("other"))
+        if last in ("flatten", "ravel"):
+            start = kwargs.get("start_dim", args[0] if args else Const(0))
+            end = kwargs.get("end_dim", args[1] if len(args) > 1 else Const(-1))
+            ends = self.integers([start, end])
+            return None if ends is None or len(ends) != 2 else shapes.flattened(first, *ends)
+        dims = self.integers(args or [kwargs[key] for key in ("dim", "dims", "axis") if key in kwargs])
+        if last == "squeeze":
+            return shapes.squeezed(first, dims or None) if dims is not None else None
+        if dims is None:
+            return None
+        if last == "unsqueeze" and len(dims) == 1:
+            return shapes.unsqueezed(first, dims[0])
+        if last == "permute":
+            return shapes.permuted(first, dims)
+        if last in ("transpose", "swapaxes", "swapdims"):
+            dims = dims or tuple(self.integers([v for k, v in kwargs.items() if k.startswith("dim")]) or ())
+            return shapes.transposed(first, *dims) if len(dims) == 2 else None
+        if last == "t":
+            known = shapes.ranked(first)
+            return None if known is None or len(known) > 2 else known[::-1]
         return None
+
+    def size_of(self, sizes: Iterable[Value | None]) -> Shape:
+        """The shape that size arguments give: `2, 3` or `(2, 3)`."""
+        out: list[int | None] = []
+        sizes = list(sizes)
+        if len(sizes) == 1 and sizes[0] is not None:
+            items = self.items(sizes[0])
+            obj = self.obj(sizes[0])
+            if items is not None:
+                if obj is not None and obj.many:
+                    return None
+                sizes = list(items)
+            elif isinstance(sizes[0], Unknown):
+                return None
+        for size in sizes:
+            out.append(
+                size.value
+                if isinstance(size, Const)
+                and isinstance(size.value, int)
+                and not isinstance(size.value, bool)
+                else None
+            )
+        return tuple(out)
+
+    def integers(self, values: list[Value]) -> tuple[int, ...] | None:
+        """Known integers, given one by one or as one sequence; None where one of them is not known."""
+        if len(values) == 1 and (items := self.items(values[0])) is not None:
+            values = list(items)
+        out = [value.value for value in values if isinstance(value, Const) and is_size(value)]
+        return tuple(out) if len(out) == len(values) else None  # type: ignore[arg-type]
 
     # -- code that is not seen
 
@@ -356,6 +431,9 @@ class Operations(Expressions):
         given = [value for value in (*args, *kwargs.values()) if isinstance(value, Ref)]
         if given and any(obj.kind == "optimizer" for obj in self.state.heap.values()):
             self.event("escape", oids=[value.oid for value in given], call=self.here(node))
+        lent = [value.oid for value in given if self.is_module(value)]
+        if lent:
+            self.event("lent", oids=lent, call=self.here(node))
         off = self.state.grad == "off"
         if off:
             edges = tuple(Edge.CUT for _ in edges)
@@ -364,6 +442,22 @@ class Operations(Expressions):
             Node(kind, op, inputs, edges, "no_grad" if off else "", self.here(node), why, off=off)
         )
         return Unknown(why, number)
+
+
+def device_like(value: Value) -> bool:
+    """Whether an argument of `.to` is surely no dtype."""
+    return isinstance(value, (Const, Number)) or (
+        isinstance(value, Unknown)
+        and value.node == NOWHERE
+        and value.why.startswith(("`torch.device`", "one of several constants"))
+    )
+
+
+def is_size(value: Value) -> bool:
+    """Whether a value is a known integer."""
+    return (
+        isinstance(value, Const) and isinstance(value.value, int) and not isinstance(value.value, bool)
+    ) or isinstance(value, Number)
 
 
 def gives_dimension(operation: model.Operation, args: list[Value], kwargs: dict[str, Value]) -> bool:

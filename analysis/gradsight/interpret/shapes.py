@@ -1,21 +1,39 @@
-"""Shapes of what an operation gives, from the shapes of its operands."""
+"""Shapes of what an operation gives, from the shapes of its operands. Nothing here is more than surely known.
+
+A shape that begins with `REST` or `SOME` has further dimensions that are not known; whoever counts dimensions
+asks `ranked` first.
+"""
 
 from __future__ import annotations
 
-from gradsight.values import MANY, Shape, surely_many
+from math import prod
+
+from gradsight.values import MANY, REST, SOME, Shape, surely_many
+
+
+def ranked(shape: Shape) -> tuple[int | None, ...] | None:
+    """The shape, where the number of its dimensions is known."""
+    return None if shape is None or (shape and shape[0] in (REST, SOME)) else shape
+
+
+def last_of(shape: Shape) -> int | None:
+    """The size of the last dimension, None where it is not known."""
+    return shape[-1] if shape and shape[-1] not in (REST, SOME) else None
 
 
 def broadcast(a: Shape, b: Shape) -> Shape:
     """The shape of an elementwise operation; None where it cannot be known."""
-    if a is None or b is None:
+    if a == () or b == ():
+        return b if a == () else a
+    first, second = ranked(a), ranked(b)
+    if first is None or second is None:
         # Broadcasting never makes fewer elements.
-        known = a if b is None else b
-        return (MANY,) if surely_many(known) else None
-    if len(a) < len(b):
-        a, b = b, a
-    b = (1,) * (len(a) - len(b)) + b
+        return (SOME,) if surely_many(a) or surely_many(b) else None
+    if len(first) < len(second):
+        first, second = second, first
+    second = (1,) * (len(first) - len(second)) + second
     out: list[int | None] = []
-    for x, y in zip(a, b, strict=False):
+    for x, y in zip(first, second, strict=False):
         if x == 1:
             out.append(y)
         elif y == 1 or x == y:
@@ -23,17 +41,181 @@ def broadcast(a: Shape, b: Shape) -> Shape:
         elif x == MANY or y == MANY:
             out.append(MANY)
         else:
-            out.append(None)
+            out.append(x if y is None and x is not None else y if x is None else None)
     return tuple(out)
 
 
-def matmul_shape(a: Shape, b: Shape) -> Shape:
-    if a is None or b is None or not a or not b:
+def blown_up(a: Shape, b: Shape) -> bool:
+    """Whether both are repeated to fit the other, because one has a dimension more: (N, 1) beside (N)."""
+    first, second = ranked(a), ranked(b)
+    if first is None or second is None or len(first) == len(second):
+        return False
+    size = max(len(first), len(second))
+    pairs = list(zip((1,) * (size - len(first)) + first, (1,) * (size - len(second)) + second, strict=True))
+    return any(x == 1 and surely_many((y,)) for x, y in pairs) and any(
+        y == 1 and surely_many((x,)) for x, y in pairs
+    )
+
+
+def written(shape: Shape) -> str:
+    """A shape as a fact: "scalar", "unknown", or its dimensions."""
+    known = ranked(shape)
+    return "unknown" if known is None else ",".join(str(dim) for dim in known) or "scalar"
+
+
+def read(fact: str) -> tuple[int | None, ...] | None:
+    """The shape that was written; None for one that is not known."""
+    if fact in ("unknown", ""):
         return None
-    if len(a) == 1 and len(b) == 1:
+    return () if fact == "scalar" else tuple(None if dim == "None" else int(dim) for dim in fact.split(","))
+
+
+def matmul(a: Shape, b: Shape) -> Shape:
+    left, right = ranked(a), ranked(b)
+    if not left or not right:
+        return None
+    if len(left) == 1 and len(right) == 1:
         return ()
-    if len(b) == 1:
-        return a[:-1]
-    if len(a) == 1:
-        return (*b[:-2], b[-1])
-    return (*a[:-1], b[-1])
+    if len(right) == 1:
+        return left[:-1]
+    if len(left) == 1:
+        return (*right[:-2], right[-1])
+    if len(left) < len(right):
+        return (*right[:-2], left[-2], right[-1])
+    return (*left[:-1], right[-1])
+
+
+def linear(shape: Shape, width: int | None) -> Shape:
+    """The last dimension becomes another."""
+    known = ranked(shape)
+    if known is None:
+        return None if width is None else (REST, width)
+    return (*known[:-1], width) if known else None
+
+
+def reduced(shape: Shape, dims: tuple[int, ...] | None, keep: bool) -> Shape:
+    """Without these dimensions, all of them for None."""
+    known = ranked(shape)
+    if dims is None and not keep:
+        return ()
+    if known is None:
+        return None
+    at = {dim % len(known) for dim in dims if -len(known) <= dim < len(known)} if dims is not None else None
+    if at is None or len(at) != len(dims or ()):
+        return (1,) * len(known) if dims is None else None
+    if keep:
+        return tuple(1 if i in at else dim for i, dim in enumerate(known))
+    return tuple(dim for i, dim in enumerate(known) if i not in at)
+
+
+def product(dims: tuple[int | None, ...]) -> int | None:
+    """The number of elements of these dimensions: a number, MANY, or None."""
+    if len(dims) == 1:
+        return dims[0]
+    if all(dim is not None and dim >= 0 for dim in dims):
+        return prod(dim for dim in dims if dim is not None)
+    return MANY if surely_many(dims) and None not in dims else None
+
+
+def viewed(shape: Shape, sizes: tuple[int | None, ...]) -> Shape:
+    """`view` and `reshape`; a size of -1 is worked out where all others are known."""
+    known = ranked(shape)
+    if sizes.count(-1) != 1:
+        return sizes
+    rest = 1
+    for size in sizes:
+        if size is None:
+            rest = 0
+        elif size != -1:
+            rest *= size
+    left: int | None = None
+    total = product(known) if known is not None else None
+    if known == ():
+        total = 1
+    if total is not None and total >= 0 and rest > 0:
+        left = total // rest
+    elif rest == 1:
+        left = total
+    elif total == MANY and rest > 0 and known is not None:
+        # A batch whose rows are as long as the sizes say.
+        left = MANY if product(known[1:] or (1,)) == rest else None
+    return tuple(left if size == -1 else size for size in sizes)
+
+
+def flattened(shape: Shape, start: int, end: int) -> Shape:
+    known = ranked(shape)
+    if known is None:
+        return None
+    if not known:
+        return (1,)
+    if not (-len(known) <= start < len(known) and -len(known) <= end < len(known)):
+        return None
+    first, last = start % len(known), end % len(known)
+    return (*known[:first], product(known[first : last + 1]), *known[last + 1 :]) if first <= last else None
+
+
+def permuted(shape: Shape, dims: tuple[int, ...]) -> Shape:
+    known = ranked(shape)
+    if known is None or len(known) != len(dims):
+        return None
+    at = [dim % len(known) for dim in dims if -len(known) <= dim < len(known)]
+    return tuple(known[i] for i in at) if sorted(at) == list(range(len(known))) else None
+
+
+def transposed(shape: Shape, one: int, other: int) -> Shape:
+    known = ranked(shape)
+    if known is None or not all(-len(known) <= dim < len(known) for dim in (one, other)):
+        return None
+    out = list(known)
+    out[one], out[other] = out[other], out[one]
+    return tuple(out)
+
+
+def squeezed(shape: Shape, dims: tuple[int, ...] | None) -> Shape:
+    """Without the dimensions of size 1, or of those named the ones that are."""
+    known = ranked(shape)
+    if known is None or (dims is None and None in known):
+        return None
+    if dims is None:
+        return tuple(dim for dim in known if dim != 1)
+    at = {dim % len(known) for dim in dims if known and -len(known) <= dim < len(known)}
+    if any(known[i] is None for i in at):
+        return None
+    return tuple(dim for i, dim in enumerate(known) if i not in at or dim != 1)
+
+
+def unsqueezed(shape: Shape, dim: int) -> Shape:
+    known = ranked(shape)
+    if known is None or not -len(known) - 1 <= dim <= len(known):
+        return None
+    at = dim % (len(known) + 1)
+    return (*known[:at], 1, *known[at:])
+
+
+def stacked(shapes: list[Shape], dim: int, count: int) -> Shape:
+    """Equal shapes put along a new dimension."""
+    first = ranked(shapes[0]) if shapes else None
+    if first is None or any(shape != first for shape in shapes) or not -len(first) - 1 <= dim <= len(first):
+        return None
+    at = dim % (len(first) + 1)
+    return (*first[:at], count, *first[at:])
+
+
+def concatenated(shapes: list[Shape], dim: int, many: bool) -> Shape:
+    known = [shape for shape in map(ranked, shapes) if shape]
+    if not known or len(known) != len(shapes):
+        return None
+    rank = len(known[0])
+    if any(len(shape) != rank for shape in known) or not -rank <= dim < rank:
+        return None
+    at = dim % rank
+    out: list[int | None] = []
+    for i in range(rank):
+        column = [shape[i] for shape in known]
+        if i != at:
+            out.append(column[0] if all(size == column[0] for size in column) else None)
+        elif not many and all(size is not None and size >= 0 for size in column):
+            out.append(sum(size for size in column if size is not None))
+        else:
+            out.append(MANY if MANY in column or len(column) > 1 else None)
+    return tuple(out)

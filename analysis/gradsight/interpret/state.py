@@ -45,7 +45,14 @@ class Event:
           "read" (a `.grad`) | "clip" | "scaled", "unscale", "scaler_step" and "update" (of a GradScaler) |
           "accumulate" and "append" (what a loop adds up or collects) | "unreturned" |
           "every" (its branch is taken every so many turns) | "once" (its loop has one turn) |
-          "each" (its loop is a comprehension)
+          "each" (its loop is a comprehension) | "idle" (its loop uses nothing of what it runs over) |
+          "mode" (`train()`, `eval()` and the like of a module; without an object: of whichever) |
+          "layer" (inside of a forward: whose mode counts there) |
+          "called" (a module, then all whose mode counts in that call) | "lent" (modules, to code not seen) |
+          "dropout" (as a function that is not told the mode, in a method of the object) |
+          "arms" (how the arms of its branch end, where modes are switched in them) |
+          "apart" (two tensors that broadcasting repeats both: (N, 1) beside (N)) |
+          "cast" (a module, or what floats are by default, becomes another dtype)
     node: the value that it happened to; nodes: further values (an optimizer's parameters); oids: objects
     context: the loops ("l", number), branches ("b", number, arm) and entries ("m", number, 0) that it stands
         in, outermost first; an entry is a method or generator of which nothing in the file says when it runs
@@ -176,10 +183,17 @@ class Joiner:
                 first.origin
                 if len(tensors) == len(values) and all(t.origin == first.origin for t in same)
                 else "",
+                first.exact
+                if len(tensors) == len(values) and all(t.exact == first.exact for t in same)
+                else "",
             )
         if all(isinstance(value, (Number, Const)) for value in values):
             if all(isinstance(value, Number) or isinstance(value.value, (int, float)) for value in values):  # type: ignore[union-attr]
-                return Number(node)
+                kinds = {
+                    value.kind if isinstance(value, Number) else type(value.value).__name__  # type: ignore[union-attr]
+                    for value in values
+                }
+                return Number(node, kinds.pop() if len(kinds) == 1 else "")
             return Unknown("one of several constants", node)
         if all(isinstance(value, (Array, Number, Const)) for value in values):
             return Array(node)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gradsight.interpret.functions import grad_of
-from gradsight.interpret.index import imported
+from gradsight.interpret.index import LINKED, imported
 from gradsight.interpret.libraries import GRAD_OFF, GRAD_ON
 from gradsight.interpret.loops import Loops
 from gradsight.interpret.state import State
@@ -178,6 +178,9 @@ class Statements(Loops):
 
     def importing_from(self, node: ast.ImportFrom, block: Any, statement: Any) -> None:
         for alias in node.names:
+            if node.module == LINKED:
+                self.state.env[alias.asname or alias.name] = self.look_up(alias.name)
+                continue
             if node.level or alias.name == "*":
                 if alias.name != "*":
                     self.state.env[alias.asname or alias.name] = imported(node, alias.name)
@@ -219,6 +222,8 @@ class Statements(Loops):
         has_else = False
         at = self.at
         decided = False
+        start = len(self.events)
+        left: dict[str, str] = {}  # the arms that do not come to what follows
         for arm, (test, lines, nodes) in enumerate(clauses):
             if decided:
                 break
@@ -239,11 +244,19 @@ class Statements(Loops):
             if test is not None and self.in_loop() and any(isinstance(n, ast.Mod) for n in ast.walk(test)):
                 self.event("every")
             self.narrow(test)
+            early, turns = len(self.breaks[-1]) if self.breaks else 0, self.continues
             self.run_body(lines, nodes)
             self.at = at
             if not self.dead:
                 states.append(self.state)
+            elif self.continues > turns:
+                left[str(arm)] = "continue"
+            else:
+                left[str(arm)] = "break" if self.breaks and len(self.breaks[-1]) > early else "leave"
             self.dead = False
+        arms = len(clauses)
+        if any(event.kind == "mode" for event in self.events[start:]):
+            self.event("arms", facts={"else": "yes" if has_else else "", "arms": str(arms), **left})
         self.context = outer
         if not has_else:
             states.append(before)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from gradsight import model
 from gradsight.domain import Edge
 from gradsight.graph import Graph, Node
 from gradsight.interpret.activation import OutOfBudget
 from gradsight.interpret.codec import Key, moved
+from gradsight.interpret.state import Event
 from gradsight.interpret.statements import Statements
 from gradsight.interpret.summary import Summary
 from gradsight.values import (
@@ -114,6 +117,7 @@ def nodes_of(value: Value | None) -> list[int]:
 
 def summarize(it: Statements, key: Key, value: Value) -> Summary:
     """Keep what can be seen from outside: what is returned or changed, events, and the nodes they need."""
+    it.events = [told(it.graph, event) for event in it.events]
     heap = it.state.heap
     changed = [oid for oid in range(len(key.heap)) if oid in heap and heap[oid] != key.heap[oid]]
     written = tuple(
@@ -186,6 +190,29 @@ def summarize(it: Statements, key: Key, value: Value) -> Summary:
         grad=it.state.grad if it.state.grad != key.grad else "",
         counter=it.counter,
     )
+
+
+def told(graph: Graph, event: Event) -> Event:
+    """An event that says of what a module gave whether it is measured: what that hangs on does not leave."""
+    if event.kind != "called" or not event.fact("off") or event.fact("measured"):
+        return event
+    if not is_measured(graph, event.nodes):
+        return event
+    return replace(event, facts=(*event.facts, ("measured", "yes")))
+
+
+def is_measured(graph: Graph, numbers: Iterable[int]) -> bool:
+    """Whether a value is compared with something, or becomes a number that is no pick, like an action."""
+    picked: set[int] = set()
+    for number in graph.fed(numbers):
+        node = graph[number]
+        if node.op == "torch.compare" or model.criterion(node.op) is not None:
+            return True
+        if node.cause == "argmax" or not picked.isdisjoint(node.inputs):
+            picked.add(number)
+        elif node.cause == "number":
+            return True
+    return False
 
 
 def reachable(graph: Graph, roots: Iterable[int]) -> set[int]:

@@ -10,7 +10,9 @@ import ast
 from gradsight import model
 from gradsight.domain import Edge
 from gradsight.graph import Node
+from gradsight.interpret.dtypes import exact_of
 from gradsight.interpret.factories import Factories
+from gradsight.interpret.shapes import written
 from gradsight.values import (
     NONE,
     NOWHERE,
@@ -80,6 +82,11 @@ class Training(Factories):
             "input": first.role if isinstance(first, Tensor) else "",
             "target": target.role if isinstance(target, (Tensor, Array)) else "",
             "target_dtype": target.dtype if isinstance(target, (Tensor, Array)) else "",
+            "exact": exact_of(first),
+            "target_exact": exact_of(target),
+            "shape": written(self.shape_of(first)),
+            "target_shape": written(self.shape_of(target)),
+            "log_target": "" if given.get("log_target", Const(False)) == Const(False) else "yes",
             "weight": "yes" if given.get("weight", NONE) != NONE else "",
             "wants": stub.input_wants,
             "off": "yes" if self.state.grad == "off" else "",
@@ -89,7 +96,7 @@ class Training(Factories):
         self.event(
             "criterion",
             loss,
-            nodes=(node_of(first), node_of(target)),
+            nodes=(node_of(first), node_of(target), node_of(settings.get("@"))),
             facts=facts,
             call=self.here(node),
             input_=self.here(argument_ast(call, names[0], 0))
@@ -215,7 +222,7 @@ class Training(Factories):
             facts={
                 "retain": retained,
                 "gradient": "" if given == NONE else "yes",
-                "shape": "unknown" if shape is None else ",".join(str(dim) for dim in shape) or "scalar",
+                "shape": written(shape),
                 "unreduced": "yes" if isinstance(root, Tensor) and root.role == "unreduced" else "",
                 "kind": type(root).__name__.lower(),
                 "off": "yes" if self.state.grad == "off" else "",

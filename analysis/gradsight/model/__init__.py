@@ -16,6 +16,7 @@ lost
 - `python.py` (numpy, math, built-ins, operator), `modules.py`, `criteria.py` and `optimizers.py` are written
 by
   hand over `catalogue.py`, which is generated: the signatures of numpy and of the modules of torch.nn.
+- `around.py` has the libraries around torch, by hand.
 
 Rows are strings, `params | field value | field value`, and are decoded when somebody asks: the whole table is
 one constant, and reading it costs a fraction of a millisecond.
@@ -25,6 +26,7 @@ from __future__ import annotations
 
 from functools import cache
 
+from gradsight.model.around import AROUND, WRAPPED, WRAPPERS
 from gradsight.model.criteria import CriterionStub, criterion
 from gradsight.model.judgements import ATTRIBUTES, INTEGER_DTYPES, JUDGED, JUDGED_BY_LEAF, SHARED_WITH_NUMPY
 from gradsight.model.modules import ModuleStub, module
@@ -36,6 +38,8 @@ from gradsight.model.python import PYTHON
 __all__ = [
     "SCALERS",
     "SCHEDULERS",
+    "WRAPPED",
+    "WRAPPERS",
     "CriterionStub",
     "ModuleStub",
     "Operation",
@@ -74,7 +78,7 @@ def is_integer_dtype(dotted: str) -> bool:
 
 @cache
 def _operation(name: str) -> Operation | None:
-    if (row := PYTHON.get(name)) is not None:
+    if (row := PYTHON.get(name) or AROUND.get(name)) is not None:
         return decode(name, row)
     prefix, _, leaf = name.rpartition(".")
     if not prefix.startswith("torch"):

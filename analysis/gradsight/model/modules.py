@@ -7,9 +7,10 @@ roles, shapes and results are written here.
 from __future__ import annotations
 
 # ruff: noqa: SIM905 (tables of names read best as words)
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
+from gradsight.model.around import MODULES_AROUND
 from gradsight.model.catalogue import MODULES
 from gradsight.model.criteria import CriterionStub, criterion
 from gradsight.model.operation import Operation, decode
@@ -31,7 +32,8 @@ class ModuleStub:
     `container`: holds modules (Sequential, ModuleList, ModuleDict) or parameters (ParameterList,
     ParameterDict);
     `calls`: and runs them in order when it is called itself.
-    `mode_dependent`: `train()` and `eval()` change what it computes.
+    `mode`: the constructor argument that decides whether `train()` and `eval()` change what it computes (they
+    do where it is neither 0 nor False), its position and its default; None where they never do.
     `out_features`: name and position of the constructor argument that is the size of the output's last
     dimension (or of dimension `channel_dim`), None where there is none.
     """
@@ -45,7 +47,7 @@ class ModuleStub:
     container: bool
     calls: bool
     criterion: CriterionStub | None
-    mode_dependent: bool
+    mode: tuple[str, int, float | bool] | None
     out_features: tuple[str, int] | None
     channel_dim: int | None
 
@@ -56,11 +58,18 @@ class ModuleStub:
             return bool(self.owns_parameters)
         return self.affine[2] if flag is None else flag
 
+    @property
+    def mode_dependent(self) -> bool:
+        """Whether `train()` and `eval()` may change what it computes."""
+        return self.mode is not None
+
 
 def module(name: str) -> ModuleStub | None:
-    """The module of a dotted name, `torch.nn.Linear` or `torch.nn.modules.linear.Linear`; None for anything
-    else."""
+    """The module of a dotted name, `torch.nn.Linear`, `torch.nn.modules.linear.Linear` or one of a library
+    around torch; None for anything else."""
     prefix, _, short = name.rpartition(".")
+    if name in MODULES_AROUND:
+        return _module_around(name)
     if prefix != "torch.nn" and not prefix.startswith("torch.nn.modules."):
         return None
     return _module(short)
@@ -188,6 +197,12 @@ _OUT = {
         for n in "123"
     },
 }
+# Constructors that take anything and hand it on.
+_RECURRENT = {
+    "LSTM": "input_size hidden_size num_layers bias batch_first dropout bidirectional proj_size",
+    "GRU": "input_size hidden_size num_layers bias batch_first dropout bidirectional",
+    "RNN": "input_size hidden_size num_layers nonlinearity bias batch_first dropout bidirectional",
+}
 _AFFINE = {
     "BatchNorm1d": "affine",
     "BatchNorm2d": "affine",
@@ -206,12 +221,32 @@ _AFFINE = {
     "LayerNorm": "elementwise_affine",
     "RMSNorm": "elementwise_affine",
 }
-_MODE_DEPENDENT = frozenset(
-    """Dropout Dropout1d Dropout2d Dropout3d AlphaDropout FeatureAlphaDropout RReLU BatchNorm1d BatchNorm2d
-    BatchNorm3d LazyBatchNorm1d LazyBatchNorm2d LazyBatchNorm3d SyncBatchNorm LSTM GRU RNN MultiheadAttention
-    Transformer TransformerEncoder TransformerDecoder TransformerEncoderLayer
-    TransformerDecoderLayer""".split()
-)
+# What decides whether a module's mode changes anything: a constructor argument, its position, its default.
+_MODES: dict[str, tuple[str, int, float | bool]] = {
+    **dict.fromkeys("Dropout Dropout1d Dropout2d Dropout3d AlphaDropout FeatureAlphaDropout".split(),
+                    ("p", 0, 0.5)),
+    **{f"{lazy}BatchNorm{n}d": ("track_running_stats", 3 if lazy else 4, True)
+       for lazy in ("", "Lazy") for n in "123"},
+    **{f"{lazy}InstanceNorm{n}d": ("track_running_stats", 3 if lazy else 4, False)
+       for lazy in ("", "Lazy") for n in "123"},
+    "SyncBatchNorm": ("track_running_stats", 4, True),
+    "RReLU": ("lower", 0, True),
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), ("dropout", 5, 0.0)),
+    "MultiheadAttention": ("dropout", 2, 0.0),
+    "Transformer": ("dropout", 5, 0.1),
+    "TransformerEncoderLayer": ("dropout", 3, 0.1),
+    "TransformerDecoderLayer": ("dropout", 3, 0.1),
+    "TransformerEncoder": ("encoder_layer", 0, True),
+    "TransformerDecoder": ("decoder_layer", 0, True),
+}  # fmt: skip
+
+
+@cache
+def _module_around(name: str) -> ModuleStub | None:
+    owns, row = MODULES_AROUND[name]
+    plain = _module("Identity")
+    assert plain is not None
+    return replace(plain, name=name, owns_parameters=owns, init=(), forward=decode(name, row))
 
 
 @cache
@@ -222,7 +257,7 @@ def _module(short: str) -> ModuleStub | None:
     name = f"torch.nn.{short}"
     owns, _, arguments = row.partition(" | ")
     # `name=True` keeps a default that decides something
-    init = tuple(argument.partition("=")[0] for argument in arguments.split())
+    init = tuple(argument.partition("=")[0] for argument in (arguments or _RECURRENT.get(short, "")).split())
     flag = _AFFINE.get(short)
     default = f"{flag}=True" in arguments.split()
     out = _OUT.get(short)
@@ -242,7 +277,7 @@ def _module(short: str) -> ModuleStub | None:
         short in CONTAINERS,
         short == "Sequential",
         loss,
-        short in _MODE_DEPENDENT,
+        _MODES.get(short),
         (out, init.index(out)) if out and out in init else None,
         1 if "Conv" in short else -1 if out else None,
     )

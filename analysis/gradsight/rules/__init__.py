@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from gradsight.rule import Rule
 from gradsight.rules import (
+    broadcast_in_loss,
     clip_out_of_order,
+    criterion_mismatch,
     detach_in_loss,
+    eval_left_on,
     graph_retained,
     hidden_state_not_detached,
     loss_not_returned,
@@ -25,8 +28,11 @@ from gradsight.rules import (
     rewrapped_tensor,
     scalar_in_loss,
     scaler_protocol,
+    sigmoid_and_logits,
     softmax_before_cross_entropy,
     step_before_backward,
+    target_dtype,
+    train_mode_in_evaluation,
     uncalled_method,
     wrong_optimizer,
     zero_grad_before_step,
@@ -55,5 +61,11 @@ RULES: tuple[Rule, ...] = (
     one_hot_target.RULE,
     softmax_before_cross_entropy.RULE,
     nll_without_log_softmax.RULE,
+    sigmoid_and_logits.RULE,
+    target_dtype.RULE,
+    broadcast_in_loss.RULE,
+    criterion_mismatch.RULE,
     plain_tensor_weight.RULE,
+    eval_left_on.RULE,
+    train_mode_in_evaluation.RULE,
 )

@@ -214,3 +214,26 @@ def applicability(finding: Finding) -> Applicability:
         or finding.fact("shared")
     )
     return Applicability.UNSAFE if careful else Applicability.SAFE
+
+
+def by_mode(kinds: list[str], mode: str) -> str:
+    """What layers of these kinds do in a mode where the other one was meant: `Dropout` drops nothing."""
+    said: dict[str, None] = {}
+    for kind in kinds:
+        if "BatchNorm" in kind or "InstanceNorm" in kind:
+            does = "no longer learns its statistics" if mode == "eval" else "normalizes by each batch alone"
+        elif kind in BY_CHANCE:
+            does = "drops nothing" if mode == "eval" else "still drops values at random"
+        else:
+            does = "does what is meant for " + ("evaluation" if mode == "eval" else "training")
+        said[f"`{kind}` {does}"] = None
+    words = list(said)
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+# Modules that drop values at random while they are trained.
+BY_CHANCE = frozenset({
+    "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout", "LSTM", "GRU",
+    "RNN", "MultiheadAttention", "Transformer", "TransformerEncoder", "TransformerDecoder",
+    "TransformerEncoderLayer", "TransformerDecoderLayer",
+})  # fmt: skip

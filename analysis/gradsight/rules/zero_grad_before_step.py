@@ -56,6 +56,11 @@ def check(q: Queries) -> Iterator[Report]:
             if id(clear) in said or not together(clear, backward, step):
                 continue
             kind = ""
+            used = any(
+                at < other.at < position and other.event.oids == step.event.oids for other in protocol.steps
+            )
+            if used:
+                continue  # what this one clears has had its step
             if at < position < step.at and surely_with(clear, backward) and loops(clear) == loops(step.event):
                 kind = "between"
             elif position < at and is_inner(clear, backward, step):

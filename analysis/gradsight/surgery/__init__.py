@@ -20,7 +20,22 @@ if TYPE_CHECKING:
         indices_for_one_hot,
         log_softmax_for,
     )
-    from gradsight.surgery.order import insert_at_head, insert_before, insert_behind, is_inside
+    from gradsight.surgery.inputs import (
+        another_criterion,
+        cast_to,
+        exchanged,
+        softmax_for,
+        with_keyword,
+        with_method,
+    )
+    from gradsight.surgery.order import (
+        function_around,
+        insert_above,
+        insert_at_head,
+        insert_before,
+        insert_behind,
+        is_inside,
+    )
     from gradsight.surgery.reopen import (
         drop_rounding,
         reduce_to_scalar,
@@ -35,12 +50,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Refusal",
+    "another_criterion",
     "as_buffer",
     "as_parameter",
+    "cast_to",
     "cross_entropy_for_nll",
     "drop_rounding",
     "drop_softmax",
+    "exchanged",
+    "function_around",
     "indices_for_one_hot",
+    "insert_above",
     "insert_at_head",
     "insert_before",
     "insert_behind",
@@ -51,17 +71,35 @@ __all__ = [
     "reduce_to_scalar",
     "remove_statement",
     "reopen_way",
+    "softmax_for",
     "stack_for_rewrap",
     "sum_then_backward",
     "tensor_for_number",
     "tensors_for_numpy",
     "unwrap_method_call",
+    "with_keyword",
+    "with_method",
 ]
 
 _ROOMS = {
     "blocks": ("insert_ignore", "move_out_of_no_grad", "sum_then_backward"),
     "criteria": ("cross_entropy_for_nll", "drop_softmax", "indices_for_one_hot", "log_softmax_for"),
-    "order": ("insert_at_head", "insert_before", "insert_behind", "is_inside"),
+    "inputs": (
+        "another_criterion",
+        "cast_to",
+        "exchanged",
+        "softmax_for",
+        "with_keyword",
+        "with_method",
+    ),
+    "order": (
+        "function_around",
+        "insert_above",
+        "insert_at_head",
+        "insert_before",
+        "insert_behind",
+        "is_inside",
+    ),
     "reopen": (
         "drop_rounding",
         "reduce_to_scalar",

@@ -60,12 +60,12 @@ def log_softmax_for(source: Source, where: Span, *, dim: str = "1") -> tuple[Edi
         if isinstance(function, cst.Call) and last_name(function.func) == "Softmax":
             function, name = function.func, "Softmax"
         if name in {"softmax", "Softmax"} and not dotted(function).startswith("self."):
-            return _renamed(piece, function, "log_softmax" if name == "softmax" else "LogSoftmax")
+            return renamed(piece, function, "log_softmax" if name == "softmax" else "LogSoftmax")
         if dotted(function).startswith("self.") and len(node.args) == 1:
             built = _built_module(source, dotted(function), "Softmax")
             if built is not None:
                 return built
-    written = _shortest(source, "torch.nn.functional.log_softmax", "torch.log_softmax")
+    written = shortest(source, "torch.nn.functional.log_softmax", "torch.log_softmax")
     if isinstance(written, Refusal):
         return written
     span = piece.whole(node)
@@ -89,7 +89,7 @@ def cross_entropy_for_nll(source: Source, where: Span) -> tuple[Edit, ...] | Ref
     target = {"NLLLoss": "CrossEntropyLoss", "nll_loss": "cross_entropy"}.get(last_name(function), "")
     if not target:
         return Refusal("no negative log-likelihood stands there")
-    return _renamed(piece, function, target)
+    return renamed(piece, function, target)
 
 
 def indices_for_one_hot(
@@ -188,7 +188,7 @@ def _without_item(
     return (Edit(source.file, Span(span.start, following.end()), ""),)
 
 
-def _renamed(piece: Piece, function: cst.BaseExpression, name: str) -> tuple[Edit, ...] | Refusal:
+def renamed(piece: Piece, function: cst.BaseExpression, name: str) -> tuple[Edit, ...] | Refusal:
     """The last name of a function changes; one that was imported by itself is written through its module."""
     source = piece.source
     if isinstance(function, cst.Attribute):
@@ -216,11 +216,11 @@ def _built_module(source: Source, name: str, built: str) -> tuple[Edit, ...] | R
         return piece
     for call in piece.nodes(cst.Call):
         if last_name(call.func) == built:
-            return _renamed(piece, call.func, f"Log{built}")
+            return renamed(piece, call.func, f"Log{built}")
     return None
 
 
-def _shortest(source: Source, *names: str) -> tuple[str, tuple[Edit, ...]] | Refusal:
+def shortest(source: Source, *names: str) -> tuple[str, tuple[Edit, ...]] | Refusal:
     """The shortest of several spellings of one function."""
     written = [spelling(source, name) for name in names]
     good = [item for item in written if not isinstance(item, Refusal)]

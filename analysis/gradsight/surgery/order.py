@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 
 from gradsight.finding import Edit
 from gradsight.surgery.refusal import Refusal
@@ -45,6 +46,69 @@ def insert_behind(source: Source, where: Span, statement: str) -> tuple[Edit, ..
     if indent.strip() or (rest.strip() and not rest.lstrip().startswith("#")):
         return (Edit(source.file, Span(whole.end, whole.end), f"; {statement}"),)
     return (Edit(source.file, Span(end, end), f"{_line_end(source)}{indent}{statement}"),)
+
+
+def insert_above(
+    source: Source, where: Span, statement: str, loops: int, shared: int
+) -> tuple[Edit, ...] | Refusal:
+    """A statement before the loops and `with` blocks that hold `where`, as far out as they go.
+
+    Args:
+        loops: how many loops are around `where` in all, those around calls of its function included.
+        shared: how many of these, the outermost, the statement must stay inside of.
+
+    Branches, `try` and a function's head end the way outward.
+    """
+    unit = source.unit_at(source.row_column(where.start)[0])
+    headers = list(_headers(source, unit))
+    own = [at for at in headers if _keyword(source, at) in ("for", "while")]
+    inside = max(0, shared - (loops - len(own)))
+    kept = own[len(own) - inside :]
+    target = None
+    for at in headers:
+        if at in kept or _keyword(source, at) not in ("for", "while", "with"):
+            break
+        target = at
+    if target is None:
+        return insert_before(source, where, statement)
+    row = source.starts[target]
+    at = source.offset(row, 0)
+    text = source.text[at : source.offset(row, 1 << 30)]
+    indent = text[: len(text) - len(text.lstrip())]
+    at += len(indent)
+    return (Edit(source.file, Span(at, at), f"{statement}{_line_end(source)}{indent}"),)
+
+
+def function_around(source: Source, where: Span) -> int:
+    """The line of the function's head that holds `where`, as a number of the file's lines; -1 for none."""
+    unit = source.unit_at(source.row_column(where.start)[0])
+    indent = source.units[unit].indent
+    for at in range(unit - 1, -1, -1):
+        line = source.units[at]
+        if line.code and line.indent < indent:
+            indent = line.indent
+            if line.role == "def":
+                return at
+    return -1
+
+
+def _headers(source: Source, unit: int) -> Iterator[int]:
+    """The headers of the blocks that a line stands in, innermost first, up to its function's."""
+    indent = source.units[unit].indent
+    for at in range(unit - 1, -1, -1):
+        line = source.units[at]
+        if not line.code or line.indent >= indent:
+            continue
+        if not line.header or line.role in ("def", "class"):
+            return
+        indent = line.indent
+        yield at
+
+
+def _keyword(source: Source, unit: int) -> str:
+    """The word that a header begins with, `async` left out."""
+    words = source.units[unit].text.split(None, 2)
+    return words[1] if words[0] == "async" else words[0].rstrip(":(")
 
 
 def insert_at_head(source: Source, header: Span, statement: str) -> tuple[Edit, ...] | Refusal:
