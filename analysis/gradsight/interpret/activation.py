@@ -74,6 +74,7 @@ class Activation:
         self.breaks: list[list[State]] = []
         self.left: list[list[State]] = []
         self.continues = 0  # that were met
+        self.last_continue = 0  # how many events stood before the last one
         self.trying = 0  # blocks around this point whose errors somebody expects
         self.born: dict[int, tuple[int, ...]] = {}  # of objects made here, the loops around that
         # Tensors that are a part of another one, with that: what is written to the part is written to both.

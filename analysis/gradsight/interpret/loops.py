@@ -86,6 +86,8 @@ class Loops(Assignments):
             ends.append(self.state)
         elif self.continues == continues:
             self.event("once")
+        else:
+            self.ending()
         self.dead = False
         self.at = at
         self.context = outer
@@ -100,6 +102,11 @@ class Loops(Assignments):
         self.state = self.joiner.states(ends)
         for one in carried:
             self.hand_on(one, node)
+
+    def ending(self) -> None:
+        """What happens behind the last `continue` of a body that nobody comes to the end of happens once."""
+        self.event("ending")
+        self.events.insert(self.last_continue, self.events.pop())
 
     def otherwise(
         self, node: ast.For | ast.AsyncFor | ast.While, statement: Statement | None, ends: list[State]
@@ -172,9 +179,11 @@ class Loops(Assignments):
         """What the body rebinds or changes and a turn before may have left: it begins as loop nodes."""
         carried: list[Carried] = []
         names, attributes, items = stored_in(node, block)
+        if self.at_module_level:
+            names = tuple(dict.fromkeys((*names, *sorted(self.world.declared & self.state.env.keys()))))
         for name in names:
             value = self.state.env.get(name)
-            if value is None or (value == NONE and isinstance(node, ast.While)):
+            if value is None:
                 continue
             begun, starts = self.begin(value, name)
             if starts:
@@ -195,6 +204,15 @@ class Loops(Assignments):
             if isinstance(value, Ref) and isinstance(begun, Ref) and starts:
                 self.state.heap[value.oid] = self.state.heap[begun.oid]
                 carried.append(Carried(name, value.oid, "", value, value, starts))
+        for name in collected_in(node, block):
+            value = self.state.env.get(name)
+            held = self.obj(value)
+            if isinstance(value, Ref) and held is not None and held.kind == "list" and name not in names:
+                if all(isinstance(item, Tensor) for item in held.items):
+                    # What the turns before have put into it stands there as one item.
+                    start = self.start(NOWHERE, name)
+                    self.put(value, replace(held, items=(*held.items, Tensor(start)), many=True))
+                    carried.append(Carried(name, value.oid, "", value, value, (start,)))
         return carried
 
     def stored_fields(self, attributes: Iterable[tuple[str, str]]) -> Iterator[tuple[int, str, str]]:
@@ -283,6 +301,10 @@ class Loops(Assignments):
                     return
             else:
                 left = carried.first
+                if obj is not None and obj.kind == "list":
+                    items = tuple(item for item in obj.items if node_of(item) not in carried.starts)
+                    if len(items) < len(obj.items):
+                        self.state.heap[carried.oid] = replace(obj, items=items)
         if left is None:
             return
         self.close(carried.begun, left, carried.starts)
@@ -370,6 +392,27 @@ def names(node: ast.expr, known: set[str]) -> bool:
             and any(names(a, known) for a in node.args)
         )
     return isinstance(node, ast.Name) and node.id in known
+
+
+COMBINING = frozenset({"stack", "cat", "concat", "hstack", "vstack", "sum", "mean"})
+
+
+def collected_in(node: ast.stmt, block: Block | None) -> tuple[str, ...]:
+    """Lists that a loop's body appends to and puts together as well: `torch.stack(bank)`."""
+    appended: dict[str, None] = {}
+    used: set[str] = set()
+    for inner in (inner for part in body_parts(node, block) for inner in ast.walk(part)):
+        if not isinstance(inner, ast.Call):
+            continue
+        if isinstance(inner.func, ast.Attribute) and inner.func.attr == "append" and inner.args:
+            if isinstance(inner.func.value, ast.Name) and not isinstance(
+                inner.args[0], (ast.Tuple, ast.Dict)
+            ):
+                appended[inner.func.value.id] = None
+        called = getattr(inner.func, "attr", getattr(inner.func, "id", ""))
+        if called in COMBINING and inner.args:
+            used |= {part.id for part in ast.walk(inner.args[0]) if isinstance(part, ast.Name)}
+    return tuple(name for name in appended if name in used)
 
 
 def body_parts(node: ast.stmt, block: Block | None) -> Iterator[ast.AST]:

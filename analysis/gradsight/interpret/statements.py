@@ -194,6 +194,7 @@ class Statements(Loops):
 
     def continue_(self, node: ast.Continue, block: Any, statement: Any) -> None:
         self.continues += 1
+        self.last_continue = len(self.events)
         if self.breaks:
             self.breaks[-1].append(self.state)
         self.dead = True
