@@ -57,10 +57,10 @@ SILENT = [
     ("attack images made leaves anew", "GS102/clean_elastic_net_attack", r"y_k\.requires_grad_\(True\)"),
     (
         "gradient penalty on a Variable",
-        "GS104/clean_gradient_penalty_variable",
+        "GS108/clean_gradient_penalty_variable",
         r"Variable\(.*requires_grad=True\)",
     ),
-    ("re-leafing for a gradient cache", "GS104/clean_gradient_cache", r"\.detach\(\)\.requires_grad_\(\)"),
+    ("re-leafing for a gradient cache", "GS108/clean_gradient_cache", r"\.detach\(\)\.requires_grad_\(\)"),
     (
         "frozen encoder whose optimizer holds the rest",
         "GS105/clean_captioning_with_a_frozen_encoder",

@@ -293,3 +293,12 @@ def test_optimizers_take_parameters_first() -> None:
     assert public <= model.SCHEDULERS
     assert model.optimizer("torch.optim.lr_scheduler.StepLR") is None
     assert model.optimizer("torch.nn.Linear") is None
+
+
+def test_which_distributions_draw_with_a_gradient() -> None:
+    import torch.distributions as known
+    from gradsight.interpret.libraries import REPARAMETRIZED
+
+    classes = {name: getattr(known, name) for name in known.__all__ if isinstance(getattr(known, name), type)}
+    wanted = {name for name, one in classes.items() if getattr(one, "has_rsample", False) is True}
+    assert wanted == REPARAMETRIZED

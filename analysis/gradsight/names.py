@@ -13,6 +13,7 @@ PREFIXES = (
     ("torch.utils.data.dataset.", "torch.utils.data."),
     ("torch.autograd.variable.", "torch.autograd."),
     ("torch.autograd.grad_mode.", "torch."),
+    ("torch.autograd.set_grad_enabled", "torch.set_grad_enabled"),
     ("torch.autograd.function.", "torch.autograd."),
     ("torch.nn.parameter.", "torch.nn."),
     ("torch.functional.", "torch."),

@@ -331,6 +331,12 @@ class Queries:
             self._lost = tuple(self._all_lost())
         return (lost for lost in self._lost if lost.code == code)
 
+    def is_said(self, sink: Event) -> bool:
+        """Whether some lost way to the sink is known."""
+        if self._lost is None:
+            self._lost = tuple(self._all_lost())
+        return any(lost.sink is sink for lost in self._lost)
+
     def _all_lost(self) -> Iterator[Lost]:
         said: dict[tuple[int, str], Lost] = {}
         for one in self._candidates():
@@ -377,7 +383,7 @@ class Queries:
         live = self.live_sources(root, sink)
         if number_sink:
             live = set()
-        laundered = {s for s in live if self.graph[s].op == "laundered" and s not in self.held}
+        laundered = self.laundered(root, sink)
         live -= laundered
         # Where nothing at all is live it does not matter which branch lost what.
         least = Tri.MUST if live else Tri.MAY
@@ -433,6 +439,8 @@ class Queries:
             return
         if not live:
             return
+        if sink.kind == "grad" and any(self.graph[s].op == "laundered" for s in live):
+            return  # the gradient of new leaves is what is asked for: an attack, an inner loop
         parts = {
             s: reach
             for s, reach in dead.items()
@@ -466,17 +474,16 @@ class Queries:
                 parallel.update(own)
             for cause in own:
                 causes.setdefault(cause, []).append(s)
-        for cause, sources in self._one_for_each_block(causes).items():
+        for cause, sources in self._one_for_each_block(causes, root).items():
             if self.graph[cause].cause in NOT_FINDINGS:
                 continue
             chain = self._chain(cause, root)
-            where = self._where(cause)
+            code = "GS109" if self._only_switched_off(cause, root) else self._code(cause, chain)
+            where = self.block(cause) if code == "GS109" else self._where(cause)
             if where is None:
                 continue
             beside = cause in parallel and len(causes) > 1
-            yield Lost(
-                self._code(cause, chain), severity, kind, cause, tuple(sources), sink, chain, where, beside
-            )
+            yield Lost(code, severity, kind, cause, tuple(sources), sink, chain, where, beside)
 
     def _culprits(self, causes: list[int], sink: Event, root: int) -> list[int]:
         """Of cuts beside each other, those in terms where nothing else is live, and of these the ones of the
@@ -525,11 +532,11 @@ class Queries:
                 out.append(cause)
         return out or causes[:1]
 
-    def _one_for_each_block(self, causes: dict[int, list[int]]) -> dict[int, list[int]]:
+    def _one_for_each_block(self, causes: dict[int, list[int]], root: int) -> dict[int, list[int]]:
         """A block without gradients is one root cause, placed at its first operation that loses something."""
         out: dict[int, list[int]] = {}
         first: dict[int, int] = {}
-        for cause in sorted(causes):
+        for cause in sorted(causes, key=lambda cause: (not self._only_switched_off(cause, root), cause)):
             node = self.graph[cause]
             if node.cause == "no_grad" and node.block:
                 cause_kept = first.setdefault(node.block, cause)
@@ -572,17 +579,67 @@ class Queries:
         self._chains[cause, root] = tuple(out)
         return self._chains[cause, root]
 
+    def _only_switched_off(self, cause: int, root: int) -> bool:
+        """Whether some way from a cause to the root is lost to one switch of the gradient mode alone."""
+        if self.graph[cause].cause != "no_grad" or not self.is_switch(cause):
+            return False
+        nodes, block = self.graph.nodes, self.graph[cause].block
+        reached = {cause}
+        for number in range(cause + 1, root + 1):
+            node = nodes[number]
+            own = node.off and node.block == block and node.cause in ("no_grad", "index")
+            if any(
+                i in reached and (edge is Edge.LIVE or (own and edge is Edge.CUT))
+                for i, edge in zip(node.inputs, node.edges, strict=False)
+            ):
+                reached.add(number)
+        return root in reached
+
     def _code(self, cause: int, chain: tuple[int, ...]) -> str:
         causes = [self.graph[cause].cause, *(self.graph[n].cause for n in chain)]
         if any(one in NO_DERIVATIVE for one in causes):
+            return "GS107"
+        if causes[0] == "draw":
             return "GS107"
         if "numpy" in causes:
             return "GS101"
         if "number" in causes:
             return "GS103"
-        if "rewrap" in causes:
+        if self.launders(cause):
+            return "GS108"
+        laundering = [n for n in chain if self.launders(n)]
+        if (
+            any(self.graph[n].cause == "rewrap" for n in chain if n not in laundering)
+            or causes[0] == "rewrap"
+        ):
             return "GS104"
-        return {"detach": "GS102", "data": "GS102", "no_grad": "GS105"}.get(causes[0], "GS102")
+        if any(self._holds(n, cause) for n in laundering):
+            return "GS108"  # `Variable(loss.data, requires_grad=True)`: to take one away mends nothing
+        return "GS105" if causes[0] == "no_grad" else "GS102"
+
+    def launders(self, number: int) -> bool:
+        """Whether a new leaf is made of a value that was computed."""
+        node = self.graph[number]
+        return node.note == "laundered" or (node.op == "parameter" and bool(node.inputs))
+
+    def _holds(self, number: int, inner: int) -> bool:
+        """Whether one operation is written inside the call of another."""
+        outer, place = self.graph[number].place, self.graph[inner].place
+        if outer is None or place is None:
+            return False
+        written, part = self.syntax_of(outer), self.syntax_of(place)
+        return isinstance(written, ast.AST) and any(one is part for one in ast.walk(written))
+
+    def laundered(self, root: int, sink: Event) -> set[int]:
+        """New leaves that were made of computed values, where no optimizer holds them and nobody looks at
+        their gradient: it ends there."""
+        if sink.kind == "grad" or sink.fact("inputs"):
+            return set()
+        made = {s for s in self._live_sources(root, sink) if self.graph[s].op == "laundered"} - self.held
+        if made:
+            reads = [n for event in self.all("read") for n in event.nodes]
+            made -= {n for number in reads for n in self.graph.feeding(number, (Edge.LIVE,))}
+        return made
 
     # -- parts that learn nothing
 
@@ -686,7 +743,7 @@ class Queries:
         if len(terms) < 2:
             return
         stepped = self._stepped_after(sink)
-        live_terms = [term for term in terms if self.is_live(term, sink)]
+        live_terms = [term for term in terms if self.live_sources(term, sink) - self.laundered(term, sink)]
         for term in terms:
             if term in live_terms:
                 continue
@@ -834,11 +891,20 @@ class Queries:
         return frozenset(out)
 
     def block(self, number: int) -> Place | None:
-        """The statement or decorator that switched gradients off for a node."""
+        """The statement, decorator or switch that switched gradients off for a node."""
+        event = self._off(number)
+        return event.place("block") if event is not None else None
+
+    def is_switch(self, number: int) -> bool:
+        """Whether gradients were switched off for a node by a call that holds until the next one."""
+        event = self._off(number)
+        return event is not None and event.fact("switch") == "yes"
+
+    def _off(self, number: int) -> Event | None:
         wanted = self.graph[number].block
         for event in self.all("off"):
             if event.context and event.context[-1][:2] == ("o", wanted):
-                return event.place("block")
+                return event
         return None
 
     # -- names and words

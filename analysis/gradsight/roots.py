@@ -84,6 +84,10 @@ def class_root(world: World, opened: Mapping[str, Value], cid: str) -> Program:
         skip = 0 if info.kind == "static" else 1
         it.owner = fid
         args, kwargs, _ = unknown_arguments(it, info.node, info.header, skip)
+        in_trainer = name == "compute_loss" and derives_trainer(world, cid)
+        if in_trainer:  # what training asks for: the loss alone
+            kwargs["return_outputs"] = Const(False)
+            args = args[:2]
         before = it.state.fork()
         it.context = (("m", it.number(), 0),)
         it.state.grad = "on"
@@ -91,7 +95,7 @@ def class_root(world: World, opened: Mapping[str, Value], cid: str) -> Program:
         if name == "training_step" and value == NONE and skips(it, info, cid):
             it.at = info.header
             it.event("unreturned", call=it.here(header_name(info)))
-        if name == "training_step":
+        if name == "training_step" or in_trainer:
             it.sink(it.returned_loss(value), info.node, None, kind="return")
         elif name == "forward" and lone:
             for one in returned_values(it, value):
@@ -121,6 +125,15 @@ def is_lightning(world: World, cid: str) -> bool:
     """Whether Lightning trains objects of the class, as far as its bases say."""
     names = [base.name for base in world.library_bases(cid) if isinstance(base, Lib)]
     return any(name.endswith("LightningModule") for name in (*names, *world.mro(cid)[1:]))
+
+
+def derives_trainer(world: World, cid: str) -> bool:
+    """Whether the class derives from a trainer of Hugging Face, which differentiates what `compute_loss`
+    returns."""
+    names = [base.name for base in world.library_bases(cid) if isinstance(base, Lib)]
+    return any(
+        name.endswith("Trainer") and name.partition(".")[0] in ("transformers", "trl") for name in names
+    )
 
 
 def header_name(info: FunctionInfo) -> ast.Name:

@@ -75,6 +75,7 @@ class Activation:
         self.left: list[list[State]] = []
         self.continues = 0  # that were met
         self.last_continue = 0  # how many events stood before the last one
+        self.tests: tuple[str, ...] = ()  # the conditions of the branches around this point
         self.trying = 0  # blocks around this point whose errors somebody expects
         self.born: dict[int, tuple[int, ...]] = {}  # of objects made here, the loops around that
         # Tensors that are a part of another one, with that: what is written to the part is written to both.
@@ -101,13 +102,30 @@ class Activation:
         self.counter += 1
         return self.counter
 
-    def switch_off(self, place: Place) -> None:
+    def switch_off(self, place: Place, facts: dict[str, str] | None = None) -> None:
         """Gradients are switched off here: a block of its own, which an event remembers."""
         self.block = self.number()
         before = self.context
         self.context = (*before, ("o", self.block, 0))
-        self.event("off", block=place)
+        self.event("off", facts=facts, block=place)
         self.context = before
+
+    def switch_mode(self, grad: str, place: Place, facts: dict[str, str] | None = None) -> None:
+        """The gradient mode is switched until somebody switches it again."""
+        self.state.grad = grad
+        if grad == "off":
+            self.switch_off(place, {"switch": "yes"})
+        # A node of its own says what was computed before the switch, and what behind it.
+        mark = self.graph.add(Node("mark", "mode", place=place))
+        facts = {"grad": grad, "when": "\n".join(self.tests), **(facts or {})}
+        self.event("grad mode", mark, facts=facts, call=place)
+
+    def restore_mode(self, grad: str, first: int) -> None:
+        """A block ends that gives the mode back: what was switched in it, since event `first`, is undone."""
+        self.state.grad = grad
+        if any(event.kind == "grad mode" for event in self.events[first:]):
+            mark = self.graph.add(Node("mark", "mode", place=self.here()))
+            self.event("grad mode", mark, facts={"grad": "given back"})
 
     def event(
         self,

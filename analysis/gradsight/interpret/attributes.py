@@ -29,6 +29,12 @@ from gradsight.values import (
     node_of,
 )
 
+# Names that torch gives to what an operation returns beside each other.
+RESULTS = {
+    "values": 0, "indices": 1, "eigenvalues": 0, "eigenvectors": 1, "sign": 0, "logabsdet": 1,
+    "Q": 0, "R": 1, "U": 0, "S": 1, "Vh": 2, "V": 2,
+}  # fmt: skip
+
 
 class Attributes(Containers):
     """What `x.name` is. Calls are in the subclasses: a property's value is one."""
@@ -59,6 +65,8 @@ class Attributes(Containers):
             return self.field(receiver, name, node)
         if isinstance(receiver, Super):
             return self.super_attribute(receiver, name)
+        if isinstance(receiver, Seq) and RESULTS.get(name, len(receiver.items)) < len(receiver.items):
+            return receiver.items[RESULTS[name]]
         if isinstance(receiver, Class):
             return self.class_attribute(receiver, name)
         base = node.value if isinstance(node, ast.Attribute) else None

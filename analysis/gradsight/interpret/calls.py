@@ -206,7 +206,9 @@ class Calls(Functions):
         """Bring the callee's nodes, objects and events into this activation."""
         here = self.here(node)
         info = self.world.function(key.fid)
-        block = self.block
+        block, first, before = self.block, len(self.events), self.state.grad
+        if info is not None and info.grad == "on":
+            self.switch_mode("on", here)
         if info is not None and info.grad == "off":
             self.switch_off(Within(key.fid, Here(info.decorator_at, info.decorators[0])))
             block, self.block = self.block, block
@@ -254,6 +256,8 @@ class Calls(Functions):
                     tuple((name, There(here, key, (number, name))) for name, _ in event.places),
                 )
             )
+        if info is not None and info.grad:
+            self.restore_mode(before, first)
         returned: Value = moved(summary.returned, nodes, oids)
         # Each call gives a tensor of its own, even where nothing else tells them apart.
         return replace(returned) if isinstance(returned, Tensor) else returned
@@ -280,7 +284,7 @@ class Calls(Functions):
         state.env = bound
         self.owner = closure.owner if closure.owner != self.function_name else ""
         self.at = closure.at
-        block = self.block
+        block, first = self.block, len(self.events)
         if closure.grad_off:
             state.grad = "off"
             self.block = self.number()
@@ -308,7 +312,9 @@ class Calls(Functions):
         if self.at_module_level:
             self.state.module = self.state.env if not self.state.outer else self.state.outer[0]
         self.owner, self.nonlocals = owner, nonlocals
-        self.state.grad, self.block = grad, block
+        if closure.grad_off:
+            self.restore_mode(grad, first)
+            self.block = block
         self.at, self.returns = at, returns
         self.nesting -= 1
         return value
@@ -401,6 +407,9 @@ class Calls(Functions):
                 f"`{obj.cls.cid}` is called by code that is not seen", owner, args, kwargs, node
             )
         if isinstance(obj.cls, Lib):
+            module = obj.get("module")
+            if obj.cls.name == model.ENGINE and module is not None:
+                return self.call(module, args, kwargs, node)
             short = obj.cls.name.rpartition(".")[2]
             return self.unknown_call(f"`{short}` is not known", obj.get("*"), args, kwargs, node)
         return self.unknown_call("an object is called", None, args, kwargs, node)

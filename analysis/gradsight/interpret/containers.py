@@ -442,7 +442,7 @@ def batch_of(value: Value, batch: int) -> Value:
     if isinstance(value, Tensor):
         known = ranked(value.shape)
         shape = (batch, *known[1:]) if known else None
-        return Tensor(NOWHERE, value.dtype, shape, value.role, "", value.exact)
+        return Tensor(NOWHERE, value.dtype, shape, value.role, "torch.utils.data", value.exact)
     return Unknown("a batch of data")
 
 

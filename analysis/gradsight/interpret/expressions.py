@@ -9,6 +9,7 @@ from typing import Any
 
 from gradsight.domain import Edge
 from gradsight.interpret.attributes import Attributes
+from gradsight.interpret.conditions import conditions_of
 from gradsight.interpret.dtypes import exact_of, kind_of, promoted
 from gradsight.interpret.shapes import blown_up, broadcast, matmul, written
 from gradsight.values import (
@@ -364,7 +365,13 @@ class Expressions(Attributes):
         test = self.evaluate(node.test)
         if isinstance(test, Const):
             return self.evaluate(node.body if test.value else node.orelse)
-        return self.joiner.values([self.evaluate(node.body), self.evaluate(node.orelse)])
+        tests = self.tests
+        self.tests = (*tests, *conditions_of(node.test))
+        body = self.evaluate(node.body)
+        self.tests = (*tests, *conditions_of(node.test, False))
+        other = self.evaluate(node.orelse)
+        self.tests = tests
+        return self.joiner.values([body, other])
 
     # -- the rest
 

@@ -125,9 +125,10 @@ class Factories(Operations):
         role = data.role if isinstance(data, (Tensor, Array)) else ""
         if wants:
             leaf = self.source("laundered" if parts else "leaf", last, node)
+            note = "leaf" if self.items(data) is not None else "laundered"
             number = (
                 self.combine(
-                    f"torch.{last}", [*parts, (leaf, Edge.LIVE)], node, "rewrap", note="leaf", keep_off=True
+                    f"torch.{last}", [*parts, (leaf, Edge.LIVE)], node, "rewrap", note=note, keep_off=True
                 )
                 if parts
                 else leaf
@@ -161,13 +162,13 @@ class Factories(Operations):
     def variable(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
         """torch.autograd.Variable: a new leaf over the same numbers, whatever it is given."""
         data = args[0] if args else NONE
-        requires = kwargs.get("requires_grad")
+        requires = kwargs.get("requires_grad", args[1] if len(args) > 1 else None)
         parts = [(n, Edge.CUT) for n in self.nodes_in(data)]
         wants = isinstance(requires, Const) and requires.value is True
         if wants:
             leaf = self.source("laundered" if parts else "leaf", "Variable", node)
             parts.append((leaf, Edge.LIVE))
-        number = self.combine(name, parts, node, "rewrap", note="leaf" if wants else "", keep_off=True)
+        number = self.combine(name, parts, node, "rewrap", note="laundered", keep_off=True)
         if isinstance(data, Tensor):
             origin = "leaf" if wants else ""
             return Tensor(number, data.dtype, data.shape, data.role, origin, data.exact)
@@ -184,12 +185,19 @@ class Factories(Operations):
         """`x.requires_grad_()`, `x.requires_grad = True`: harmless on a connected tensor, else a new leaf."""
         nodes = list(self.nodes_in(receiver))
         if isinstance(flag, Const) and flag.value is False:
-            self.event("freeze", nodes=nodes, call=self.here(at))
+            # Turns of the loop that have ended before this point freeze nothing.
+            some = {"some": "yes"} if self.breaks and self.breaks[-1] else {}
+            self.event("freeze", nodes=nodes, facts=some, call=self.here(at))
             return receiver
         if isinstance(flag, Const) and flag.value is True:
             if isinstance(receiver, Tensor) and receiver.origin == "parameter":
                 self.event("thaw", nodes=nodes, call=self.here(at))
                 return receiver
+            if isinstance(at, ast.Attribute) and isinstance(self.expression, ast.Assign):
+                # An assignment; the method of the same name does no harm to what has a graph.
+                at = self.expression
+                if not self.trying and not any("requires_grad" in test for test in self.tests):
+                    self.event("require", nodes=nodes, call=self.here(at))
             if isinstance(receiver, Tensor):
                 if receiver.origin == "leaf":
                     return receiver

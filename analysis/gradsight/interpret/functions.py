@@ -14,6 +14,7 @@ from gradsight import model
 from gradsight.domain import Edge
 from gradsight.interpret import shapes
 from gradsight.interpret.arrays import drawn, made
+from gradsight.interpret.conditions import conditions_of
 from gradsight.interpret.dtypes import kind_of
 from gradsight.interpret.libraries import (
     DROPOUTS,
@@ -72,6 +73,9 @@ class Functions(Methods):
             )
         if name in DROPOUTS:
             self.functional_dropout(name, args, kwargs, node)
+        value = self.call_framework(name, args, kwargs, node)
+        if value is not None:
+            return value
         if name in model.WRAPPERS:
             named = (kwargs[key] for key in model.WRAPPED if key in kwargs)
             return args[0] if args else next(named, Unknown("a wrapper without a module"))
@@ -79,9 +83,7 @@ class Functions(Methods):
             return self.pass_through(name, args, kwargs, node)
         if name in GRAD_OFF or name in GRAD_ON or name.startswith("torch.set_grad_enabled"):
             if name == "torch.set_grad_enabled":
-                self.state.grad = grad_of(args[0] if args else kwargs.get("mode"))
-                if self.state.grad == "off":
-                    self.switch_off(self.here(node))
+                self.set_grad_enabled(args[0] if args else kwargs.get("mode"), node)
             return self.allocate(Obj("object", Lib(name), tuple(kwargs.items()), tuple(args)))
         if name.startswith("torch.") and last in FACTORIES and name.count(".") == 1:
             return self.factory(last, args, kwargs, node)
@@ -142,6 +144,17 @@ class Functions(Methods):
                 )
             )
         return self.unknown_call(f"`{name}` is not known", None, args, kwargs, node)
+
+    def set_grad_enabled(self, flag: Value | None, node: ast.Call) -> None:
+        """A condition that is not known counts as true: `phase == "train"` is there for the training phase.
+        It is kept, for it may be asked the wrong way round."""
+        written = argument_ast(node, "mode", 0)
+        if isinstance(flag, Const) or written is None:
+            self.switch_mode(grad_of(flag), self.here(node))
+            return
+        conditions = conditions_of(written)
+        facts = {"if": conditions[0]} if len(conditions) == 1 else {}
+        self.switch_mode("on", self.here(node), facts)
 
     def functional_dropout(
         self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call

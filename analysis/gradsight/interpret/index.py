@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from gradsight import model
 from gradsight.interpret.libraries import GRAD_OFF, GRAD_ON
 from gradsight.lines import BACKWARD, Line
 from gradsight.names import canonical
@@ -256,6 +257,7 @@ class Index:
             zip(outline.headers, self.fids, strict=True)
         )  # position of a header in the skeleton -> fid
         self.names: dict[str, Value] = {}
+        self.stars: list[str] = []  # modules of which all names are imported
         self.classes: dict[str, ClassInfo] = {}
         self.skeleton: Block = nest(outline.skeleton.lines)
         self._lines = outline.skeleton.lines
@@ -288,6 +290,14 @@ class Index:
                 if clause.line.role != "class" and clause.block:
                     self._scan(clause.block, prefix)
 
+    def global_name(self, name: str) -> Value | None:
+        """What a name of the module is, by its skeleton: bound by a statement, or by a star of a library."""
+        value = self.names.get(name)
+        if value is None:
+            found = (model.starred(module, name) for module in reversed(self.stars))
+            value = next((Lib(canonical(dotted)) for dotted in found if dotted is not None), None)
+        return value
+
     def _import(self, node: ast.Import | ast.ImportFrom) -> None:
         for alias in node.names:
             if isinstance(node, ast.Import):
@@ -300,7 +310,10 @@ class Index:
                 # Without a value where that file imports this one in its turn.
                 if (linked := self.names.get(alias.name)) is not None:
                     self.names.setdefault(alias.asname or alias.name, linked)
-            elif alias.name != "*":
+            elif alias.name == "*":
+                if not node.level and node.module:
+                    self.stars.append(node.module)
+            else:
                 self.names.setdefault(alias.asname or alias.name, imported(node, alias.name))
 
     def _class(
@@ -360,7 +373,7 @@ class Index:
     def base(self, node: ast.expr) -> Value:
         """What a base class or a decorator is."""
         if isinstance(node, ast.Name):
-            return self.names.get(node.id) or Unknown(f"`{node.id}` is not bound in this file")
+            return self.global_name(node.id) or Unknown(f"`{node.id}` is not bound in this file")
         if isinstance(node, ast.Attribute):
             inner = self.base(node.value)
             if isinstance(inner, Lib):

@@ -5,6 +5,14 @@ from __future__ import annotations
 import sys
 
 # What these return is never a tensor that requires gradient.
+# Distributions with `has_rsample`, as torch 2.13 says.
+REPARAMETRIZED = frozenset({
+    "Beta", "Cauchy", "Chi2", "ContinuousBernoulli", "Dirichlet", "Exponential", "FisherSnedecor", "Gamma",
+    "GeneralizedPareto", "HalfCauchy", "HalfNormal", "InverseGamma", "Kumaraswamy", "Laplace", "LogNormal",
+    "LogisticNormal", "LowRankMultivariateNormal", "MultivariateNormal", "Normal",
+    "OneHotCategoricalStraightThrough", "RelaxedBernoulli", "RelaxedOneHotCategorical", "StudentT", "Uniform",
+    "Wishart",
+})  # fmt: skip
 PLAIN_LIBRARIES = frozenset(sys.stdlib_module_names) - {
     "copy", "functools", "itertools", "operator", "collections", "contextlib", "dataclasses", "typing",
     "math", "builtins", "multiprocessing",

@@ -62,7 +62,7 @@ class Loops(Assignments):
         self.graph.loops = (*loops, number)
         self.breaks.append([])
         self.left.append([])
-        continues, start = self.continues, len(self.events)
+        continues, start, began = self.continues, len(self.events), self.state.grad
         if isinstance(node, (ast.For, ast.AsyncFor)):
             items = self.items(iterable)
             obj = self.obj(iterable)
@@ -84,6 +84,8 @@ class Loops(Assignments):
         ends, left = self.breaks.pop(), self.left.pop()
         if not self.dead:
             ends.append(self.state)
+            if began == "on" and self.state.grad != "on":
+                self.event("left off", facts={"binds": " ".join(self.bound_in(node, block))})
         elif self.continues == continues:
             self.event("once")
         else:
@@ -123,6 +125,12 @@ class Loops(Assignments):
             self.run_body(body, nodes)
         died, self.dead = self.dead, False
         return [] if died else [self.state]
+
+    def bound_in(self, node: ast.For | ast.AsyncFor | ast.While, block: Block | None) -> list[str]:
+        """Names that differ from turn to turn."""
+        targets = ast.walk(node.target) if isinstance(node, (ast.For, ast.AsyncFor)) else ()
+        names, _, _ = stored_in(node, block)
+        return [*(inner.id for inner in targets if isinstance(inner, ast.Name)), *names]
 
     def worth_unrolling(self, items: tuple[Value, ...]) -> bool:
         """A list of modules or of pairs of them: each turn does something of its own."""

@@ -7,8 +7,8 @@ import ast
 from gradsight import model
 from gradsight.domain import Edge
 from gradsight.interpret.arrays import array_method
+from gradsight.interpret.frameworks import Frameworks
 from gradsight.interpret.libraries import AMBIGUOUS, NEVER_A_TENSOR, RANDOM_FILLS
-from gradsight.interpret.objects import Objects
 from gradsight.values import (
     NONE,
     NOWHERE,
@@ -43,7 +43,7 @@ def attributes_of(node: ast.expr) -> set[str]:
     return out
 
 
-class Methods(Objects):
+class Methods(Frameworks):
     """What a method does, whatever it is called on."""
 
     def call_method_of(

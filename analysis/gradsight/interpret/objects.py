@@ -8,7 +8,7 @@ from gradsight.domain import Edge
 from gradsight.interpret.arrays import drawn
 from gradsight.interpret.containers import is_container
 from gradsight.interpret.dtypes import exact_dtype, method_dtype
-from gradsight.interpret.libraries import MODULE_SELF
+from gradsight.interpret.libraries import GRAD_OFF, GRAD_ON, MODULE_SELF, REPARAMETRIZED
 from gradsight.interpret.modules import Modules
 from gradsight.values import (
     NONE,
@@ -75,7 +75,7 @@ class Objects(Modules):
             return self.library_object_method(receiver, obj, obj.cls.name, name, args, kwargs, node)
         return self.unknown_call(f"`.{name}()` is not known", None, args, kwargs, node)
 
-    def enter(self, value: Value, at: ast.AST) -> Value:
+    def enter(self, value: Value, written: ast.expr, at: ast.AST) -> Value:
         raise NotImplementedError
 
     # -- lists and dictionaries
@@ -176,6 +176,7 @@ class Objects(Modules):
             self.event(
                 "freeze" if flag == Const(False) else "thaw" if flag == Const(True) else "freeze",
                 nodes=nodes,
+                facts={} if isinstance(flag, Const) else {"some": "yes"},  # now it freezes, now it does not
                 call=self.here(node),
             )
             return receiver
@@ -204,13 +205,13 @@ class Objects(Modules):
                 self.put(receiver, self.state.heap[receiver.oid].with_field(str(args[0].value), stored))
             return NONE
         if name in ("register_parameter", "add_module", "register_module") and len(args) > 1:
+            current = self.state.heap[receiver.oid]
             if isinstance(args[0], Const):
-                self.put(receiver, self.state.heap[receiver.oid].with_field(str(args[0].value), args[1]))
-            else:
-                current = self.state.heap[receiver.oid]
-                self.put(
-                    receiver, Obj(current.kind, current.cls, current.fields, (*current.items, args[1]), True)
-                )
+                current = current.with_field(str(args[0].value), args[1])
+            if is_container(obj) or not isinstance(args[0], Const):
+                many = current.many or not is_container(obj) or self.in_loop()
+                current = Obj(current.kind, current.cls, current.fields, (*current.items, args[1]), many)
+            self.put(receiver, current)
             return NONE
         if name in ("append", "extend", "insert") and is_container(obj) and args:
             added = (
@@ -290,19 +291,14 @@ class Objects(Modules):
         if short == "GradScaler":
             self.scaler_method(receiver, name, args, node)
             return args[0] if name == "scale" and args else NONE
-        if short in ("Accelerator", "Fabric"):
-            if name == "backward" and args:
-                return self.sink(args[0], node, node.args[0] if node.args else None)
-            if name in ("prepare", "setup"):
-                return Seq(tuple(args)) if len(args) > 1 else args[0] if args else NONE
-            if name in ("gather", "gather_for_metrics", "reduce", "unwrap_model"):
-                return args[0] if args else NONE
-            return Unknown(f"`{short}.{name}`")
         if short.endswith(("LR", "Scheduler")) or "lr_scheduler" in cls or name in ("add_scalar", "log"):
             return NONE
         if cls.endswith("ExitStack"):
             if name in ("enter_context", "enter_async_context") and args:
-                return self.enter(args[0], node)
+                return self.enter(args[0], node.args[0], node)
+            return NONE
+        if name in ("__enter__", "__exit__") and (cls in GRAD_OFF or cls in GRAD_ON):
+            self.enter_or_exit(receiver, cls, name, node)
             return NONE
         if cls == HOOK_HANDLE:
             hooked, hook = obj.get("module"), obj.get("hook")
@@ -318,7 +314,7 @@ class Objects(Modules):
             return drawn(self, name, args, kwargs)
         own = obj.get("*")
         if cls.startswith("torch.distributions."):
-            return self.distribution_method(own, name, args, node)
+            return self.distribution_method(cls, own, name, args, node)
         if name in ("parameters", "named_parameters"):
             return Params(
                 (node_of(own),) if node_of(own) != NOWHERE else (), True, True, name.startswith("named")
@@ -337,6 +333,21 @@ class Objects(Modules):
         if name == "backward" and args:
             return self.sink(args[0], node, node.args[0] if node.args else None)
         return self.unknown_call(f"`{short}.{name}` is not known", own, args, kwargs, node)
+
+    def enter_or_exit(self, receiver: Ref, cls: str, name: str, node: ast.Call) -> None:
+        """`torch.no_grad().__enter__()`: a switch, until somebody leaves the context."""
+        held = isinstance(node.func, ast.Attribute) and not isinstance(node.func.value, ast.Call)
+        if name == "__exit__" or cls in GRAD_ON:
+            self.switch_mode("on", self.here(node))
+        elif self.switches_off(receiver) and (held or not cls.endswith("inference_mode")):
+            # What holds the mode of `inference_mode` ends with the object, that of `no_grad` does not.
+            self.switch_mode("off", self.here(node))
+
+    def switches_off(self, value: Value) -> bool:
+        """Whether a context does what its name says: `inference_mode(False)` does not."""
+        obj = self.obj(value)
+        flag = (obj.get("mode") or next(iter(obj.items), None)) if obj is not None else None
+        return flag is None or (isinstance(flag, Const) and bool(flag.value))
 
     def scaler_method(self, receiver: Ref, name: str, args: list[Value], node: ast.AST) -> None:
         """What a GradScaler does to losses and optimizers."""
@@ -366,11 +377,14 @@ class Objects(Modules):
             return Tensor(number, "float")
         return self.allocate(Obj("object", Lib(name), (("*", Tensor(number, "float")),)))
 
-    def distribution_method(self, own: Value | None, name: str, args: list[Value], node: ast.AST) -> Value:
+    def distribution_method(
+        self, cls: str, own: Value | None, name: str, args: list[Value], node: ast.AST
+    ) -> Value:
         parts = [(n, Edge.LIVE) for value in (own, *args) for n in self.nodes_in(value)]
         if name in ("sample", "sample_n"):
+            cause = "draw" if cls.rpartition(".")[2] in REPARAMETRIZED and name == "sample" else "sample"
             return Tensor(
-                self.combine("torch.distributions.sample", [(n, Edge.CUT) for n, _ in parts], node, "sample")
+                self.combine("torch.distributions.sample", [(n, Edge.CUT) for n, _ in parts], node, cause)
             )
         if name == "expand":
             return Unknown("a distribution", self.combine("torch.distributions.expand", parts, node))

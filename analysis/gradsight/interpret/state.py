@@ -54,7 +54,11 @@ class Event:
           "dropout" (as a function that is not told the mode, in a method of the object) |
           "arms" (how the arms of its branch end, where modes are switched in them) |
           "apart" (two tensors that broadcasting repeats both: (N, 1) beside (N)) |
-          "cast" (a module, or what floats are by default, becomes another dtype)
+          "cast" (a module, or what floats are by default, becomes another dtype) |
+          "off" (gradients are switched off: a block, a decorator, a switch) |
+          "grad mode" (a switch, or the end of a block that undoes one) |
+          "require" (`x.requires_grad = True`) |
+          "left off" (a turn of its loop ends with gradients switched off)
     node: the value that it happened to; nodes: further values (an optimizer's parameters); oids: objects
     context: the loops ("l", number), branches ("b", number, arm) and entries ("m", number, 0) that it stands
         in, outermost first; an entry is a method or generator of which nothing in the file says when it runs

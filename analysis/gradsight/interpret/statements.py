@@ -9,7 +9,7 @@ import ast
 from collections.abc import Callable
 from typing import Any
 
-from gradsight.interpret.functions import grad_of
+from gradsight.interpret.conditions import conditions_of
 from gradsight.interpret.index import LINKED, imported
 from gradsight.interpret.libraries import GRAD_OFF, GRAD_ON
 from gradsight.interpret.loops import Loops
@@ -50,6 +50,14 @@ DROPPED_FOR_NOTHING = frozenset({
 EXPECTING = ("suppress", "contextlib.suppress", "pytest.raises", "self.assertRaises")
 
 
+def is_literal(call: ast.expr) -> bool:
+    """Whether all that a call is given stands there."""
+    return isinstance(call, ast.Call) and all(
+        isinstance(value, ast.Constant)
+        for value in (*call.args, *(keyword.value for keyword in call.keywords))
+    )
+
+
 def is_dotted(node: ast.expr) -> bool:
     """`x`, `self.x`, `self.x.y`."""
     while isinstance(node, ast.Attribute):
@@ -64,13 +72,14 @@ class Statements(Loops):
         for statement in block:
             if self.dead:
                 return
-            kept = self.context, self.graph.loops, self.nesting, len(self.breaks), len(self.left)
+            kept = self.context, self.graph.loops, self.nesting, self.tests
+            depths = len(self.breaks), len(self.left)
             try:
                 self.run_statement(statement)
             except RecursionError:
                 # One statement nested too deeply to be followed costs itself.
-                self.context, self.graph.loops, self.nesting, turns, loops = kept
-                del self.breaks[turns:], self.left[loops:]
+                self.context, self.graph.loops, self.nesting, self.tests = kept
+                del self.breaks[depths[0] :], self.left[depths[1] :]
                 for clause in statement:
                     for part in clause.line.nodes:
                         for inner in ast.walk(part):
@@ -217,7 +226,7 @@ class Statements(Loops):
             body = [] if clause.line.header else self.inline_body(clause)
             clauses.append((test, clause.block if clause.line.header else None, body))
         before = self.state
-        outer = self.context
+        outer, tests = self.context, self.tests
         number = self.number()
         states: list[State] = []
         has_else = False
@@ -242,6 +251,7 @@ class Statements(Loops):
                 has_else = True
             self.state = before.fork()
             self.context = (*outer, ("b", number, arm))
+            self.tests = (*tests, *conditions_of(test or node.test, test is not None))
             if test is not None and self.in_loop() and any(isinstance(n, ast.Mod) for n in ast.walk(test)):
                 self.event("every")
             self.narrow(test)
@@ -258,7 +268,7 @@ class Statements(Loops):
         arms = len(clauses)
         if any(event.kind == "mode" for event in self.events[start:]):
             self.event("arms", facts={"else": "yes" if has_else else "", "arms": str(arms), **left})
-        self.context = outer
+        self.context, self.tests = outer, tests
         if not has_else:
             states.append(before)
         self.state = before
@@ -308,8 +318,9 @@ class Statements(Loops):
     def with_(self, node: ast.With | ast.AsyncWith, block: Block | None, statement: Any) -> None:
         before, block_before = self.state.grad, self.block
         at = self.at
+        first = len(self.events)
         for item in node.items:
-            given = self.enter(self.evaluate(item.context_expr), node)
+            given = self.enter(self.evaluate(item.context_expr), item.context_expr, node)
             if item.optional_vars is not None:
                 self.assign(item.optional_vars, given, item.context_expr)
         expected = any(ast.unparse(item.context_expr).startswith(EXPECTING) for item in node.items)
@@ -317,25 +328,24 @@ class Statements(Loops):
         self.run_body(block, node.body)
         self.trying -= expected
         self.at = at
-        self.state.grad = before
+        self.restore_mode(before, first)
         self.block = block_before
 
-    def enter(self, value: Value, at: ast.AST) -> Value:
+    def enter(self, value: Value, written: ast.expr, at: ast.AST) -> Value:
         """A context is entered: the gradient mode that it sets, and what `as` binds."""
         name = self.context_name(value)
         obj = self.obj(value)
-        mode = ""
-        if name in GRAD_OFF:
-            mode = "off"
+        inside = obj.get("#grad") if obj is not None else None
+        if name in GRAD_OFF and self.switches_off(value):
+            self.state.grad = "off"
+            self.switch_off(self.here(at))
         elif name in GRAD_ON:
-            mode = "on"
-        elif name == "torch.set_grad_enabled":
-            mode = grad_of(obj.items[0] if obj is not None and obj.items else None)
-        elif obj is not None and isinstance(inside := obj.get("#grad"), Const):
-            mode = str(inside.value)
-        if mode:
-            self.state.grad = mode
-            if mode == "off":
+            self.switch_mode("on", self.here(written))
+        elif name == "torch.set_grad_enabled" and self.state.grad == "off" and is_literal(written):
+            self.switch_off(self.here(at))  # a block as good as `no_grad`
+        elif isinstance(inside, Const):
+            self.state.grad = str(inside.value)
+            if self.state.grad == "off":
                 self.switch_off(self.here(at))
         if obj is not None and obj.kind == "list":
             return self.element_of(value, at)  # a generator's, under `contextmanager`: what it yields

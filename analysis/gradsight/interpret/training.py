@@ -31,6 +31,8 @@ from gradsight.values import (
     surely_many,
 )
 
+OF_DATA = "torch.loss"  # the origin of a loss that was computed from tensors without any history
+
 
 class Training(Factories):
     """Criteria, optimizers and sinks."""
@@ -112,7 +114,10 @@ class Training(Factories):
             and self.graph[first.node].op.endswith("__getitem__")
         )
         role = "unreduced" if word == "none" and not single else ""
-        return Tensor(loss, "float", shape, role)
+        of_data = loss == NOWHERE and all(
+            isinstance(value, Tensor) and value.origin.startswith("torch.") for value in (first, target)
+        )
+        return Tensor(loss, "float", shape, role, OF_DATA if of_data else "")
 
     # -- optimizers
 
@@ -229,6 +234,10 @@ class Training(Factories):
                 "why": root.why if isinstance(root, Unknown) else "",
                 "inputs": "yes" if inputs is not None else "",
                 "many": "yes" if surely_many(shape) else "",
+                **({"mode": "may"} if self.state.grad == "may" else {}),
+                **({"data": "yes"} if isinstance(root, Tensor) and root.origin == OF_DATA else {}),
+                **({"expected": "yes"} if self.trying else {}),
+                **({"when": "\n".join(self.tests)} if self.tests else {}),
             },
             call=self.here(node),
             root=self.here(root_ast) if root_ast is not None else None,

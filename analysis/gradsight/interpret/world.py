@@ -163,7 +163,7 @@ class World:
     def _answer(self, question: Question) -> object:
         kind, subject = question[0], question[1]
         if kind == "name":
-            return self.index.names.get(subject)
+            return self.index.global_name(subject)
         if kind == "class":
             return self.index.lineage(subject)
         if kind == "function":
@@ -181,7 +181,7 @@ class World:
     # -- the file's names
 
     def static(self, name: str) -> Value | None:
-        value = self.index.names.get(name)
+        value = self.index.global_name(name)
         self.note(("name", name), value)
         return value
 
@@ -323,7 +323,11 @@ class World:
         names += [name for name in dict.fromkeys(inherited) if name not in names and name != "__init__"]
         ties = {name: self.ties(fid) for name in names if (fid := self.find_method(cid, name)) is not None}
         called = {other for name, one in ties.items() for other in one.called if other != name}
-        entries = [name for name in names if name not in called or name in ("forward", "training_step")]
+        entries = [
+            name
+            for name in names
+            if name not in called or name in ("forward", "training_step", "compute_loss")
+        ]
         lone = ""
         if self.is_module(cid) and "training_step" not in entries:
             loss_like = LOSS_NAME.search(cid) or any(

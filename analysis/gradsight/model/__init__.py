@@ -26,7 +26,16 @@ from __future__ import annotations
 
 from functools import cache
 
-from gradsight.model.around import AROUND, WRAPPED, WRAPPERS
+from gradsight.model.around import (
+    AROUND,
+    ENGINE,
+    LAUNCHER_RETURNS,
+    STAR_NAMES,
+    TRAINERS,
+    WRAPPED,
+    WRAPPERS,
+    TrainerStub,
+)
 from gradsight.model.criteria import CriterionStub, criterion
 from gradsight.model.judgements import ATTRIBUTES, INTEGER_DTYPES, JUDGED, JUDGED_BY_LEAF, SHARED_WITH_NUMPY
 from gradsight.model.modules import ModuleStub, module
@@ -36,20 +45,25 @@ from gradsight.model.optimizers import SCALERS, SCHEDULERS, OptimizerStub, optim
 from gradsight.model.python import PYTHON
 
 __all__ = [
+    "ENGINE",
+    "LAUNCHER_RETURNS",
     "SCALERS",
     "SCHEDULERS",
+    "TRAINERS",
     "WRAPPED",
     "WRAPPERS",
     "CriterionStub",
     "ModuleStub",
     "Operation",
     "OptimizerStub",
+    "TrainerStub",
     "attribute",
     "criterion",
     "is_integer_dtype",
     "module",
     "operation",
     "optimizer",
+    "starred",
 ]
 
 
@@ -74,6 +88,22 @@ def is_integer_dtype(dotted: str) -> bool:
     is_integer_dtype("torch.LongTensor") (True, False, True)
     """
     return dotted.removeprefix("torch.cuda.").rpartition(".")[2] in INTEGER_DTYPES
+
+
+def starred(package: str, name: str) -> str | None:
+    """What `from PACKAGE import *` binds a name to, as a dotted name; None where that is not known.
+
+    >>> starred("torch.nn", "Linear"), starred("torch.nn", "Lineal")
+    ('torch.nn.Linear', None)
+    """
+    known = STAR_NAMES.get(package.partition(".")[0])
+    if known is not None and name in known:
+        return known[name]
+    if name.startswith("_"):
+        return None
+    dotted = f"{package}.{name}"
+    is_known = any(ask(dotted) is not None for ask in (operation, module, optimizer))
+    return dotted if is_known else None
 
 
 @cache

@@ -7,6 +7,7 @@ what is the same in all their releases of the last years stands here; what is no
 from __future__ import annotations
 
 # ruff: noqa: SIM905 (tables of names read best as words)
+from dataclasses import dataclass
 
 # Functions: rows as in `operation.py`, by a prefix and the names under it.
 _FUNCTIONS: list[tuple[str, str, str]] = [
@@ -112,3 +113,79 @@ WRAPPERS = frozenset(
 )
 WRAPPED = ("module", "model", "net", "root_module", "optimizer", "func", "obj", "loader")
 """Under which names a wrapper may be given what it wraps."""
+
+ENGINE = "deepspeed.DeepSpeedEngine"
+"""What `deepspeed.initialize` makes: called as the model, it differentiates, steps and clears by itself."""
+
+LAUNCHER_RETURNS = frozenset(
+    """prepare prepare_model prepare_optimizer prepare_data_loader prepare_scheduler setup setup_module
+    setup_optimizers setup_dataloaders gather gather_for_metrics reduce unwrap_model all_gather all_reduce
+    broadcast to_device""".split()
+)
+"""Methods of an Accelerator and of Fabric that give back what they are given."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerStub:
+    """What trains a model by itself.
+
+    `model`, `criterion`, `optimizer`: under which names it is given these, with their positions; "" where it
+    takes none, and then the model returns its loss. `trains`: the methods that train; empty: it trains what
+    it is made with, as all that it is there for.
+    """
+
+    model: tuple[str, int]
+    criterion: tuple[str, int]
+    optimizer: tuple[str, int]
+    trains: frozenset[str]
+
+
+def _trainer(model: str, criterion: str, optimizer: str, trains: str) -> TrainerStub:
+    def place(text: str) -> tuple[str, int]:
+        name, _, position = text.partition(":")
+        return name, int(position or -1)
+
+    return TrainerStub(place(model), place(criterion), place(optimizer), frozenset(trains.split()))
+
+
+_SKORCH = _trainer("module:0", "criterion:1", "", "fit partial_fit fit_loop")
+_FASTAI = _trainer("model:1", "loss_func:2", "", "fit fit_one_cycle fine_tune fit_flat_cos fit_sgdr")
+_IGNITE = _trainer("model:0", "loss_fn:2", "optimizer:1", "")
+_POUTYNE = _trainer(
+    "network:0", "loss_function:2", "optimizer:1", "fit fit_generator fit_dataset train_on_batch"
+)
+_HUGGING_FACE = _trainer("model:0", "", "", "train")
+TRAINERS: dict[str, TrainerStub] = {
+    "skorch.NeuralNet": _SKORCH,
+    "skorch.NeuralNetClassifier": _SKORCH,
+    "skorch.NeuralNetBinaryClassifier": _SKORCH,
+    "skorch.NeuralNetRegressor": _SKORCH,
+    "skorch.classifier.NeuralNetClassifier": _SKORCH,
+    "skorch.regressor.NeuralNetRegressor": _SKORCH,
+    "fastai.learner.Learner": _FASTAI,
+    "fastai.basics.Learner": _FASTAI,
+    "fastai.vision.all.Learner": _FASTAI,
+    "fastai.text.all.Learner": _FASTAI,
+    "fastai.tabular.all.Learner": _FASTAI,
+    "ignite.engine.create_supervised_trainer": _IGNITE,
+    "poutyne.Model": _POUTYNE,
+    "transformers.Trainer": _HUGGING_FACE,
+    "transformers.Seq2SeqTrainer": _HUGGING_FACE,
+    "transformers.trainer.Trainer": _HUGGING_FACE,
+}
+
+STAR_NAMES: dict[str, dict[str, str]] = {
+    "fastai": {
+        "torch": "torch",
+        "nn": "torch.nn",
+        "F": "torch.nn.functional",
+        "np": "numpy",
+        "pd": "pandas",
+        "plt": "matplotlib.pyplot",
+        "Path": "pathlib.Path",
+        "partial": "functools.partial",
+        "Tensor": "torch.Tensor",
+        "Learner": "fastai.learner.Learner",
+    }
+}
+"""What `from LIBRARY.anything import *` binds beside the library's own names."""

@@ -29,6 +29,7 @@ from collections.abc import Iterator
 
 from gradsight import surgery
 from gradsight.finding import Applicability, Finding, Fix
+from gradsight.inference import kept_for_backward
 from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
 from gradsight.rules import wording
@@ -36,7 +37,11 @@ from gradsight.text import Source
 
 
 def check(q: Queries) -> Iterator[Report]:
-    yield from wording.reports(RULE, q)
+    # Where a part is frozen on purpose and the program raises for it, that is what has to be said.
+    refused = {kept.block for kept in kept_for_backward(q)}
+    yield from wording.reports(
+        RULE, q, lambda lost: lost.kind == "frozen" and q.graph[lost.cause].block in refused
+    )
 
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:

@@ -2,8 +2,8 @@
 Wrapping computed tensors in `torch.tensor(...)` again.
 
 ## What it does
-Flags `torch.tensor([a, b])`, `torch.FloatTensor(list)`, `x.new_tensor(...)`, `nn.Parameter(computed)` and
-`Variable(loss, requires_grad=True)` over tensors that something must learn through.
+Flags `torch.tensor([a, b])`, `torch.FloatTensor(list)` and `x.new_tensor(...)` over tensors that something
+must learn through.
 
 ## Why is this bad?
 These copy the numbers into a new tensor without a history. With `requires_grad=True` the copy is a new leaf:

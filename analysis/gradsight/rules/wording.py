@@ -5,20 +5,25 @@ Messages use the user's own names and say what happens at run time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from gradsight.domain import DEPENDING, Edge
 from gradsight.finding import Applicability, Finding
 from gradsight.graph import Place
+from gradsight.interpret.state import Event
 from gradsight.queries import Lost, Queries
 from gradsight.rule import Report, Rule
 
 E0 = "element 0 of tensors does not require grad"
 
 
-def reports(rule: Rule, queries: Queries) -> Iterator[Report]:
+def reports(
+    rule: Rule, queries: Queries, unless: Callable[[Lost], bool] = lambda lost: False
+) -> Iterator[Report]:
     """One report for each lost way that carries the rule's code."""
     for lost in queries.lost(rule.code):
+        if unless(lost):
+            continue
         yield rule.report(
             lost.severity,
             message(queries, lost),
@@ -49,6 +54,9 @@ def message(queries: Queries, lost: Lost) -> str:
         if returned and queries.program.lone:
             return f"this loss gives {names} no gradient: {what}"
         if lost.severity.rank > 0:
+            hidden = [queries.text(number) for number in laundering(queries, lost)]
+            if hidden:
+                what = f"{what}; `{hidden[-1]}` only keeps `backward` from raising"
             return f"nothing learns from {sink}: {what}"
         if vanishes(queries, lost):
             return f"every gradient behind {sink} is exactly 0: {what}; nothing is raised, and nothing learns"
@@ -111,12 +119,20 @@ def ending(queries: Queries, number: int, chain: tuple[int, ...] = ()) -> str:
     node = graph[number]
     text = queries.text(number)
     causes = [node.cause, *(graph[n].cause for n in chain)]
+    if node.cause == "no_grad" and queries.is_switch(number):
+        block = queries.block(number)
+        words = queries.text_of(block) if block is not None else "set_grad_enabled(False)"
+        return f"`{text}` is computed behind `{words}`, which leaves gradients switched off"
     if node.cause == "no_grad":
         return f"`{text}` is computed where gradients are switched off (`{switch(queries, number)}`)"
     if "numpy" in causes:
         return f"`{text}` takes it out of torch, and numpy records no graph"
     if node.cause == "number":
         return f"`{text}` is a plain Python number"
+    if queries.launders(number):
+        leaf = node.kind == "source" or any(graph[i].op == "laundered" for i in node.inputs)
+        ends = "the gradient ends there" if leaf else "the graph ends there"
+        return f"`{text}` makes a new {'leaf' if leaf else 'tensor'} of its numbers, and {ends}"
     if node.cause == "rewrap":
         return f"`{text}` copies the numbers and leaves the graph behind"
     if node.cause == "argmax":
@@ -127,6 +143,8 @@ def ending(queries: Queries, number: int, chain: tuple[int, ...] = ()) -> str:
         return f"`{text}` gives integers, which have no gradient"
     if node.cause in ("round", "random"):
         return f"the derivative of `{text}` is 0 everywhere"
+    if node.cause == "draw":
+        return f"`{text}` draws without a graph (`rsample` keeps it)"
     if node.cause == "data":
         return f"`{text}` leaves the graph behind"
     return f"`{text}` is detached"
@@ -153,7 +171,9 @@ def path(queries: Queries, lost: Lost) -> tuple[tuple[str, Place], ...]:
     if block is not None:
         steps.append(("gradients are switched off here", block))
     end_of = "the gradient ends" if vanishes(queries, lost) else "the graph ends"
-    steps.append((f"{end_of}: {phrase(queries, lost)}", lost.where))
+    # A switch is where a finding stands, and no operation.
+    at = graph[lost.cause].place if lost.code == "GS109" else None
+    steps.append((f"{end_of}: {phrase(queries, lost)}", at or lost.where))
     for number in lost.chain[:3]:
         place = graph[number].place
         if place is not None and queries.text(number) != queries.text(lost.cause):
@@ -165,20 +185,30 @@ def path(queries: Queries, lost: Lost) -> tuple[tuple[str, Place], ...]:
             }
             if graph[number].cause in words:
                 steps.append((words[graph[number].cause], place))
-    if lost.sink is not None:
-        end = lost.sink.place("call") or lost.sink.place("root")
-        if end is not None and lost.sink.kind != "return":
-            steps.append((f"here the gradient of {queries.sink_text(lost.sink)} is asked for", end))
-        elif end is not None:
-            steps.append(
-                (
-                    "here it is returned as the loss"
-                    if queries.program.lone != "forward"
-                    else "here it is returned",
-                    lost.sink.place("root") or end,
-                )
-            )
-    return tuple(steps)
+    for number in laundering(queries, lost):
+        leaf = graph[number].place
+        if leaf is not None:
+            steps.append(("a new leaf hides it: `backward` runs, and the gradient ends here", leaf))
+    return (*steps, *end(queries, lost.sink))
+
+
+def laundering(queries: Queries, lost: Lost) -> list[int]:
+    """The new leaves behind a cut, through which the sink runs all the same."""
+    tops = queries.roots(lost.sink) if lost.sink is not None else ()
+    if lost.sink is None or queries.launders(lost.cause):
+        return []
+    return sorted(s for top in tops for s in queries.laundered(top, lost.sink) if s > lost.cause)
+
+
+def end(queries: Queries, sink: Event | None) -> tuple[tuple[str, Place], ...]:
+    """The last step of a way."""
+    place = (sink.place("call") or sink.place("root")) if sink is not None else None
+    if sink is None or place is None:
+        return ()
+    if sink.kind != "return":
+        return ((f"here the gradient of {queries.sink_text(sink)} is asked for", place),)
+    words = "here it is returned" if queries.program.lone == "forward" else "here it is returned as the loss"
+    return ((words, sink.place("root") or place),)
 
 
 def places(queries: Queries, lost: Lost) -> tuple[tuple[str, Place], ...]:

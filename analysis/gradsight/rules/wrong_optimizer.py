@@ -48,7 +48,7 @@ def check(q: Queries) -> Iterator[Report]:
         where = optimizer.place("call")
         if oid in stepped or where is None or optimizer.fact("unknown") or protocol.escapes(oid):
             continue
-        held = frozenset(q.parameters_of(optimizer)) - moved
+        held = frozenset(q.parameters_of(optimizer)) - moved - q.frozen
         passes = [event for _, event in protocol.passes(held) if not protocol.by_hand(event)]
         if passes and ((stepped and q.program.kind == "module") or trains(q, oid, passes)):
             yield report(q, optimizer, passes[0], bool(stepped))

@@ -257,7 +257,9 @@ export async function allProblems(page) {
 /** Save and close what is open, without asking. */
 export async function closeAll(page) {
   await page.keyboard.press('Escape');
-  await page.locator('.tabs-container .tab').first().click(); // out of a page that shows Markdown
+  const tab = page.locator('.tabs-container .tab').first();
+  if (!await tab.count()) return;
+  await tab.click(); // out of a page that shows Markdown
   await command(page, 'File: Revert File').catch(() => {});
   await command(page, 'View: Close All Editors');
   await page.locator('.tabs-container .tab').first().waitFor({ state: 'detached' });
