@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from gradsight import ownership
 from gradsight.domain import DEPENDING, Edge, Tri
 from gradsight.interpret.state import Event
-from gradsight.interpret.summarize import is_measured
+from gradsight.interpret.summarize import measured
 from gradsight.protocol import Step, loops, protocol_of
 from gradsight.queries import Queries
-from gradsight.values import Class, Lib, Ref, Seq, Tensor, Value
+from gradsight.values import Class, Lib
 
 MADE = -1  # a module is made in training mode
 ANYBODY = -2  # somebody who is not seen may have set any mode
@@ -61,6 +62,9 @@ class Modes:
         # Of each call, by position: in each turn that was gone through, who may have set each layer's mode.
         self.seen: dict[int, list[dict[int, Setters]]] = {}
         self._early: tuple[list[_State], list[_State]] = [], []  # what ends this turn, what ends its loop
+        self._switches = [
+            position for position, event in enumerate(self.events) if event.kind in ("mode", "lent")
+        ]
         if any(event.kind == "called" for event in self.events):
             self._run(0, len(self.events), 0, _State())
 
@@ -84,34 +88,12 @@ class Modes:
         """A module and all that it holds."""
         known = self._parts.get(oid)
         if known is None:
-            known = self._parts[oid] = frozenset(self._find_parts(oid))
+            known = self._parts[oid] = frozenset(ownership.parts(self.q.program.heap, oid))
         return known
-
-    def _find_parts(self, oid: int) -> Iterator[int]:
-        seen: set[int] = set()
-        stack: list[Value] = [Ref(oid)]
-        while stack:
-            value = stack.pop()
-            if isinstance(value, Seq):
-                stack += value.items
-            if not isinstance(value, Ref) or value.oid in seen:
-                continue
-            seen.add(value.oid)
-            obj = self.q.program.heap.get(value.oid)
-            # A plain list hides what it holds from `train()` and `eval()`.
-            if obj is not None and obj.kind in ("module", "instance", "object"):
-                yield value.oid
-                stack += [*obj.items, *(item for _, item in obj.fields)]
 
     def parameters(self, oid: int) -> frozenset[int]:
         """The parameters of a module."""
-        heap = self.q.program.heap
-        return frozenset(
-            value.node
-            for part in self.parts(oid)
-            for value in (*heap[part].items, *(item for _, item in heap[part].fields))
-            if isinstance(value, Tensor) and value.origin == "parameter"
-        )
+        return ownership.parameters(self.q.program.heap, oid)
 
     def kind(self, oid: int) -> str:
         """What a layer is: `Dropout`, or the class of the program whose own code asks for its mode."""
@@ -168,18 +150,28 @@ class Modes:
             if source in own
         )
 
-    def is_measured(self, call: Event) -> bool:
-        """Whether what a call without gradients gave is compared with something or becomes a number."""
-        if not call.fact("off"):
-            return False
+    def is_measured(self, at: int, call: Event) -> bool:
+        """Whether what a call gave is compared with something or becomes a number, and nothing learns by it.
+
+        With gradients on, only what stands apart from the training is known to be meant so.
+        """
         graph = self.q.graph
-        if not call.fact("measured") and not is_measured(graph, call.nodes):
+        how = call.fact("measured") or measured(graph, call.nodes)
+        if not how or (not call.fact("off") and (how != "compared" or not self._stands_apart(at, call))):
             return False
         tops = [top for sink in self.q.sinks for top in self.q.roots(sink)]
         # An index that is a criterion's target is no part of its graph.
         tops += [top for event in self.q.all("criterion") if not event.fact("off") for top in event.nodes]
         given = frozenset(call.nodes)
         return not any(given & set(graph.feeding(top, DEPENDING)) for top in tops)
+
+    def _stands_apart(self, at: int, call: Event) -> bool:
+        """Whether a call is in a loop without any training, or behind all of it."""
+        around = loops(call)
+        backs = [(position, self.events[position]) for position, _ in self.trainings]
+        if around:
+            return all(around[-1] not in loops(back) for _, back in backs)
+        return all(position < at for position, _ in backs)
 
     # -- the replay
 
@@ -200,7 +192,9 @@ class Modes:
             elif kind == "b":
                 self._branch(at, end, depth, state)
             elif kind == "m":
-                self._run(at, end, depth + 1, _State(frozenset((ANYBODY,))))
+                # Nobody says when it runs: what is switched elsewhere may be switched before or after it.
+                alone = all(at <= one < end for one in self._switches)
+                self._run(at, end, depth + 1, state.fork() if alone else _State(frozenset((ANYBODY,))))
                 for position in range(at, end):
                     self._set(self.events[position], ANYBODY, state)
             else:

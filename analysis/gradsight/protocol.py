@@ -110,10 +110,11 @@ class Protocol:
         for at, event in enumerate(self.events):
             if event.kind != "backward" or event.fact("off") or event.fact("inputs"):
                 continue
-            if any(self._gives(top, held) for top in self.q.roots(event)):
+            if any(self.gives(top, held) for top in self.q.roots(event)):
                 yield at, event
 
-    def _gives(self, top: int, held: frozenset[int]) -> bool:
+    def gives(self, top: int, held: frozenset[int]) -> bool:
+        """Whether a gradient of this value surely reaches some of these parameters."""
         return any(
             source in held and reach.live is Tri.MUST and not reach.unknown
             for source, reach in self.q.graph.reach(top).items()
@@ -132,14 +133,22 @@ class Protocol:
     def _sources(self, event: Event) -> set[int]:
         return {n for number in event.nodes for n in self.q.graph.feeding(number, (Edge.LIVE,))}
 
-    def by_hand(self, event: Event) -> bool:
-        """Whether the program reads or writes `.grad` itself, in the loops that the event stands in."""
+    def by_hand(self, event: Event, held: frozenset[int]) -> bool:
+        """Whether the program reads or writes `.grad` of one of these parameters itself, or of what is not
+        known to be another, in the loops that the event stands in.
+        """
         around = loops(event)
         return any(
-            loops(other)[: len(around)] == around
+            loops(other)[: len(around)] == around and self._may_concern(other, held)
             for other in self.events
             if other.kind == "read" or (other.kind == "zero" and other.fact("by"))
         )
+
+    def _may_concern(self, event: Event, held: frozenset[int]) -> bool:
+        graph = self.q.graph
+        sources = [n for n in self._sources(event) if graph[n].kind == "source"]
+        others = all(graph[n].op in LEARNING and n not in held for n in sources)
+        return not sources or not others
 
     def names_only(self, *names: str) -> bool:
         """Whether one of these methods stands somewhere without being called: that is said already."""

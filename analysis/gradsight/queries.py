@@ -11,6 +11,7 @@ import ast
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from gradsight.domain import DEPENDING, Edge, Reach, Tri
@@ -354,7 +355,25 @@ class Queries:
             yield from self._forward()
             return
         for sink, root in lossy:
-            yield from self._of_sink(sink, root, self.alive)
+            if not (sink.fact("off") and self._passed_over(sink)):
+                yield from self._of_sink(sink, root, self.alive)
+
+    def _passed_over(self, off: Event) -> bool:
+        """Whether a branch may spare the pass where gradients are off, and it works in another call:
+        `if model.training:` or `if not self.training: return` in what both training and validation run.
+        """
+        where = off.place("call")
+        for sink in self.sinks:
+            other = sink.place("call")
+            if sink.fact("off") or where is None or other is None:
+                continue
+            alike = takewhile(lambda pair: pair[0] == pair[1], zip(off.context, sink.context, strict=False))
+            inside = off.context[len(list(alike)) :]
+            if any(kind in ("b", "g") for kind, _, _ in inside) and self.syntax_of(where) is self.syntax_of(
+                other
+            ):
+                return True
+        return False
 
     def _loses(self, root: int) -> bool:
         """Whether anything is cut on any way to the root: most programs need no further question."""
@@ -943,7 +962,12 @@ class Queries:
                                 out.setdefault(node_of(item), path)
                         elif not name.startswith("#"):
                             queue.append(
-                                (f"{path}[{name}]" if obj.kind == "dict" else f"{path}.{name}", item)
+                                (
+                                    f"{path}[{name}]"
+                                    if name[:1] in "'\"" or obj.kind == "dict"
+                                    else f"{path}.{name}",
+                                    item,
+                                )
                             )
                     queue += [(f"{path}[{i}]", item) for i, item in enumerate(obj.items)]
         return out

@@ -40,7 +40,8 @@ class Tensor:
     node: int = NOWHERE
     dtype: str = ""  # "float" | "int" | "bool" | "" unknown
     shape: Shape = None
-    role: str = ""  # "logit" | "probability" | "log-probability" | "index" | "one-hot" | ""
+    # "logit" | "probability" | "log-probability" | "index" | "one-hot" | "packed" (a PackedSequence) | ""
+    role: str = ""
     origin: str = ""
     exact: str = ""
 
@@ -184,13 +185,14 @@ class Choice:
 class Params:
     """An iterable of parameters: what an optimizer is given.
 
-    `blanket`: `model.parameters()` of a whole model.
+    `blanket`: `model.parameters()` of a whole model. `filtered`: only those that require a gradient there.
     """
 
     nodes: tuple[int, ...]
     blanket: bool = False
     unknown: bool = False
     named: bool = False
+    filtered: bool = False
 
 
 Value = (

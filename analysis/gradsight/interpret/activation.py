@@ -249,6 +249,19 @@ class Activation:
             return obj is not None and obj.kind == "module"
         return isinstance(obj.cls, Class) and self.world.is_module(obj.cls.cid)
 
+    def registers(self, value: Value, depth: int = 0) -> bool:
+        """Whether a module that has a value as its attribute, or in a list, should know its parameters."""
+        if isinstance(value, Tensor):
+            return value.origin == "parameter"
+        obj = self.obj(value)
+        if obj is not None and obj.kind in ("list", "dict") and depth < MOST_DEPTH:
+            return any(
+                self.registers(item, depth + 1) for item in (*obj.items, *(item for _, item in obj.fields))
+            )
+        if isinstance(value, Seq) and depth < MOST_DEPTH:
+            return any(self.registers(item, depth + 1) for item in value.items)
+        return self.is_module(value)
+
     def put(self, ref: Ref, obj: Obj) -> None:
         self.state.heap[ref.oid] = obj
 
@@ -308,6 +321,9 @@ class Activation:
         elif isinstance(value, Seq):
             for item in value.items:
                 yield from self.nodes_in(item, depth + 1)
+        elif isinstance(value, Choice):
+            for option in value.options:
+                yield from self.nodes_in(option, depth + 1)
         elif isinstance(value, Params):
             yield from value.nodes
         elif isinstance(value, Ref):
@@ -327,6 +343,9 @@ class Activation:
         elif isinstance(value, Seq):
             for item in value.items:
                 yield from self.tensors_in(item, depth + 1)
+        elif isinstance(value, Choice):
+            for option in value.options:
+                yield from self.tensors_in(option, depth + 1)
         elif isinstance(value, Ref):
             obj = self.state.heap.get(value.oid)
             if obj is not None and obj.kind in ("list", "dict", "record"):
@@ -356,6 +375,13 @@ class Activation:
             return [value.node], False
         if isinstance(value, Unknown):
             return ([value.node], True) if value.node != NOWHERE else ([], True)
+        if isinstance(value, Choice):
+            # One of them is there, and nothing says which.
+            for option in value.options:
+                more, blind = self._parameters_of(option, seen)
+                nodes += more
+                unknown = unknown or blind
+            return list(dict.fromkeys(nodes)), unknown or bool(nodes)
         if not isinstance(value, Ref) or value.oid in seen:
             return [], False
         obj = seen[value.oid] = self.state.heap.get(value.oid)

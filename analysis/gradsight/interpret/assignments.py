@@ -11,7 +11,21 @@ from gradsight.graph import Node
 from gradsight.interpret.calls import Calls
 from gradsight.interpret.containers import is_container
 from gradsight.interpret.expressions import OPERATORS
-from gradsight.values import NOWHERE, Array, Class, Const, Obj, Ref, Tensor, Unknown, Value, node_of
+from gradsight.values import (
+    NOWHERE,
+    Array,
+    Choice,
+    Class,
+    Const,
+    Obj,
+    Params,
+    Ref,
+    Seq,
+    Tensor,
+    Unknown,
+    Value,
+    node_of,
+)
 
 OWN_VALUES = ("parameter", "leaf", "data", "buffer")  # of what an optimizer or a person sets the numbers of
 
@@ -145,8 +159,31 @@ class Assignments(Calls):
         name = target.attr
         if name == "requires_grad":
             base = target.value
-            if isinstance(receiver, Ref):
-                return  # `module.requires_grad = False` sets a plain attribute
+            options = receiver.options if isinstance(receiver, Choice) else (receiver,)
+            modules = [one for one in options if isinstance(one, Ref)]
+            if (
+                isinstance(receiver, Unknown)
+                and isinstance(value, Const)
+                and is_seen_as_module(receiver, base)
+            ):
+                self.event(
+                    "flag", nodes=(receiver.node,), facts={"to": str(value.value)}, call=self.here(target)
+                )
+                return
+            if modules or isinstance(receiver, Params):
+                # On a module this sets a plain attribute, and a generator takes none.
+                plain = all(self.sets_plainly(one, name) for one in modules)
+                given = isinstance(base, ast.Call) and isinstance(base.func, ast.Attribute)
+                if isinstance(value, Const) and (plain if modules else given):
+                    nodes = (
+                        receiver.nodes
+                        if isinstance(receiver, Params)
+                        else [n for one in modules for n in self.parameters_of(one)[0]]
+                    )
+                    facts = {"to": str(value.value), "of": "" if modules else "generator"}
+                    set_on = [one.oid for one in modules]
+                    self.event("flag", nodes=nodes, oids=set_on, facts=facts, call=self.here(target))
+                return
             self.require_grad(receiver, value, target, base)
             return
         if name == "training" and not isinstance(receiver, (Tensor, Array)):
@@ -155,6 +192,8 @@ class Assignments(Calls):
         if name in ("grad", "_grad"):
             facts = {"by": "hand", **({"unknown": "yes"} if isinstance(receiver, Unknown) else {})}
             self.event("zero", nodes=self.nodes_in(receiver), facts=facts, call=self.here(target))
+        if name == "data" and self.in_forward:
+            self.event("filled", nodes=self.nodes_in(receiver))
         if name == "data" and isinstance(receiver, Tensor) and receiver.origin not in OWN_VALUES:
             # The numbers are another's, the graph stays what it was.
             parts = [(receiver.node, Edge.LIVE), *((n, Edge.CUT) for n in self.nodes_in(value))]
@@ -171,12 +210,20 @@ class Assignments(Calls):
                 return
             if obj.kind == "instance" and isinstance(obj.cls, Class) and self.world.is_module(obj.cls.cid):
                 value = self.plain_tensor(receiver, obj.cls, name, value, at)
+                self.plain_container(receiver, obj.cls, name, value, at)
                 obj = self.state.heap[receiver.oid]
             self.replaced(obj.get(name), value, name, target)
             if obj.kind == "module" and name == "weight" and isinstance(obj.get("*"), Tensor):
                 obj = obj.with_field("*", value)  # tied: it computes with this one
             if obj.kind in ("instance", "module", "object"):
                 self.state.heap[receiver.oid] = obj.with_field(name, value)
+
+    def sets_plainly(self, module: Ref, name: str) -> bool:
+        """Whether to store to an attribute of a module is nothing but that."""
+        obj = self.obj(module)
+        if obj is None or not self.is_module(module):
+            return False
+        return not isinstance(obj.cls, Class) or self.world.find_method(obj.cls.cid, name) is None
 
     def replaced(self, old: Value | None, new: Value, name: str, target: ast.AST) -> None:
         """Another part stands where one stood: optimizers that were made before hold the old one."""
@@ -217,6 +264,22 @@ class Assignments(Calls):
             value=self.here(at),
         )
         return Tensor(number, value.dtype or "float", value.shape, value.role, value.origin)
+
+    def plain_container(self, receiver: Ref, cls: Class, name: str, value: Value, at: ast.AST) -> None:
+        """A list that holds modules or parameters, or nothing yet, becomes an attribute of a module."""
+        obj = self.obj(value)
+        kind = "tuple" if isinstance(value, Seq) else obj.kind if obj is not None else ""
+        if kind not in ("list", "dict", "tuple") or self.world.find_method(cls.cid, "parameters") is not None:
+            return
+        held = value.items if isinstance(value, Seq) else obj.items if obj is not None else ()
+        held = (*held, *(item for _, item in obj.fields)) if obj is not None else held
+        if not held or any(self.registers(item) for item in held):
+            self.event(
+                "container",
+                oids=(receiver.oid,),
+                facts={"name": name, "kind": kind, "empty": "" if held else "yes"},
+                value=self.here(at),
+            )
 
     def only_new_parameters(self, number: int) -> bool:
         """Whether a value is computed from new parameters that nothing holds, and from nothing else."""
@@ -305,6 +368,20 @@ class Assignments(Calls):
         for target in node.targets:
             if isinstance(target, ast.Name):
                 self.state.env.pop(target.id, None)
+
+
+def is_seen_as_module(value: Unknown, written: ast.expr) -> bool:
+    """`resnet` and `resnet.layer1` of torchvision's models: modules, although nothing of them is seen."""
+    if not value.why.startswith("`torchvision.models.") or value.node == NOWHERE:
+        return False
+    return isinstance(written, ast.Name) or (isinstance(written, ast.Attribute) and written.attr in PARTS)
+
+
+# Parts of torchvision's models that are modules.
+PARTS = frozenset({
+    "fc", "features", "classifier", "layer1", "layer2", "layer3", "layer4", "conv1", "bn1", "backbone",
+    "encoder", "heads", "head", "stages", "AuxLogits",
+})  # fmt: skip
 
 
 def picks_one(index: ast.expr) -> bool:

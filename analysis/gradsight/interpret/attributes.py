@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 
 from gradsight import model
 from gradsight.domain import Edge
-from gradsight.interpret.containers import Containers
+from gradsight.interpret.containers import Containers, is_container
 from gradsight.names import canonical
 from gradsight.values import (
     MANY,
@@ -19,6 +20,8 @@ from gradsight.values import (
     Lib,
     Method,
     Number,
+    Obj,
+    Params,
     Partial,
     Ref,
     Seq,
@@ -34,6 +37,11 @@ RESULTS = {
     "values": 0, "indices": 1, "eigenvalues": 0, "eigenvectors": 1, "sign": 0, "logabsdet": 1,
     "Q": 0, "R": 1, "U": 0, "S": 1, "Vh": 2, "V": 2,
 }  # fmt: skip
+PACKED_INDICES = frozenset({"batch_sizes", "sorted_indices", "unsorted_indices"})
+
+
+def is_distribution(obj: Obj) -> bool:
+    return isinstance(obj.cls, Lib) and obj.cls.name.startswith("torch.distributions.")
 
 
 class Attributes(Containers):
@@ -51,6 +59,15 @@ class Attributes(Containers):
         """An attribute that is read, not called: of what is unknown, a part that passes its gradient on."""
         receiver = self.evaluate(node.value)
         value = self.get_attribute(receiver, node.attr, node)
+        if isinstance(value, Method) and isinstance(value.receiver, Seq):
+            parts = [(n, Edge.LIVE) for n in self.nodes_in(value.receiver)]
+            return Unknown("a field of a tuple", self.combine("item", parts, node, keep_off=True))
+        distribution = self.obj(value.receiver) if isinstance(value, Method) else None
+        if distribution is not None and is_distribution(distribution):
+            # `mean`, `probs`, `scale`: what it was made with, or computed from it; a mode may be chosen.
+            edge = Edge.UNKNOWN if node.attr == "mode" else Edge.LIVE
+            parts = [(n, edge) for n in self.nodes_in(distribution.get("*"))]
+            return Tensor(self.combine(f"torch.distributions.{node.attr}", parts, node), "float")
         if isinstance(value, Method) and isinstance(value.receiver, Unknown):
             parts = [(n, Edge.LIVE) for n in self.nodes_in(value.receiver)]
             return Unknown(value.receiver.why, self.combine("attribute", parts, node, keep_off=True))
@@ -77,6 +94,13 @@ class Attributes(Containers):
         return Method(receiver, name, base)
 
     def tensor_attribute(self, receiver: Value, name: str, node: ast.AST, base: ast.expr | None) -> Value:
+        if isinstance(receiver, Tensor) and receiver.role == "packed":
+            if name == "data":  # the field of a named tuple: nothing is detached
+                return replace(
+                    receiver, node=self.combine("item", [(receiver.node, Edge.LIVE)], node), role=""
+                )
+            if name in PACKED_INDICES:
+                return Tensor(NOWHERE, "int")
         operation = model.attribute(f"torch.Tensor.{name}")
         if operation is None:
             return Method(receiver, name, base)
@@ -121,8 +145,12 @@ class Attributes(Containers):
         if obj is None:
             return Unknown("an object that is not known here")
         value = obj.get(name)
+        if value is None and is_container(obj):
+            value = obj.get(repr(name))  # `blocks.head` of a ModuleDict is `blocks["head"]`
         if value is not None and name != "*":
             return value
+        if obj.kind == "optimizer" and name == "param_groups":
+            return self.parameter_group_list(obj)
         if obj.kind == "instance" and isinstance(obj.cls, Class):
             found = self.instance_attribute(receiver, obj.cls, name)
             if found is not None:
@@ -136,6 +164,15 @@ class Attributes(Containers):
         if name in ("weight", "bias") and isinstance(obj.get("*"), Tensor):
             return Tensor(node_of(obj.get("*")), "float", None, "", "parameter")
         return Method(receiver, name, base)
+
+    def parameter_group_list(self, optimizer: Obj) -> Value:
+        """`optimizer.param_groups`: which holds what is known where all came from one `parameters()`."""
+        held = optimizer.get("params")
+        if not isinstance(held, Params):
+            return Unknown("an optimizer's state")
+        params = Params(held.nodes, held.blanket, held.unknown or not held.blanket)
+        group = self.allocate(Obj("dict", None, (("'params'", params),), many=True))
+        return self.allocate(Obj("list", None, items=(group,), many=True))
 
     def instance_attribute(self, receiver: Ref, cls: Class, name: str) -> Value | None:
         """A method bound to the object, a property's value, or a class attribute."""

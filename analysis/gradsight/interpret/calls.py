@@ -112,7 +112,7 @@ class Calls(Functions):
         info = self.world.function(fid)
         if info is None:
             return self.unknown_call(f"`{fid}` cannot be read", None, args, kwargs, node)
-        if info.unknown_decorator and not raw:
+        if info.unknown_decorator and not raw and not self.world.hands_back(info.unknown_decorator):
             function = self.decorated(info)
             if function is not None:
                 return self.call(function, args, kwargs, as_call(node))
@@ -273,7 +273,7 @@ class Calls(Functions):
         owner, nonlocals = self.owner, self.nonlocals
         # A fork: whoever holds the state of before keeps the names that it had.
         state = self.state = self.state.fork()
-        at, returns, grad = self.at, self.returns, state.grad
+        at, returns, grad, context = self.at, self.returns, state.grad, self.context
         bound = dict(self.bind_arguments(closure.node.args, args, kwargs))
         outer_env = state.env
         outer = state.outer
@@ -315,7 +315,7 @@ class Calls(Functions):
         if closure.grad_off:
             self.restore_mode(grad, first)
             self.block = block
-        self.at, self.returns = at, returns
+        self.at, self.returns, self.context = at, returns, context
         self.nesting -= 1
         return value
 
@@ -343,6 +343,8 @@ class Calls(Functions):
         reference = self.allocate(Obj("instance", cls, fields))
         if self.world.is_module(cls.cid):
             self.event("module", oids=(reference.oid,), facts={"class": cls.cid}, call=self.here(node))
+            if self.in_forward:
+                self.event("made", oids=(reference.oid,), call=self.here(node))
         init = self.world.find_method(cls.cid, "__init__")
         if init is not None:
             self.call_function(init, [reference, *args], kwargs, node)

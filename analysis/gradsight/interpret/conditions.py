@@ -6,20 +6,30 @@ import ast
 
 
 def conditions_of(test: ast.expr, holds: bool = True) -> tuple[str, ...]:
-    """What is true where a test holds, or does not: each as what is tested, the constant that it is compared
-    with ("?" where more is asked of it), and whether it holds, in one word for a fact."""
+    """What is true where a test holds, or does not: each as what is tested, the constants that it is
+    one of ("?" where more is asked of it), and whether it holds, in one word for a fact."""
     if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
         return conditions_of(test.operand, not holds)
     if isinstance(test, ast.BoolOp):
         if isinstance(test.op, ast.And) is not holds:
             return (f"{ast.unparse(test)}\t?\t",)
         return tuple(one for part in test.values for one in conditions_of(part, holds))
-    constant = ""
-    if isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.comparators[0], ast.Constant):
-        if isinstance(test.ops[0], (ast.Eq, ast.NotEq, ast.Is, ast.IsNot)):
-            holds = holds is isinstance(test.ops[0], (ast.Eq, ast.Is))
-            constant = repr(test.comparators[0].value)
+    constants = ""
+    if isinstance(test, ast.Compare) and len(test.ops) == 1:
+        among = constants_of(test.comparators[0], isinstance(test.ops[0], (ast.In, ast.NotIn)))
+        if among and isinstance(test.ops[0], (ast.Eq, ast.NotEq, ast.Is, ast.IsNot, ast.In, ast.NotIn)):
+            holds = holds is isinstance(test.ops[0], (ast.Eq, ast.Is, ast.In))
+            constants = "|".join(among)
             test = test.left
     if not isinstance(test, (ast.Name, ast.Attribute)):
         return (f"{ast.unparse(test)}\t?\t",)
-    return (f"{ast.unparse(test)}\t{constant}\t{'yes' if holds else ''}",)
+    return (f"{ast.unparse(test)}\t{constants}\t{'yes' if holds else ''}",)
+
+
+def constants_of(written: ast.expr, several: bool) -> list[str]:
+    """The constants that a test compares with; none where it compares with anything else."""
+    parts = [written]
+    if several:
+        parts = written.elts if isinstance(written, (ast.Tuple, ast.List, ast.Set)) else []
+    constants = [repr(part.value) for part in parts if isinstance(part, ast.Constant)]
+    return constants if len(constants) == len(parts) else []

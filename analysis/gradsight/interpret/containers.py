@@ -126,15 +126,17 @@ class Containers(Activation):
 
     def comprehension(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp) -> Value:
         before = dict(self.state.env)
-        outer = self.graph.loops
+        outer, context = self.graph.loops, self.context
         start = len(self.events)
         size = self.generators(node.generators)
         value = self.evaluate(node.elt)
-        self.graph.loops = outer
+        self.graph.loops, self.context = outer, context
         self.repeats(start, [node.elt], [one.target for one in node.generators])
         self.state.env = {**before}
         if self.state.module is not self.state.env and self.at_module_level:
             self.state.module = self.state.env
+        if only_requiring(node) and isinstance(value, Tensor) and value.origin == "parameter":
+            return Params((value.node,), False, False, False, True)
         items = (
             (value,) * size
             if size is not None and 0 < size <= 16 and not any(True for _ in self.nodes_in(value))
@@ -144,11 +146,11 @@ class Containers(Activation):
 
     def dictionary_comprehension(self, node: ast.DictComp) -> Value:
         before = dict(self.state.env)
-        outer = self.graph.loops
+        outer, context = self.graph.loops, self.context
         self.generators(node.generators)
         self.evaluate(node.key)
         value = self.evaluate(node.value)
-        self.graph.loops = outer
+        self.graph.loops, self.context = outer, context
         self.state.env = before
         if self.at_module_level:
             self.state.module = self.state.env
@@ -173,11 +175,10 @@ class Containers(Activation):
 
     def each(self) -> None:
         """What is made from here on is made once for each element, like the body of a loop."""
-        number, before = self.number(), self.context
+        number = self.number()
         self.graph.loops = (*self.graph.loops, number)
-        self.context = (*before, ("l", number, 0))
+        self.context = (*self.context, ("l", number, 0))
         self.event("each")
-        self.context = before
 
     # -- what they hold
 
@@ -261,7 +262,10 @@ class Containers(Activation):
 
     def all_modules(self, values: tuple[Value, ...]) -> bool:
         return bool(values) and all(
-            (obj := self.obj(value)) is not None and obj.kind in ("module", "instance") for value in values
+            self.all_modules(value.options)
+            if isinstance(value, Choice)
+            else (obj := self.obj(value)) is not None and obj.kind in ("module", "instance")
+            for value in values
         )
 
     def subscript(self, node: ast.Subscript) -> Value:
@@ -427,6 +431,12 @@ class Containers(Activation):
             if part is not None:
                 self.evaluate(part)
         return Unknown("a slice")
+
+
+def only_requiring(node: ast.ListComp | ast.SetComp | ast.GeneratorExp) -> bool:
+    """`[p for p in model.parameters() if p.requires_grad]`."""
+    tests = [test for generator in node.generators for test in generator.ifs]
+    return len(tests) == 1 and isinstance(tests[0], ast.Attribute) and tests[0].attr == "requires_grad"
 
 
 def is_container(obj: Obj) -> bool:

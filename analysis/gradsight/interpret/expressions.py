@@ -336,6 +336,20 @@ class Expressions(Attributes):
         if any(isinstance(op, (ast.Is, ast.IsNot, ast.In, ast.NotIn)) for op in node.ops):
             if len(values) == 2 and values[1] == NONE and not isinstance(values[0], (Unknown, Choice)):
                 return Const((values[0] == NONE) is isinstance(node.ops[0], ast.Is))
+            left, right = values[:2]
+            known = self.obj(right)
+            if len(values) == 2 and isinstance(left, Const) and isinstance(node.ops[0], (ast.In, ast.NotIn)):
+                if (
+                    known is not None
+                    and known.kind == "dict"
+                    and known.fields
+                    and not (known.items or known.many)
+                ):
+                    has = known.get(repr(left.value)) is not None
+                    return Const(has is isinstance(node.ops[0], ast.In))
+            if len(values) == 2 and isinstance(node.ops[0], (ast.Is, ast.IsNot)):
+                if isinstance(left, Const) and isinstance(right, Const) and isinstance(right.value, bool):
+                    return Const((left.value is right.value) is isinstance(node.ops[0], ast.Is))
             return Number()
         if (
             len(values) == 2
@@ -421,12 +435,13 @@ class Expressions(Attributes):
                 elif known is not None and not (obj is not None and obj.many):
                     args += known
                 else:
+                    learning = [n for item in known or () for n in self.parameters_of(item)[0]]
                     args.append(
                         Unknown(
                             "starred arguments",
                             self.combine(
                                 "starred",
-                                [(n, Edge.LIVE) for n in self.nodes_in(value)],
+                                [(n, Edge.LIVE) for n in (*self.nodes_in(value), *learning)],
                                 argument,
                                 keep_off=True,
                             ),

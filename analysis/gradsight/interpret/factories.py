@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 from dataclasses import replace
 
 from gradsight import model
@@ -185,19 +186,17 @@ class Factories(Operations):
         """`x.requires_grad_()`, `x.requires_grad = True`: harmless on a connected tensor, else a new leaf."""
         nodes = list(self.nodes_in(receiver))
         if isinstance(flag, Const) and flag.value is False:
-            # Turns of the loop that have ended before this point freeze nothing.
-            some = {"some": "yes"} if self.breaks and self.breaks[-1] else {}
-            self.event("freeze", nodes=nodes, facts=some, call=self.here(at))
+            self.freeze(flag, nodes, at)
             return receiver
         if isinstance(flag, Const) and flag.value is True:
             if isinstance(receiver, Tensor) and receiver.origin == "parameter":
-                self.event("thaw", nodes=nodes, call=self.here(at))
+                self.freeze(flag, nodes, at)
                 return receiver
             if isinstance(at, ast.Attribute) and isinstance(self.expression, ast.Assign):
                 # An assignment; the method of the same name does no harm to what has a graph.
-                at = self.expression
+                flagged, at = at, self.expression
                 if not self.trying and not any("requires_grad" in test for test in self.tests):
-                    self.event("require", nodes=nodes, call=self.here(at))
+                    self.event("require", nodes=nodes, call=self.here(flagged), statement=self.here(at))
             if isinstance(receiver, Tensor):
                 if receiver.origin == "leaf":
                     return receiver
@@ -234,6 +233,15 @@ class Factories(Operations):
                     self.assign(base, Unknown(receiver.why, number), at)
                 return Unknown(receiver.why, number)
         return receiver
+
+    def freeze(self, flag: Value, nodes: Iterable[int], at: ast.AST) -> None:
+        """Parameters are frozen or thawed. A node of its own says what was computed before."""
+        kind = "thaw" if flag == Const(True) else "freeze"
+        # Now it freezes, now it does not; and turns of the loop that have ended before freeze nothing.
+        ended = kind == "freeze" and bool(self.breaks and self.breaks[-1])
+        facts = {"some": "yes"} if ended or not isinstance(flag, Const) else {}
+        mark = self.graph.add(Node("mark", kind, place=self.here(at)))
+        self.event(kind, mark, nodes, facts=facts, call=self.here(at))
 
     def has_history(self, number: int) -> bool:
         """Whether a value was computed from anything that may learn."""

@@ -21,6 +21,8 @@ from gradsight.interpret.libraries import (
     FACTORIES,
     GRAD_OFF,
     GRAD_ON,
+    METRIC,
+    METRICS,
     NO_TENSOR_NAMES,
     NO_TENSORS,
     PASS_THROUGH,
@@ -35,6 +37,8 @@ from gradsight.values import (
     NONE,
     NOWHERE,
     Array,
+    Class,
+    Closure,
     Const,
     Func,
     Lib,
@@ -129,6 +133,9 @@ class Functions(Methods):
                 if last.islower() and last not in ("finfo", "iinfo")
                 else Unknown(f"`{name}` gives no tensor")
             )
+        if name.startswith(METRICS):
+            self.combine(METRIC, [(n, Edge.CUT) for value in values for n in self.nodes_in(value)], node)
+            return Unknown(f"`{name}` gives no tensor")
         if top in PLAIN_LIBRARIES:
             return Unknown(f"`{name}` gives no tensor")
         if last[:1].isupper() and not any(
@@ -169,10 +176,8 @@ class Functions(Methods):
         written = argument_ast(node, *chance)
         if given is not None and isinstance(given, Const) and not given.value:
             return
-        if argument != "training" and (
-            written is None or not isinstance(written, (ast.Constant, ast.Attribute, ast.Name))
-        ):
-            return
+        if argument != "training" and not isinstance(written, (ast.Constant, ast.Attribute)):
+            return  # a name may hold what was computed from the mode
         info = self.world.function(self.function_name)
         first = [*info.node.args.posonlyargs, *info.node.args.args][:1] if info is not None else []
         self.event(
@@ -255,7 +260,27 @@ def _grad(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value],
 def _isinstance(
     it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
 ) -> Value:
+    if len(args) != 2:
+        return Number()
+    value, wanted = args
+    kinds = [
+        each.name
+        for each in (wanted.items if isinstance(wanted, Seq) else (wanted,))
+        if isinstance(each, Lib)
+    ]
+    types = [_PLAIN[kind] for kind in kinds if kind in _PLAIN]
+    if not kinds or len(kinds) != (len(wanted.items) if isinstance(wanted, Seq) else 1):
+        return Number()
+    if isinstance(value, Const) and len(types) == len(kinds):
+        return Const(isinstance(value.value, tuple(types)))
+    if isinstance(value, (Class, Func, Lib, Tensor)) and len(types) == len(kinds):
+        return Const(False)
     return Number()
+
+
+_PLAIN: dict[str, type] = {
+    f"builtins.{each.__name__}": each for each in (str, int, float, bool, bytes, tuple, list, dict)
+}
 
 
 def _enumerate(
@@ -349,8 +374,14 @@ def _map(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], 
 
 def _filter(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
     if len(args) > 1 and isinstance(args[1], Params):
-        return Params(args[1].nodes, False, True)
+        return Params(args[1].nodes, False, True, False, is_requiring(args[0]))
     return args[1] if len(args) > 1 else Unknown("filter")
+
+
+def is_requiring(function: Value) -> bool:
+    """`lambda p: p.requires_grad`."""
+    body = function.node.body if isinstance(function, Closure) else None
+    return isinstance(body, ast.Attribute) and body.attr == "requires_grad"
 
 
 def _chain(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:

@@ -83,6 +83,10 @@ PASS_THROUGH = {
     "rich.progress.track", "typing.cast",
 }  # fmt: skip
 
+# Where predictions and labels are compared by code that is not seen.
+METRICS = ("sklearn.metrics.", "torchmetrics.functional.")
+METRIC = "metric"  # the operation of a node that stands for that
+
 # Functions that drop values unless they are told not to: the argument that tells, its position, and that of
 # the chance with its position.
 DROPOUTS: dict[str, tuple[str, int, tuple[str, int]]] = {

@@ -87,9 +87,10 @@ class Loops(Assignments):
             if began == "on" and self.state.grad != "on":
                 self.event("left off", facts={"binds": " ".join(self.bound_in(node, block))})
         elif self.continues == continues:
+            self.context = (*outer, ("l", number, 0))
             self.event("once")
         else:
-            self.ending()
+            self.ending((*outer, ("l", number, 0)))
         self.dead = False
         self.at = at
         self.context = outer
@@ -105,8 +106,9 @@ class Loops(Assignments):
         for one in carried:
             self.hand_on(one, node)
 
-    def ending(self) -> None:
+    def ending(self, within: tuple[tuple[str, int, int], ...]) -> None:
         """What happens behind the last `continue` of a body that nobody comes to the end of happens once."""
+        self.context = within
         self.event("ending")
         self.events.insert(self.last_continue, self.events.pop())
 

@@ -31,16 +31,18 @@ from gradsight.values import (
     is_plain,
 )
 
+# Methods of a string that are worth knowing: it is a key, or says which of several layers is made.
+OF_A_NAME = frozenset({"lower", "upper", "strip", "startswith", "endswith"})
 WRITES_GRAD = frozenset({"zero_", "detach_", "fill_", "copy_", "mul_", "requires_grad_"})
 
 
-def attributes_of(node: ast.expr) -> set[str]:
-    """The attributes in a chain: `grad` and `data` of `p.grad.data`."""
-    out = set()
+def owner_of_gradient(node: ast.expr) -> ast.expr | None:
+    """Whose gradient a chain of attributes leads to: `p` of `p.grad.data`."""
     while isinstance(node, ast.Attribute):
-        out.add(node.attr)
+        if node.attr == "grad":
+            return node.value
         node = node.value
-    return out
+    return None
 
 
 class Methods(Frameworks):
@@ -65,8 +67,10 @@ class Methods(Frameworks):
             return receiver
         if is_plain(receiver):
             return receiver
-        if name in WRITES_GRAD and base is not None and "grad" in attributes_of(base):
-            self.event("zero", facts={"unknown": "yes", "by": "hand"}, call=self.here(node))
+        if name in WRITES_GRAD and base is not None and (owner := owner_of_gradient(base)) is not None:
+            whose = self.evaluate(owner)
+            facts = {"by": "hand"} if isinstance(whose, Tensor) else {"by": "hand", "unknown": "yes"}
+            self.event("zero", nodes=self.nodes_in(whose), facts=facts, call=self.here(node))
         if isinstance(receiver, (Tensor, Unknown)):
             special = self.tensor_method(receiver, name, args, kwargs, node, base)
             if special is not None:
@@ -88,6 +92,9 @@ class Methods(Frameworks):
             return array_method(self, receiver, name, args, kwargs, Array(number, receiver.dtype, role))
         if isinstance(receiver, Seq):
             return Number() if name in ("index", "count") else Unknown("a method of a tuple")
+        if isinstance(receiver, Const) and isinstance(receiver.value, str) and name in OF_A_NAME:
+            texts = [each.value for each in args if isinstance(each, Const) and isinstance(each.value, str)]
+            return Const(getattr(receiver.value, name)(*texts)) if len(texts) == len(args) else Number()
         if isinstance(receiver, (Number, Const)):
             parts = [(n, Edge.LIVE) for n in self.nodes_in(receiver)]
             if name in ("item", "mean", "sum", "detach", "cpu", "numpy"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from dataclasses import replace
 
 from gradsight import model
 from gradsight.domain import Edge
@@ -37,6 +38,12 @@ class Modules(Training):
     """Library modules as objects of the heap."""
 
     def make_module(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+        module = self.library_module(name, args, kwargs, node)
+        if self.in_forward and self.parameters_of(module)[0]:
+            self.event("made", oids=(module.oid,), call=self.here(node))
+        return module
+
+    def library_module(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Ref:
         stub = model.module(name)
         assert stub is not None
         fields: dict[str, Value] = {}
@@ -173,8 +180,11 @@ class Modules(Training):
         if stub.criterion is not None:
             return self.apply_criterion(name, dict(obj.fields), args, kwargs, node)
         if stub.container:
-            if not args or not obj.items or not self.all_modules(obj.items):
-                parameters, _ = self.parameters_of(ref)
+            seen = [item for item in obj.items if not isinstance(item, Unknown)]
+            if not args or not seen or not self.all_modules(tuple(seen)):
+                parameters, blind = self.parameters_of(ref)
+                if blind and not parameters:
+                    return self.unknown_call("the parts of a container", None, args, kwargs, node)
                 parts = [(n, Edge.LIVE) for n in parameters]
                 parts += [(n, Edge.LIVE) for value in args for n in self.nodes_in(value)]
                 role = self.last_role(obj)
@@ -218,8 +228,11 @@ class Modules(Training):
             value = base
         short = name.rpartition(".")[2]
         if short in ("LSTM", "GRU", "RNN") and isinstance(value, Tensor):
+            given = args[0] if args else None
+            packed = isinstance(given, Tensor) and given.role == "packed"
+            output = replace(value, role="packed") if packed else value
             state = Tensor(value.node, value.dtype, self.state_shape(obj, value.shape), value.role)
-            return Seq((value, Seq((state, state)) if short == "LSTM" else state))
+            return Seq((output, Seq((state, state)) if short == "LSTM" else state))
         if short in ("LSTMCell", "MultiheadAttention"):
             return Seq((value, value))
         return value

@@ -63,6 +63,7 @@ class Objects(Modules):
             elif name == "add_param_group":
                 old = obj.get("params")
                 new = self.parameter_groups(args[0]) if args else Params((), False, True)
+                self.event("group", nodes=new.nodes, oids=(receiver.oid,), call=self.here(node))
                 if isinstance(old, Params):
                     merged = Params((*old.nodes, *new.nodes), False, old.unknown or new.unknown)
                     self.put(receiver, obj.with_field("params", merged))
@@ -140,6 +141,8 @@ class Objects(Modules):
                 found = obj.get(repr(args[0].value))
                 if found is not None:
                     return found
+                if name == "setdefault" and not obj.items and not obj.many:
+                    self.put(receiver, obj.with_field(repr(args[0].value), args[1] if args[1:] else NONE))
             return (
                 self.joiner.values([*values, *args[1:2]])
                 if values or len(args) > 1
@@ -173,12 +176,7 @@ class Objects(Modules):
         if name == "requires_grad_":
             nodes, _ = self.parameters_of(receiver)
             flag = args[0] if args else kwargs.get("requires_grad", Const(True))
-            self.event(
-                "freeze" if flag == Const(False) else "thaw" if flag == Const(True) else "freeze",
-                nodes=nodes,
-                facts={} if isinstance(flag, Const) else {"some": "yes"},  # now it freezes, now it does not
-                call=self.here(node),
-            )
+            self.freeze(flag, nodes, node)
             return receiver
         if name in MODULE_SELF:
             asked = [exact_dtype(value) for value in (*args, *kwargs.values())]

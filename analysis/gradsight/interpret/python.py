@@ -36,8 +36,10 @@ def _setattr(it: Statements, name: str, args: list[Value], kwargs: dict[str, Val
     elif isinstance(receiver, Ref) and (obj := it.obj(receiver)) is not None:
         unknown = Unknown("setattr with a computed name")
         fields = tuple((key, item if is_kept(item) else unknown) for key, item in obj.fields)
-        more = (value,) if isinstance(value, (Ref, Tensor)) else ()
+        more = (value,) if it.registers(value) else ()
         it.put(receiver, Obj(obj.kind, obj.cls, fields, (*obj.items, *more), obj.many or bool(more)))
+    else:
+        return it.unknown_call("`setattr` of something unknown", None, args, kwargs, node)
     return NONE
 
 
@@ -131,7 +133,6 @@ PYTHON = {
     "builtins.len": _len,
     "builtins.setattr": _setattr,
     "builtins.exec": _exec,
-    "builtins.vars": _as_dict,
     "functools.reduce": _reduce,
     "asyncio.gather": _gather,
     "collections.deque": _queue,

@@ -48,6 +48,9 @@ class Event:
           "carried" (what a turn of the loop leaves for the next) |
           "ending" (from here on a turn of its loop is the last one) |
           "each" (its loop is a comprehension) | "idle" (its loop uses nothing of what it runs over) |
+          "flag" (`requires_grad` set on what is no tensor) | "group" (given to an optimizer later) |
+          "container" (a plain list, tuple or dictionary becomes an attribute of a module) |
+          "made" (a module with parameters, inside of a forward) | "filled" (a weight's numbers, there) |
           "mode" (`train()`, `eval()` and the like of a module; without an object: of whichever) |
           "layer" (inside of a forward: whose mode counts there) |
           "called" (a module, then all whose mode counts in that call) | "lent" (modules, to code not seen) |
@@ -60,8 +63,9 @@ class Event:
           "require" (`x.requires_grad = True`) |
           "left off" (a turn of its loop ends with gradients switched off)
     node: the value that it happened to; nodes: further values (an optimizer's parameters); oids: objects
-    context: the loops ("l", number), branches ("b", number, arm) and entries ("m", number, 0) that it stands
-        in, outermost first; an entry is a method or generator of which nothing in the file says when it runs
+    context: the loops ("l", number), branches ("b", number, arm), guards ("g", number, 0) and entries ("m",
+        number, 0) that it stands in or behind, outermost first; a guard is a branch that may leave before it;
+        an entry is a method or generator of which nothing in the file says when it runs
     facts: words of structure; places: where its parts stand (never part of a summary's structure)
     """
 

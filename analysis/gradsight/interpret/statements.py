@@ -268,7 +268,9 @@ class Statements(Loops):
         arms = len(clauses)
         if any(event.kind == "mode" for event in self.events[start:]):
             self.event("arms", facts={"else": "yes" if has_else else "", "arms": str(arms), **left})
-        self.context, self.tests = outer, tests
+        guarded = left and (outer or not self.at_module_level)
+        self.context = (*outer, ("g", number, 0)) if guarded else outer
+        self.tests = tests
         if not has_else:
             states.append(before)
         self.state = before
@@ -286,10 +288,19 @@ class Statements(Loops):
             return self.decides(test.operand)
         if isinstance(test, ast.Compare):
             return (
-                isinstance(test.ops[0], (ast.Is, ast.IsNot, ast.Eq, ast.NotEq)) and not self.at_module_level
+                isinstance(test.ops[0], (ast.Is, ast.IsNot, ast.Eq, ast.NotEq, ast.In, ast.NotIn))
+                and not self.at_module_level
             )
+        if isinstance(test, ast.Attribute):
+            return isinstance(test.value, ast.Name) and test.value.id == "self"
         if isinstance(test, ast.Name):
             return not self.at_module_level and test.id in self.state.env
+        if isinstance(test, ast.Call) and isinstance(test.func, ast.Name) and test.args:
+            return test.func.id == "isinstance" and self.decides(test.args[0])
+        if isinstance(test, ast.Call) and isinstance(test.func, ast.Attribute):
+            return self.decides(test.func.value)  # of a text
+        if isinstance(test, ast.BoolOp):
+            return all(self.decides(each) for each in test.values)
         return isinstance(test, ast.Constant)
 
     def inline_body(self, clause: Clause) -> list[ast.stmt]:

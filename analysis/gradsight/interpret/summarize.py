@@ -12,6 +12,7 @@ from gradsight.domain import Edge
 from gradsight.graph import Graph, Node
 from gradsight.interpret.activation import OutOfBudget
 from gradsight.interpret.codec import Key, moved
+from gradsight.interpret.libraries import METRIC
 from gradsight.interpret.state import Event
 from gradsight.interpret.statements import Statements
 from gradsight.interpret.summary import Summary
@@ -194,25 +195,25 @@ def summarize(it: Statements, key: Key, value: Value) -> Summary:
 
 def told(graph: Graph, event: Event) -> Event:
     """An event that says of what a module gave whether it is measured: what that hangs on does not leave."""
-    if event.kind != "called" or not event.fact("off") or event.fact("measured"):
+    if event.kind != "called" or event.fact("measured"):
         return event
-    if not is_measured(graph, event.nodes):
-        return event
-    return replace(event, facts=(*event.facts, ("measured", "yes")))
+    how = measured(graph, event.nodes)
+    return replace(event, facts=(*event.facts, ("measured", how))) if how else event
 
 
-def is_measured(graph: Graph, numbers: Iterable[int]) -> bool:
-    """Whether a value is compared with something, or becomes a number that is no pick, like an action."""
+def measured(graph: Graph, numbers: Iterable[int]) -> str:
+    """How a value is measured: "compared" with something, or a "number" that is no pick, like an action."""
     picked: set[int] = set()
-    for number in graph.fed(numbers):
-        node = graph[number]
-        if node.op == "torch.compare" or model.criterion(node.op) is not None:
-            return True
+    number = ""
+    for at in graph.fed(numbers):
+        node = graph[at]
+        if node.cause == "comparison" or node.op in ("torch.compare", METRIC) or model.criterion(node.op):
+            return "compared"
         if node.cause == "argmax" or not picked.isdisjoint(node.inputs):
-            picked.add(number)
+            picked.add(at)
         elif node.cause == "number":
-            return True
-    return False
+            number = "number"
+    return number
 
 
 def reachable(graph: Graph, roots: Iterable[int]) -> set[int]:

@@ -138,6 +138,7 @@ class Training(Factories):
                 "name": name,
                 "blanket": "yes" if params.blanket else "",
                 "unknown": "yes" if params.unknown else "",
+                "filtered": "yes" if params.filtered else "",
             },
             call=self.here(node),
         )

@@ -251,16 +251,20 @@ JUDGED: dict[str, str] = {
     "torch.nn.utils.clip_grad_value_": "parameters clip_value | other none | kind none",
     "torch.nn.utils.rnn.pad_sequence": "sequences batch_first padding_value | role keep",
     "torch.nn.utils.rnn.pack_padded_sequence": (
-        "input lengths batch_first enforce_sorted | edges lengths:none | role keep"
+        "input lengths batch_first enforce_sorted | edges lengths:none | role packed"
     ),
-    "torch.nn.utils.rnn.pack_sequence": "sequences enforce_sorted | role keep",
+    "torch.nn.utils.rnn.pack_sequence": "sequences enforce_sorted | role packed",
+    "torch.nn.utils.rnn.PackedSequence": (
+        "data batch_sizes sorted_indices unsorted_indices"
+        " | edges batch_sizes:none sorted_indices:none unsorted_indices:none | role packed"
+    ),
     "torch.nn.utils.rnn.pad_packed_sequence": (
-        "sequence batch_first padding_value total_length | role keep | kind tensors | results output lengths"
+        "sequence batch_first padding_value total_length | kind tensors | results output lengths"
     ),
     "torch.nn.utils.rnn.unpad_sequence": (
         "padded_sequences lengths batch_first | edges lengths:none | role keep | kind tensors"
     ),
-    "torch.nn.utils.rnn.unpack_sequence": "packed_sequences | role keep | kind tensors",
+    "torch.nn.utils.rnn.unpack_sequence": "packed_sequences | kind tensors",
     # Initialisers write under no_grad: what was in the tensor, and where it came from, no longer counts.
     **{
         f"torch.nn.init.{n}_": "tensor | other none | in_place | shape same"

@@ -46,7 +46,7 @@ from gradsight.text import Source
 def check(q: Queries) -> Iterator[Report]:
     yield from unsaved(q)
     for sink in q.all("backward"):
-        where = sink.place("root")
+        where = sink.place("call")
         frozen = without_graph(q, sink) if where is not None else None
         if frozen is None or where is None:
             continue

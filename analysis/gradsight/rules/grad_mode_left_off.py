@@ -131,11 +131,16 @@ def wrong_way_round(q: Queries, modes: Modes) -> Iterator[Report]:
 
 def excludes(met: str, asked: str) -> bool:
     """Whether one condition, where it is met, makes the other false."""
-    text, constant, holds = met.split("\t")
+    text, constants, holds = met.split("\t")
     other, wanted, yes = asked.split("\t")
-    if text != other or not (holds or yes) or "?" in (constant, wanted):
+    if text != other or "?" in (constants, wanted):
         return False
-    return holds != yes if constant == wanted else bool(holds and yes and constant and wanted)
+    here, there = set(constants.split("|")), set(wanted.split("|"))
+    if holds and yes:
+        return bool(constants and wanted) and here.isdisjoint(there)
+    if holds:
+        return here <= there
+    return bool(yes) and there <= here
 
 
 def learns(q: Queries, sink: Event) -> bool:

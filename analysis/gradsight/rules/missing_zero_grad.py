@@ -52,9 +52,9 @@ def check(q: Queries) -> Iterator[Report]:
         if not passes or id(passes[0]) in said:
             continue
         clears = [event for _, event in protocol.clears(step)]
-        if any(event.fact("by") or event.fact("unknown") for event in clears):
-            continue  # by hand, or by somebody: which gradients is not known
         inside = [event for event in clears if loop in loops(event)]
+        if any(event.fact("by") for event in inside) or any(event.fact("unknown") for event in clears):
+            continue  # by hand, or by somebody: which gradients is not known
         why = unclear(step, inside, loop)
         if why is None:
             continue

@@ -45,17 +45,17 @@ LEAF_ONLY = "you can only change requires_grad flags of leaf variables"
 def check(q: Queries) -> Iterator[Report]:
     yield from wording.reports(RULE, q)
     for event in q.all("require"):
-        where = event.place("call")
-        if where is None or len(event.nodes) != 1:
+        where, line = event.place("call"), event.place("statement")
+        if where is None or line is None or len(event.nodes) != 1:
             continue
         number = event.nodes[0]
         if q.graph[number].kind not in ("source", "loop", "join") and q.requires_gradient(number):
             yield RULE.report(
                 SEVERITY["raises"],
-                f'`{q.text(number)}` has its graph, and `{q.text_of(where)}` raises "{LEAF_ONLY}"',
+                f'`{q.text(number)}` has its graph, and `{q.text_of(line)}` raises "{LEAF_ONLY}"',
                 where,
                 (("this line raises", where),),
-                (("set", where),),
+                (("set", line),),
                 (("kind", "raises"),),
             )
             continue
@@ -63,7 +63,7 @@ def check(q: Queries) -> Iterator[Report]:
         if sink is not None:
             yield RULE.report(
                 SEVERITY["wrong"],
-                f"nothing learns from {q.sink_text(sink)}: where `{q.text_of(where)}` does not raise, "
+                f"nothing learns from {q.sink_text(sink)}: where `{q.text_of(line)}` does not raise, "
                 "its graph was lost before, and the gradient ends in a new leaf",
                 where,
                 (("it becomes a leaf here", where), *wording.end(q, sink)),

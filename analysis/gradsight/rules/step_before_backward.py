@@ -3,11 +3,13 @@ A step that is taken before there are gradients.
 
 ## What it does
 Flags a `step()` in a loop in which the only `backward()` for what the optimizer holds comes later in the same
-turn. Also a `backward()` behind the step of another optimizer, through weights that this step has changed.
+turn, or never comes at all. Also a `backward()` behind the step of another optimizer, through weights that
+this step has changed.
 
 ## Why is this bad?
 The first turn steps with nothing. Every later one steps with the gradients of the turn before, which belong
-to other data and older weights, or, if they are cleared in between, with nothing at all. Nothing is raised.
+to other data and older weights, or, if they are cleared in between, with nothing at all. A loss that nobody
+calls `backward()` of gives no gradient at all: `step()` passes over every parameter. Nothing is raised.
 A pass through weights that were changed since they were used raises "one of the variables needed for gradient
 computation has been modified by an inplace operation".
 
@@ -21,7 +23,8 @@ optimizer.step()
 ```
 
 ## When it is right
-Gradients that are computed before the loop or in another method. Not flagged.
+Gradients that are computed before the loop, in another method, by code that is not seen, or written to
+`.grad` by hand. Not flagged.
 """
 
 from __future__ import annotations
@@ -34,10 +37,13 @@ from gradsight.finding import Applicability, Finding, Fix
 from gradsight.graph import Place
 from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
-from gradsight.protocol import Protocol, Step, loops, protocol_of, surely_with
+from gradsight.protocol import Protocol, Step, entry, loops, protocol_of, surely_with
 from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
 from gradsight.text import Source
+
+# Whoever does one of these may get gradients from there.
+ASKING = ("backward", "grad", "read", "escape", "lent", "return")
 
 
 def check(q: Queries) -> Iterator[Report]:
@@ -45,14 +51,20 @@ def check(q: Queries) -> Iterator[Report]:
     said: set[int] = set()
     if protocol.names_only("backward"):
         return
+    if not any(event.kind in ASKING for event in q.events):
+        yield from never(q, protocol)
+        return
     for step in protocol.steps:
         around = loops(step.event)
         passes = protocol.passes(step.held)
-        if not around or any(at < step.at for at, _ in passes):
+        cleared_at = max((at for at, clear in protocol.clears(step) if clears(clear, at, step)), default=-1)
+        if not around or any(
+            at < step.at and (at > cleared_at or around[-1] in loops(event)) for at, event in passes
+        ):
             continue
         later = [event for _, event in passes if surely_with(step.event, event)]
         where = step.event.place("call")
-        if not later or where is None or id(step.event) in said or protocol.by_hand(step.event):
+        if not later or where is None or id(step.event) in said or protocol.by_hand(step.event, step.held):
             continue
         said.add(id(step.event))
         cleared = any(
@@ -61,6 +73,53 @@ def check(q: Queries) -> Iterator[Report]:
         )
         yield report(q, step, later[0], cleared)
     yield from outdated(q, protocol, said)
+
+
+def never(q: Queries, protocol: Protocol) -> Iterator[Report]:
+    """Steps of a program that computes a loss of what they step, and nowhere asks for its gradient."""
+    losses = [event for event in q.all("criterion") if event.node >= 0 and not event.fact("off")]
+    given = {
+        i
+        for node in q.graph.nodes
+        if node.kind == "source" and node.op == "call"
+        for number in node.inputs
+        if number >= 0
+        for i in q.graph.feeding(number, (Edge.LIVE, Edge.UNKNOWN))
+    }
+    said: set[int] = set()
+    for step in protocol.steps:
+        where = step.event.place("call")
+        if where is None or step.optimizer.oids[0] in said or protocol.by_hand(step.event, step.held):
+            continue
+        for loss in losses:
+            place = loss.place("call")
+            if place is None or loss.node in given or entry(loss) != entry(step.event):
+                continue  # code that is not seen has it, and may ask for its gradient
+            if not protocol.gives(loss.node, step.held) or loops(loss) != loops(step.event):
+                continue
+            said.add(step.optimizer.oids[0])
+            text = q.text_of(where)
+            yield RULE.report(
+                SEVERITY["wrong"],
+                f"`{text}` has nothing to step with: nobody calls `backward()` of this loss, so that no "
+                "parameter has a gradient and nothing is learned",
+                where,
+                (("a loss of what it steps", place), ("this step passes over every parameter", where)),
+                (),
+                (("kind", "never"),),
+            )
+            break
+
+
+def clears(event: Event, at: int, step: Step) -> bool:
+    """Whether each such step comes behind this clearing of all gradients."""
+    return (
+        at < step.at
+        and not event.fact("unknown")
+        and not event.fact("by")
+        and step.event.oids[0] in event.oids
+        and surely_with(event, step.event)
+    )
 
 
 def outdated(q: Queries, protocol: Protocol, early: set[int]) -> Iterator[Report]:

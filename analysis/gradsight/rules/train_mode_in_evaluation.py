@@ -107,7 +107,7 @@ def never_switched(q: Queries) -> Iterator[Report]:
         return
     said: dict[int, None] = {}
     for at, call in modes.calls:
-        if not call.fact("off") or call.fact("idle") or call.oids[0] in said:
+        if call.fact("idle") or call.oids[0] in said:
             continue
         layers = [
             layer
@@ -116,7 +116,7 @@ def never_switched(q: Queries) -> Iterator[Report]:
             and all(forgotten(modes, at, call, seen[layer]) for seen in modes.seen[at])
         ]
         trained = next(trainings(modes, at, call), None) if layers else None
-        if trained is None or not modes.is_measured(call):
+        if trained is None or not modes.is_measured(at, call):
             continue
         said[call.oids[0]] = None
         yield from report(q, modes, call, trained, layers)
@@ -125,7 +125,7 @@ def never_switched(q: Queries) -> Iterator[Report]:
 def trainings(modes: Modes, at: int, call: Event) -> Iterator[tuple[int, Event]]:
     """The calls by which the model was trained before this one, in program order or in an earlier turn."""
     for other_at, other in modes.calls:
-        if other.fact("off") or entry(other) != entry(call):
+        if other is call or other.fact("off") or entry(other) != entry(call):
             continue
         if other_at > at and not common(other, call):
             continue

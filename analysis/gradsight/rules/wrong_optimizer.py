@@ -49,15 +49,18 @@ def check(q: Queries) -> Iterator[Report]:
         if oid in stepped or where is None or optimizer.fact("unknown") or protocol.escapes(oid):
             continue
         held = frozenset(q.parameters_of(optimizer)) - moved - q.frozen
-        passes = [event for _, event in protocol.passes(held) if not protocol.by_hand(event)]
-        if passes and ((stepped and q.program.kind == "module") or trains(q, oid, passes)):
+        passes = [event for _, event in protocol.passes(held) if not protocol.by_hand(event, held)]
+        if passes and ((stepped and q.program.kind == "module") or trains(q, oid, held, passes)):
             yield report(q, optimizer, passes[0], bool(stepped))
 
 
-def trains(q: Queries, oid: int, passes: list[Event]) -> bool:
+def trains(q: Queries, oid: int, held: frozenset[int], passes: list[Event]) -> bool:
     """Whether a loop computes and clears these gradients again and again; a script may only look at them."""
     around = {loop for event in passes for loop in loops(event)}
-    return any(oid in event.oids and around & set(loops(event)) for event in q.all("zero"))
+    return any(
+        (oid in event.oids or not held.isdisjoint(event.nodes)) and around & set(loops(event))
+        for event in q.all("zero")
+    )
 
 
 def report(q: Queries, optimizer: Event, backward: Event, others: bool) -> Report:

@@ -50,7 +50,7 @@ def check(q: Queries) -> Iterator[Report]:
         if not passes:
             continue
         at, backward = passes[-1]
-        if entry(backward) != entry(step.event) or protocol.by_hand(backward):
+        if entry(backward) != entry(step.event) or protocol.by_hand(backward, step.held):
             continue
         for position, clear in clears:
             if id(clear) in said or not together(clear, backward, step):

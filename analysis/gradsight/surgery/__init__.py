@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from gradsight.surgery.stacking import stack_for_rewrap
     from gradsight.surgery.tensors import tensors_for_numpy
     from gradsight.surgery.way import reopen_way
-    from gradsight.surgery.weights import as_buffer, as_parameter
+    from gradsight.surgery.weights import as_buffer, as_parameter, wrapped
 
 __all__ = [
     "Refusal",
@@ -79,6 +79,7 @@ __all__ = [
     "unwrap_method_call",
     "with_keyword",
     "with_method",
+    "wrapped",
 ]
 
 _ROOMS = {
@@ -110,7 +111,7 @@ _ROOMS = {
     "stacking": ("stack_for_rewrap",),
     "tensors": ("tensors_for_numpy",),
     "way": ("reopen_way",),
-    "weights": ("as_buffer", "as_parameter"),
+    "weights": ("as_buffer", "as_parameter", "wrapped"),
 }
 _ROOM = {name: room for room, names in _ROOMS.items() for name in names}
 

@@ -37,6 +37,21 @@ def as_parameter(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
     )
 
 
+def wrapped(source: Source, where: Span, name: str) -> tuple[Edit, ...] | Refusal:
+    """An expression as the only argument of a call: `[a, b]` becomes `nn.ModuleList([a, b])`.
+
+    Args:
+        where: the expression; an empty list or dictionary is left out.
+        name: what is called, `torch.nn.ModuleList`.
+    """
+    callee = spelling(source, name)
+    if isinstance(callee, Refusal):
+        return callee
+    if source.slice(where) in ("[]", "{}", "()", "list()", "dict()"):
+        return merged((Edit(source.file, where, f"{callee.name}()"),), callee.edits)
+    return merged(_around(source, where, f"{callee.name}(", ")", ()), callee.edits)
+
+
 def as_buffer(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
     """`self.w = torch.randn(3, 4)` becomes `self.register_buffer("w", torch.randn(3, 4))`.
 

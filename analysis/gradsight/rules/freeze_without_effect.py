@@ -1,0 +1,267 @@
+"""
+A freeze or a thaw that does not do what it says.
+
+## What it does
+Flags `module.requires_grad = False`, which sets an attribute that nobody asks for; a freeze that a later line
+takes back before anything was computed; an optimizer all of whose parameters are frozen; parameters that are
+thawed after the optimizer was built from those that required a gradient.
+
+## Why is this bad?
+Only parameters have a `requires_grad` that counts. What should stay as it is learns, or what should learn
+stays as it is. Nothing is raised.
+
+## Use instead
+`requires_grad_()` of a module, which goes to all of its parameters; then the optimizer.
+
+```python
+model.backbone.requires_grad_(False)
+optimizer = torch.optim.SGD((p for p in model.parameters() if p.requires_grad), lr=0.1)
+```
+
+## When it is right
+Everything frozen and then the head thawed, parts that are frozen for one step and thawed for the next, groups
+that are added to the optimizer when they are thawed. None of these is flagged.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from gradsight.domain import DEPENDING, Tri
+from gradsight.finding import Applicability, Edit, Finding, Fix
+from gradsight.interpret.state import Event
+from gradsight.policy import SEVERITY
+from gradsight.protocol import branches, entry, loops, protocol_of
+from gradsight.queries import LEARNING, Queries
+from gradsight.rule import Report, Rule
+from gradsight.text import Source, Span
+
+
+def check(q: Queries) -> Iterator[Report]:
+    kinds = {event.kind for event in q.events}
+    if "flag" in kinds:
+        yield from plain_flags(q)
+    if "freeze" in kinds:
+        said: set[int] = set()
+        yield from all_frozen(q, said)
+        yield from taken_back(q, said)
+        if "thaw" in kinds:
+            yield from thawed_too_late(q)
+
+
+def about(q: Queries, event: Event) -> frozenset[int]:
+    """The parameters that an event is about."""
+    return frozenset(source for source in q.parameters_of(event) if q.graph[source].op in LEARNING)
+
+
+# -- a plain attribute
+
+
+def plain_flags(q: Queries) -> Iterator[Report]:
+    for at, event in enumerate(q.events):
+        where = event.place("call")
+        if event.kind != "flag" or where is None:
+            continue
+        text = q.text_of(where)
+        owner = text.rpartition(".")[0]
+        if event.fact("of"):
+            yield RULE.report(
+                SEVERITY["raises"],
+                f"`{owner}` gives a generator, which has no such attribute: raises "
+                "\"'generator' object has no attribute 'requires_grad'\"",
+                where,
+                (),
+                (("target", where),),
+                (("owner", owner), ("to", event.fact("to"))),
+            )
+            continue
+        own = frozenset(q.parameters_of(event))
+        freezes = event.fact("to") == "False"
+        held = {source for one in q.optimizers for source in q.parameters_of(one)}
+        blind = any(one.fact("unknown") for one in q.optimizers)
+        if not own or (freezes and (own <= q.frozen or (q.optimizers and not blind and not own & held))):
+            continue
+        if not freezes and not own & q.frozen & surely_frozen(q, at, event):
+            continue
+        stays = "and they go on learning" if freezes else "which stay frozen"
+        yield RULE.report(
+            SEVERITY["wrong"],
+            f"`{text} = {event.fact('to')}` sets an attribute of the module that nobody asks for, not that "
+            f"of its parameters, {stays}: call `{owner}.requires_grad_({event.fact('to')})`",
+            where,
+            (),
+            (("target", where),),
+            (("owner", owner), ("to", event.fact("to"))),
+        )
+
+
+def surely_frozen(q: Queries, position: int, event: Event) -> frozenset[int]:
+    """The parameters that are frozen at a point of the program, whichever way it came there."""
+    out: frozenset[int] = frozenset()
+    for other in q.events[:position]:
+        if other.kind == "thaw" or (other.kind == "freeze" and other.fact("some")):
+            out -= about(q, other)
+        elif other.kind == "freeze" and not branches(other) and entry(other) in ((), entry(event)):
+            out |= about(q, other)
+    return out
+
+
+# -- an optimizer with nothing to do
+
+
+def all_frozen(q: Queries, said: set[int]) -> Iterator[Report]:
+    protocol = protocol_of(q)
+    for step in protocol.steps:
+        frozen = surely_frozen(q, step.at, step.event)
+        passes = [event for _, event in protocol.passes(step.held)]
+        if not step.held <= frozen or not passes:
+            continue
+        freeze = next(
+            (
+                one
+                for one in reversed(q.events[: step.at])
+                if one.kind == "freeze" and about(q, one) & step.held
+            ),
+            None,
+        )
+        where = freeze.place("call") if freeze is not None else None
+        end = passes[0].place("call")
+        if freeze is None or where is None or end is None or id(freeze) in said:
+            continue
+        live = {
+            source
+            for top in q.roots(passes[0])
+            for source, reach in q.graph.reach(top).items()
+            if reach.live is not Tri.NO
+        }
+        if live <= frozen:
+            continue  # then `backward` raises
+        said.add(id(freeze))
+        names = q.names(tuple(sorted(step.held)))
+        yield RULE.report(
+            SEVERITY["starved"],
+            f"all that the optimizer holds is frozen, {names}, so its steps change nothing",
+            where,
+            (("frozen here", where), (f"and {q.sink_text(passes[0])} should train it here", end)),
+        )
+
+
+# -- taken back
+
+
+def taken_back(q: Queries, said: set[int]) -> Iterator[Report]:
+    for at, freeze in enumerate(q.events):
+        frozen = about(q, freeze) if freeze.kind == "freeze" else frozenset()
+        if not frozen or freeze.fact("some") or branches(freeze) or id(freeze) in said:
+            continue
+        thaw = next((one for one in q.events[at + 1 :] if undoes(q, one, freeze, frozen)), None)
+        where = freeze.place("call")
+        again = thaw.place("call") if thaw is not None else None
+        if thaw is None or where is None or again is None or used_between(q, frozen, freeze, thaw):
+            continue
+        if any(one.kind == "freeze" and frozen <= about(q, one) for one in q.events[q.events.index(thaw) :]):
+            continue
+        said.add(id(freeze))
+        yield RULE.report(
+            SEVERITY["wrong"],
+            f"this freezes {q.names(tuple(sorted(frozen)))} for nothing: `{q.text_of(again)}` thaws it again "
+            "before anything is computed with it",
+            where,
+            (("frozen here", where), ("and thawed again here", again)),
+        )
+
+
+def undoes(q: Queries, thaw: Event, freeze: Event, frozen: frozenset[int]) -> bool:
+    return (
+        thaw.kind == "thaw"
+        and frozen <= about(q, thaw)
+        and not branches(thaw)
+        and entry(thaw) == entry(freeze)
+        and turns(q, thaw) == turns(q, freeze)
+    )
+
+
+def turns(q: Queries, event: Event) -> tuple[int, ...]:
+    """The loops around a freeze, but for one that only runs over the parameters."""
+    over = any(q.graph[number].op == "parameters" for number in event.nodes)
+    return loops(event)[:-1] if over else loops(event)
+
+
+def used_between(q: Queries, frozen: frozenset[int], freeze: Event, thaw: Event) -> bool:
+    """Whether anything was computed with the parameters between two points, or an optimizer chose by them."""
+    nodes = range(freeze.node + 1, thaw.node)
+    if any(
+        q.graph[n].kind == "op" and frozen & set(q.graph.feeding(n, DEPENDING))
+        for n in nodes
+        if q.graph[n].op != "parameters"
+    ):
+        return True
+    first, last = q.events.index(freeze), q.events.index(thaw)
+    return any(event.kind in ("optimizer", "lent", "escape") for event in q.events[first:last])
+
+
+# -- too late for the optimizer
+
+
+def thawed_too_late(q: Queries) -> Iterator[Report]:
+    for at, event in enumerate(q.events):
+        if event.kind != "optimizer" or not event.fact("filtered"):
+            continue
+        left_out = surely_frozen(q, at, event) & about(q, event)
+        for thaw in q.events[at + 1 :] if left_out else ():
+            late = about(q, thaw) & left_out if thaw.kind == "thaw" else frozenset()
+            where, built = thaw.place("call"), event.place("call")
+            if not late or where is None or built is None or taken_in(q, at, late):
+                continue
+            after = q.events[q.events.index(thaw) :]
+            if not any(
+                one.kind == "backward"
+                and any(
+                    source in late and reach.live is Tri.MUST and not reach.unknown
+                    for top in q.roots(one)
+                    for source, reach in q.graph.reach(top).items()
+                )
+                and (one in after or set(loops(one)) & set(turns(q, thaw)))
+                for one in q.events
+            ):
+                continue
+            names = q.names(tuple(sorted(late)))
+            be, learn = ("are", "learn") if " and " in names else ("is", "learns")
+            yield RULE.report(
+                SEVERITY["starved"],
+                f"{names} {be} thawed, and still never {learn}: "
+                "the optimizer was built before, from what required a gradient then",
+                where,
+                (("the optimizer leaves out what is frozen", built), ("and this is thawed later", where)),
+            )
+            break
+
+
+def taken_in(q: Queries, at: int, late: frozenset[int]) -> bool:
+    """Whether an optimizer holds the parameters that were thawed after all."""
+    return any(
+        (event.kind == "group" or (event.kind == "optimizer" and position != at))
+        and (event.fact("unknown") or late & q.parameters_of(event))
+        for position, event in enumerate(q.events)
+    )
+
+
+def fix(source: Source, finding: Finding) -> Iterator[Fix]:
+    target, to = finding.place("target"), finding.fact("to")
+    if target is None:
+        return
+    value = re.compile(r"[ \t]*=[ \t]*(?:True|False)(?![\w.])").match(source.text, target.end)
+    owner = re.compile(r"\.(?:named_)?parameters\(\)\s*$")
+    text = source.slice(target).rpartition(".")[0]
+    if value is None:
+        return
+    if (call := owner.search(text)) is not None:
+        start = target.start + call.start()
+        edit = Edit(source.file, Span(start, value.end()), f".requires_grad_({to})")
+    else:
+        edit = Edit(source.file, Span(target.end, value.end()), f"_({to})")
+    yield Fix(f"Set it of the parameters: `requires_grad_({to})`", Applicability.UNSAFE, (edit,))
+
+
+RULE = Rule("GS407", "freeze-without-effect", check, fix)
