@@ -348,7 +348,7 @@ class Assignments(Calls):
             ):
                 role = "one-hot"
             origin = receiver.origin if number == receiver.node else ""
-            new = Tensor(number, receiver.dtype, receiver.shape, role, origin)
+            new = Tensor(number, receiver.dtype, receiver.shape, role, origin, receiver.exact)
             self.changed_in_place(target.value, receiver, new, at)
         elif isinstance(receiver, Array):
             parts = [
@@ -359,7 +359,11 @@ class Assignments(Calls):
             self.assign(
                 target.value,
                 Array(
-                    self.combine("numpy.setitem", parts, target, "numpy", keep_off=True), receiver.dtype, role
+                    self.combine("numpy.setitem", parts, target, "numpy", keep_off=True),
+                    receiver.dtype,
+                    role,
+                    receiver.shape,
+                    receiver.exact,
                 ),
                 at,
             )

@@ -8,6 +8,7 @@ from dataclasses import replace
 from gradsight import model
 from gradsight.domain import Edge
 from gradsight.interpret.containers import Containers, is_container
+from gradsight.interpret.shapes import ranked
 from gradsight.names import canonical
 from gradsight.values import (
     MANY,
@@ -108,9 +109,16 @@ class Attributes(Containers):
         edge = operation.edges.get("self", operation.other)
         shape = self.shape_of(receiver)
         if name == "shape":
-            if shape is not None:
+            if ranked(shape) is not None and shape is not None:
                 return Seq(
-                    tuple(Const(dim) if dim is not None and dim != MANY else Number() for dim in shape)
+                    tuple(
+                        Number(kind="many")
+                        if dim == MANY
+                        else Number(kind="int")
+                        if dim is None
+                        else Const(dim)
+                        for dim in shape
+                    )
                 )
             return Unknown("a shape")
         if name == "grad":

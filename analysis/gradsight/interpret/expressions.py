@@ -270,10 +270,12 @@ class Expressions(Attributes):
             if any(v.origin == "" for v in (left, right) if isinstance(v, Tensor)):
                 origin = ""
         exact = promoted(left, right, op) if op != "matmul" or exact_of(left) == exact_of(right) else ""
-        if not op.startswith("bitwise") and op != "floor_divide" and exact:
-            dtype = kind_of(exact)
-        else:
+        if op.startswith("bitwise") and exact_of(left) == exact_of(right):
+            exact = exact_of(left)
+        elif op.startswith("bitwise") or op == "floor_divide":
             exact = ""
+        if exact:
+            dtype = kind_of(exact)
         return Tensor(node, dtype, shape, role, origin, exact)
 
     def sequences(self, op: str, left: Value, right: Value) -> Value | None:

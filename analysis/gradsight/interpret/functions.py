@@ -31,6 +31,7 @@ from gradsight.interpret.libraries import (
 )
 from gradsight.interpret.methods import Methods
 from gradsight.interpret.python import PYTHON
+from gradsight.interpret.shapes import ranked
 from gradsight.interpret.training import argument_ast
 from gradsight.values import (
     MANY,
@@ -276,6 +277,16 @@ def _isinstance(
     if isinstance(value, (Class, Func, Lib, Tensor)) and len(types) == len(kinds):
         return Const(False)
     return Number()
+
+
+def _len(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    shape = ranked(it.shape_of(args[0])) if args and isinstance(args[0], (Tensor, Array)) else None
+    if shape and shape[0] is not None:
+        return Number(kind="many") if shape[0] == MANY else Const(shape[0])
+    obj = it.obj(args[0]) if args else None
+    if obj is not None and not obj.many and obj.items and it.all_modules(obj.items):
+        return Const(len(obj.items))
+    return Number(kind="int")
 
 
 _PLAIN: dict[str, type] = {
@@ -588,6 +599,7 @@ HANDLERS: dict[str, Handler] = {
     "builtins.issubclass": _isinstance,
     "builtins.hasattr": _isinstance,
     "builtins.callable": _isinstance,
+    "builtins.len": _len,
     "torch.is_tensor": _isinstance,
     "builtins.enumerate": _enumerate,
     "builtins.zip": _zip,

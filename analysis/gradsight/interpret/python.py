@@ -11,7 +11,6 @@ from gradsight.values import (
     Const,
     Func,
     Lib,
-    Number,
     Obj,
     Params,
     Ref,
@@ -57,14 +56,6 @@ def _exec(it: Statements, name: str, args: list[Value], kwargs: dict[str, Value]
         if not isinstance(value, (Lib, Class)) and value != Func(key):
             it.state.module[key] = unknown
     return NONE
-
-
-def _len(it: Statements, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
-    """The number of a container's modules where it is known."""
-    obj = it.obj(args[0]) if args else None
-    if obj is not None and not obj.many and obj.items and it.all_modules(obj.items):
-        return Const(len(obj.items))
-    return Number()
 
 
 def _reduce(it: Statements, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
@@ -130,7 +121,6 @@ def _as_dict(it: Statements, name: str, args: list[Value], kwargs: dict[str, Val
 
 
 PYTHON = {
-    "builtins.len": _len,
     "builtins.setattr": _setattr,
     "builtins.exec": _exec,
     "functools.reduce": _reduce,

@@ -73,8 +73,18 @@ def interpret_function(world: World, info: FunctionInfo, key: Key) -> Summary:
     else:
         value = Unknown(f"`{info.fid}` always raises")
     value = it.leaving(value)
+    for closure in closures_in(value):
+        it.waiting.pop(id(closure.node), None)  # whoever gets it calls it
+    it.dead = False
+    it.enter_waiting()
     del it.joiner  # it knows the activation: without it nothing is left for the collector to find
     return summarize(it, key, value)
+
+
+def closures_in(value: Value) -> list[Closure]:
+    if isinstance(value, Seq):
+        return [closure for item in value.items for closure in closures_in(item)]
+    return [value] if isinstance(value, Closure) else []
 
 
 def objects_in(value: Value | None) -> list[int]:
