@@ -190,7 +190,7 @@ class Assignments(Calls):
         if name in ("grad", "_grad"):
             facts = {"by": "hand", **({"unknown": "yes"} if isinstance(receiver, Unknown) else {})}
             self.event("zero", nodes=self.nodes_in(receiver), facts=facts, call=self.here(target))
-        if name == "data" and self.in_forward:
+        if name == "data" and self.in_method:
             self.event("filled", nodes=self.nodes_in(receiver))
         if name in ("data", "grad", "_grad"):
             return  # writes of values: the graph stays what it was
