@@ -1,26 +1,31 @@
 """Good training scripts are left alone, and the mistakes put into them are found.
 
-`tests/corpus` says what a mutant is and how torch judges it; `tests/corpus/counts.json` says how many there
-are.
+`tests/corpus` says what a mutant is and how torch judges it. Here a slice is taken; `tests/corpus/measure.py`
+takes all of them, and `tests/corpus/RESULTS.md` says what came of it.
 """
 
 from __future__ import annotations
 
 import ast
-import json
+from collections import Counter
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
-from corpus import mutations, recall, sites, verdicts
+from corpus import measure, mutations, recall, sites, verdicts
 from gradsight.engine import Engine
 from gradsight.finding import Severity
+from gradsight.rules import RULES
 from gradsight.text import Source
 from harness import markers, truth
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = sorted((ROOT / "fixtures" / "corpus").glob("*.py"))
-COUNTS = Path(__file__).parent / "corpus" / "counts.json"
 LEAST = 0.80  # of the wanted mutants
+NTH, PER_PROGRAM, SEED = 4, 18, 5
+NOT_MADE = ()  # rules whose mistakes nobody puts in here
+
+Measured: TypeAlias = "tuple[sites.Script, list[verdicts.Verdict], list[recall.Seen]]"
 
 
 def test_the_corpus_is_there() -> None:
@@ -52,85 +57,88 @@ def test_good_scripts_learn() -> None:
 
 
 @pytest.fixture(scope="module")
-def scripts() -> list[sites.Script]:
-    return sites.read(SCRIPTS)
-
-
-@pytest.fixture(scope="module")
-def judged(scripts: list[sites.Script]) -> list[verdicts.Verdict]:
-    return verdicts.judge(scripts, [each for script in scripts for each in mutations.mutants(script)])
+def measured() -> list[Measured]:
+    """A slice: of each program some mutants, by the same chance every time."""
+    programs = [*measure.own(), *measure.public()[0]]
+    return list(measure.measure(programs[::NTH], PER_PROGRAM, SEED))
 
 
 @pytest.mark.slow
-def test_mutants_are_programs_with_one_mistake(scripts: list[sites.Script]) -> None:
-    for script in scripts:
-        for each in mutations.mutants(script):
-            ast.parse(each.text)
-            assert mutations.OPEN not in each.text
-            assert mutations.CLOSE not in each.text
-            assert each.at_raise or each.quote.strip(), f"{each.program} {each.rule} {each.style}"
+def test_public_packages_take_part() -> None:
+    """Not to be mistaken for a pass: where they cannot be had, half of the corpus is missing."""
+    programs, why = measure.public()
+    if why:
+        pytest.skip(f"no public packages: {why}")
+    assert len(programs) >= 60
+    loud = [
+        f"{program.name}: {finding.code} {finding.message}"
+        for program, finding in measure.unmutated(programs[::NTH])
+        if finding.severity.rank <= Severity.WARNING.rank
+    ]
+    assert not loud
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_cutting_nothing_changes_nothing(judged: list[verdicts.Verdict]) -> None:
+def test_a_mutant_is_a_program_with_one_mistake(measured: list[Measured]) -> None:
+    for script, judged, _ in measured:
+        for mutant in (each.mutant for each in judged):
+            ast.parse(mutant.text)
+            assert mutations.OPEN not in mutant.text
+            assert mutations.CLOSE not in mutant.text
+            assert mutations.edited(mutant.good or script.text, []) != mutant.text
+            assert mutants_edits_make_it(script, mutant)
+            assert mutant.at_raise or mutant.quote.strip(), f"{mutant.program} {mutant.rule} {mutant.style}"
+
+
+def mutants_edits_make_it(script: sites.Script, mutant: mutations.Mutant) -> bool:
+    """The record of what was changed is whole."""
+    return mutations.edited(script.text, list(mutant.edits)) == mutant.text
+
+
+@pytest.mark.slow
+def test_cutting_nothing_changes_nothing() -> None:
     """Torch's judgement tells good from bad: what only a log or a metric reads is no mistake."""
-    kinds = {
-        (each.mutant.program, each.mutant.quote): each.kind
-        for each in judged
-        if each.mutant.style == "detach"
-    }
+    kinds: dict[tuple[str, str], str] = {}
+    for name in ("gcn_nodes.py", "mlp_regression.py"):
+        (script,) = sites.read([sites.Program.of(ROOT / "fixtures" / "corpus" / name)])
+        cuts = [each for each in mutations.mutants(script) if each.style == "detach"]
+        kinds |= {(name, each.mutant.quote): each.kind for each in verdicts.judge(script, cuts)}
     assert kinds["gcn_nodes.py", "output.detach()"] == "not confirmed"  # what the accuracy is computed from
     assert kinds["mlp_regression.py", "y_pred.detach()"] == "wanted"
-    assert {each.severity for each in judged if each.kind != "wanted"} == {None}
+
+
+@pytest.mark.slow
+def test_every_rule_has_its_mistakes() -> None:
+    """All rules on what is lost or in the wrong order can be put into some program."""
+    scripts = sites.read([sites.Program.of(path) for path in SCRIPTS])
+    made = Counter(each.rule for script in scripts for each in mutations.mutants(script))
+    rules = {each.code for each in RULES if each.code[:3] in ("GS1", "GS2", "GS3", "GS4")}
+    assert rules <= {*made, *NOT_MADE}, rules - {*made}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_mistakes_are_found(judged: list[verdicts.Verdict], capsys: pytest.CaptureFixture[str]) -> None:
-    seen = list(recall.look(each for each in judged if each.kind == "wanted"))
-    missed = [each for each in seen if not each.found]
+def test_mistakes_are_found(measured: list[Measured], capsys: pytest.CaptureFixture[str]) -> None:
+    judged = [each for _, some, _ in measured for each in some]
+    seen = [each for _, _, some in measured for each in some]
     with capsys.disabled():
         print("\n" + recall.table(judged, seen))
-        for title, chosen in (("missed", missed), ("miscoded", [each for each in seen if each.miscoded])):
-            print(f"\n{title}:" if chosen else "", *chosen, sep="\n  ")
-    assert len(missed) <= (1 - LEAST) * len(seen)
+        for reason, number in measure.reasons(seen)[:20]:
+            print(f"{number:6} {reason}")
+    assert len(seen) >= 200
+    found = sum(each.found for each in seen)
+    assert found >= LEAST * len(seen)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_what_changes_nothing_is_left_alone(
-    judged: list[verdicts.Verdict], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Loud where torch saw no difference is wrong; where only a part of a gradient is lost, it is printed."""
-    seen = list(recall.look(each for each in judged if each.kind in ("not confirmed", "not wanted")))
-    loud = [each for each in seen if each.loud]
-    with capsys.disabled():
-        print(
-            "\nloud though not wanted:",
-            *(each for each in loud if each.verdict.kind == "not wanted"),
-            sep="\n  ",
-        )
-    assert not [str(each) for each in loud if each.verdict.kind == "not confirmed"]
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_the_corpus_does_not_shrink(judged: list[verdicts.Verdict], update_golden: bool) -> None:
-    counts: dict[str, dict[str, int]] = {}
-    for each in judged:
-        of = counts.setdefault(each.mutant.rule, {"mutants": 0, "wanted": 0, "programs": 0})
-        of["mutants"] += 1
-        of["wanted"] += each.kind == "wanted"
-    for rule, of in counts.items():
-        of["programs"] = len({each.mutant.program for each in judged if each.mutant.rule == rule})
-    if update_golden:
-        COUNTS.write_text(json.dumps(dict(sorted(counts.items())), indent=1) + "\n", encoding="utf-8")
-    known = json.loads(COUNTS.read_text(encoding="utf-8"))
-    fewer = {
-        (rule, what): (number, counts.get(rule, {}).get(what, 0))
-        for rule, of in known.items()
-        for what, number in of.items()
-        if counts.get(rule, {}).get(what, 0) < number
-    }
-    assert not fewer, "fewer than there were (was, is)"
+def test_what_changes_nothing_is_left_alone(measured: list[Measured]) -> None:
+    """Loud where torch saw no difference is wrong."""
+    calm = [
+        each
+        for _, judged, _ in measured
+        for each in judged
+        if each.kind == "not confirmed" and each.mutant.rule not in verdicts.PROTOCOL
+    ]
+    assert not [str(each) for each in recall.look(calm) if each.loud]

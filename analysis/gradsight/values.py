@@ -50,7 +50,8 @@ class Tensor:
 class Number:
     """A Python number (computed, its value unknown). The node follows what it was computed from.
 
-    `kind`: "int" | "float" | "bool" where that is sure, and then no scalar of numpy.
+    `kind`: "int" | "float" | "bool" where that is sure, and then no scalar of numpy; "many" for an int
+    that is surely larger than one, the size of a batch.
     """
 
     node: int = NOWHERE

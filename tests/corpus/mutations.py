@@ -8,6 +8,7 @@ wanted there torch decides (`verdicts.py`).
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -33,6 +34,11 @@ class Mutant:
     frozen: int = 0  # so many parameters belong to modules called here only: looks like freezing on purpose
     place: tuple[int, int] = (0, 0)  # what the mistake was made of, in the script
     at_raise: bool = False  # the finding belongs to the `backward` call that raises, wherever that is
+    others: tuple[tuple[int, int], ...] = ()  # more places at which the finding may stand
+    also: frozenset[str] = frozenset()  # codes that say the same
+    good: str = ""  # the right program, where that is not the script but has been given a clip, a scaler
+    edits: tuple[tuple[int, int, str], ...] = ()  # of the script's text: from, to, what is there now
+    in_package: bool = False  # all of these are in the text of a public package
 
     @property
     def row(self) -> int:
@@ -46,11 +52,17 @@ class Mutant:
 
 
 def mutants(script: Script) -> list[Mutant]:
-    """All mutants of a script, without doubles."""
+    """All mutants of a script, without doubles.
+
+    Cuts are put into a package's text alone: its driver is like all other drivers.
+    """
+    from corpus import protocol_mutations
+
     found: dict[str, Mutant] = {}
-    for mutator in MUTATORS:
+    for mutator in (*MUTATORS, *protocol_mutations.MUTATORS):
         for each in mutator(script):
-            if each.text != script.text:
+            in_driver = script.program.package and not each.in_package
+            if each.text != script.text and not (mutator in CUTS and in_driver):
                 found.setdefault(each.text, each)
     return list(found.values())
 
@@ -148,7 +160,7 @@ def no_grad(script: Script) -> Iterator[Mutant]:
             )
             block = f"{indent}with torch.no_grad():\n{OPEN}{body}{CLOSE}"
             value = script.site(statement.value)  # type: ignore[arg-type]
-            yield _compose(
+            yield compose(
                 script,
                 "GS105",
                 "block",
@@ -173,7 +185,7 @@ def no_grad(script: Script) -> Iterator[Mutant]:
                     (end, end, CLOSE),
                 ]
                 term = any(site is not None and "term" in site.flags for site in returned)
-                yield _compose(script, "GS105", "decorator", pieces, term=term)
+                yield compose(script, "GS105", "decorator", pieces, term=term)
 
 
 def not_differentiable(script: Script) -> Iterator[Mutant]:
@@ -199,14 +211,14 @@ def not_differentiable(script: Script) -> Iterator[Mutant]:
 
 def second_backward(script: Script) -> Iterator[Mutant]:
     """GS201: backward twice, or once for each term."""
-    for call, statement in _backwards(script):
+    for call, statement in backwards(script):
         start, end = script.span(statement)
         indent = "\n" + " " * statement.col_offset
         source = script.source(call)
         again = [(end, end, f"{indent}{OPEN}{source}{CLOSE}")]
-        yield _compose(script, "GS201", "twice", again, at_raise=True)
+        yield compose(script, "GS201", "twice", again, at_raise=True)
         assert isinstance(call.func, ast.Attribute)
-        for assigned in _last_assignments(script, call.func.value, statement):
+        for assigned in last_assignments(script, call.func.value, statement):
             terms = _terms(assigned.value)
             live = [
                 term
@@ -221,7 +233,7 @@ def second_backward(script: Script) -> Iterator[Mutant]:
                 continue
             calls = [f"{_signed(script, sign, term)}.backward()" for sign, term in terms]
             calls[1] = f"{OPEN}{calls[1]}{CLOSE}"
-            yield _compose(script, "GS201", "split", [(start, end, indent.join(calls))], at_raise=True)
+            yield compose(script, "GS201", "split", [(start, end, indent.join(calls))], at_raise=True)
 
 
 def not_scalar(script: Script) -> Iterator[Mutant]:
@@ -238,7 +250,7 @@ def not_scalar(script: Script) -> Iterator[Mutant]:
             else:
                 comma = ", " if call.args or call.keywords else ""
                 pieces = [(end - 1, end - 1, f'{comma}reduction="none"')]
-            yield _compose(script, "GS202", "reduction", [*pieces, (0, 0, OPEN + CLOSE)], at_raise=True)
+            yield compose(script, "GS202", "reduction", [*pieces, (0, 0, OPEN + CLOSE)], at_raise=True)
         elif {"gradient", "0d"} <= site.flags and isinstance(call.func, ast.Attribute):
             if call.func.attr in ("mean", "sum"):
                 whole = (
@@ -253,7 +265,7 @@ def not_scalar(script: Script) -> Iterator[Mutant]:
                     kept = script.text[
                         start : script.text.rindex(".", start, script.span(call.func)[1])
                     ].rstrip()
-                yield _compose(
+                yield compose(
                     script, "GS202", call.func.attr, [(start, end, kept), (0, 0, OPEN + CLOSE)], at_raise=True
                 )
 
@@ -264,7 +276,7 @@ def one_hot(script: Script) -> Iterator[Mutant]:
         if _is_criterion(site) and "indices" in site.flags and isinstance(site.node, ast.Call):
             target = site.node.args[1]
             text = f"{OPEN}{_functional(script)}.one_hot({script.source(target)}){CLOSE}"
-            yield _compose(script, "GS301", "one_hot", [(*script.span(target), text)])
+            yield compose(script, "GS301", "one_hot", [(*script.span(target), text)])
 
 
 def softmax(script: Script) -> Iterator[Mutant]:
@@ -278,7 +290,7 @@ def softmax(script: Script) -> Iterator[Mutant]:
         start, end = script.span(logits)
         dim = _class_dim(script, logits)
         text = f"{OPEN}{_functional(script)}.softmax({script.source(logits)}, dim={dim}){CLOSE}"
-        yield _compose(script, "GS302", "at the call", [(start, end, text)])
+        yield compose(script, "GS302", "at the call", [(start, end, text)])
         for site in script.sites:
             if site.number not in criterion.arrived:
                 continue
@@ -286,12 +298,12 @@ def softmax(script: Script) -> Iterator[Mutant]:
             if _role(script, site) == "value" and isinstance(_statement(script, site.node), ast.Return):
                 new = f"{_functional(script)}.softmax({source}, dim={_class_dim(script, site.node)})"
                 pieces = [(site.start, site.end, new), (start, start, OPEN), (end, end, CLOSE)]
-                yield _compose(script, "GS302", "returned", pieces)
+                yield compose(script, "GS302", "returned", pieces)
             if isinstance(site.node, ast.Call) and script.source(site.node.func).endswith("Sequential"):
                 prefix = script.source(site.node.func).removesuffix("Sequential")
                 last = script.span(site.node.args[-1])[1]
                 pieces = [(last, last, f", {prefix}Softmax(dim=-1)"), (start, start, OPEN), (end, end, CLOSE)]
-                yield _compose(script, "GS302", "layer", pieces)
+                yield compose(script, "GS302", "layer", pieces)
 
 
 def no_log(script: Script) -> Iterator[Mutant]:
@@ -307,23 +319,35 @@ def no_log(script: Script) -> Iterator[Mutant]:
                     marks = [(start, start, OPEN), (end, end, CLOSE)]
                     func = script.span(site.node.func)
                     renamed = name.removesuffix("log_softmax") + "softmax"
-                    yield _compose(script, "GS303", "softmax", [(*func, renamed), *marks])
+                    yield compose(script, "GS303", "softmax", [(*func, renamed), *marks])
                     dropped = (site.start, site.end, script.source(site.node.args[0]))
-                    yield _compose(script, "GS303", "dropped", [dropped, *marks])
+                    yield compose(script, "GS303", "dropped", [dropped, *marks])
 
 
 def plain_weight(script: Script) -> Iterator[Mutant]:
-    """GS401: a parameter is a plain tensor."""
+    """GS401: a parameter is a plain tensor: one of random numbers, or one that says `requires_grad=True`.
+
+    One of zeros or ones is a buffer to everybody who reads it, and nobody can speak of it.
+    """
     for site in script.sites:
         if isinstance(site.node, ast.Call) and _makes_parameter(script, site.node):
-            if len(site.node.args) == 1 and not site.node.keywords:
-                text = f"{OPEN}{script.source(site.node.args[0])}{CLOSE}"
-                yield _mutant(script, "GS401", "plain", site, text)
+            if len(site.node.args) != 1 or site.node.keywords:
+                continue
+            value = site.node.args[0]
+            source = script.source(value)
+            if "rand" in source or "normal" in source:
+                yield _mutant(script, "GS401", "plain", site, f"{OPEN}{source}{CLOSE}")
+            if isinstance(value, ast.Call) and not any(
+                each.arg == "requires_grad" for each in value.keywords
+            ):
+                if source.startswith("torch.") and source.count(")") == source.count("(") == 1:
+                    leaf = f"{OPEN}{source[:-1]}, requires_grad=True){CLOSE}"
+                    yield _mutant(script, "GS401", "leaf", site, leaf)
 
 
 def laundered(script: Script) -> Iterator[Mutant]:
     """A cut, and then `requires_grad` by force, so that backward runs and nothing learns."""
-    for call, statement in _backwards(script):
+    for call, statement in backwards(script):
         assert isinstance(call.func, ast.Attribute)
         if not isinstance(call.func.value, ast.Name):
             continue
@@ -331,12 +355,12 @@ def laundered(script: Script) -> Iterator[Mutant]:
         begin = script.span(statement)[0]
         indent = "\n" + " " * statement.col_offset
         rewrapped = f"{loss} = {OPEN}torch.autograd.Variable({loss}, requires_grad=True){CLOSE}{indent}"
-        yield _compose(script, "GS104", "laundered by Variable", [(begin, begin, rewrapped)])
+        yield compose(script, "GS104", "laundered by Variable", [(begin, begin, rewrapped)])
         rewrapped = f"{loss} = {OPEN}torch.tensor({loss}, requires_grad=True){CLOSE}{indent}"
-        yield _compose(script, "GS104", "laundered by tensor", [(begin, begin, rewrapped)])
+        yield compose(script, "GS104", "laundered by tensor", [(begin, begin, rewrapped)])
         rewrapped = f"{loss} = torch.tensor({OPEN}{loss}.item(){CLOSE}, requires_grad=True){indent}"
-        yield _compose(script, "GS103", "laundered item", [(begin, begin, rewrapped)])
-        for assigned in _last_assignments(script, call.func.value, statement):
+        yield compose(script, "GS103", "laundered item", [(begin, begin, rewrapped)])
+        for assigned in last_assignments(script, call.func.value, statement):
             if not isinstance(assigned.value, ast.Call):
                 continue
             value = script.span(assigned.value)
@@ -348,29 +372,25 @@ def laundered(script: Script) -> Iterator[Mutant]:
                 inner = _bracketed(script, site)
                 cut = (site.start, site.end, f"{OPEN}{inner}.{'data' if number else 'detach()'}{CLOSE}")
                 forced = (begin, begin, f"{loss}.requires_grad_(True){indent}")
-                yield _compose(script, "GS102", "laundered detach", [cut, forced])
+                yield compose(script, "GS102", "laundered detach", [cut, forced])
             forced = (begin, begin, f"{loss}.requires_grad = True{indent}")
-            yield _compose(
+            yield compose(
                 script, "GS102", "laundered loss", [(*value, f"{OPEN}{source}.detach(){CLOSE}"), forced]
             )
 
 
 Mutator = Callable[[Script], Iterator[Mutant]]
 
+CUTS: tuple[Mutator, ...] = (detach, numpy_detour, scalar, rewrap, no_grad, not_differentiable, laundered)
+
 MUTATORS: tuple[Mutator, ...] = (
-    detach,
-    numpy_detour,
-    scalar,
-    rewrap,
-    no_grad,
-    not_differentiable,
+    *CUTS,
     second_backward,
     not_scalar,
     one_hot,
     softmax,
     no_log,
     plain_weight,
-    laundered,
 )
 
 # Where things stand.
@@ -468,7 +488,7 @@ def _frozen_block(script: Script, inside: list[Site]) -> int:
     return sum(_frozen_call(script, site) for site in inside if isinstance(site.node, ast.Call))
 
 
-def _backwards(script: Script) -> Iterator[tuple[ast.Call, ast.Expr]]:
+def backwards(script: Script) -> Iterator[tuple[ast.Call, ast.Expr]]:
     for node in ast.walk(script.tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             func = node.value.func
@@ -476,7 +496,7 @@ def _backwards(script: Script) -> Iterator[tuple[ast.Call, ast.Expr]]:
                 yield node.value, node
 
 
-def _last_assignments(script: Script, name: ast.expr, before: ast.stmt) -> Iterator[ast.Assign]:
+def last_assignments(script: Script, name: ast.expr, before: ast.stmt) -> Iterator[ast.Assign]:
     """The last assignment to a plain name that stands in the same block before a statement, if any."""
     parent = script.parents[before]
     for block in ("body", "orelse"):
@@ -563,10 +583,10 @@ def _mutant(
         ]  # type: ignore[arg-type]
         term = term or len(fed) == 1
     pieces = [(site.start, site.end, text), *(extra or [])]
-    return _compose(script, rule, style, pieces, term=term, frozen=frozen, place=(site.start, site.end))
+    return compose(script, rule, style, pieces, term=term, frozen=frozen, place=(site.start, site.end))
 
 
-def _compose(
+def compose(
     script: Script,
     rule: str,
     style: str,
@@ -576,14 +596,46 @@ def _compose(
     frozen: int = 0,
     at_raise: bool = False,
     place: tuple[int, int] = (0, 0),
+    also: tuple[str, ...] = (),
+    good: Pieces | None = None,
 ) -> Mutant:
+    """The mutant in which `pieces` are replaced. The first place in them that is marked is the finding's."""
+    marked = edited(script.text, pieces)
+    parts = re.split(f"([{OPEN}{CLOSE}])", marked)
+    text, places = "", []
+    opened: list[int] = []
+    for part in parts:
+        if part == OPEN:
+            opened.append(len(text))
+        elif part == CLOSE:
+            places.append((opened.pop(), len(text)))
+        else:
+            text += part
+    places.sort()
+    driver = script.program.driver
+    return Mutant(
+        script.program.name,
+        rule,
+        style,
+        text,
+        *places[0],
+        term,
+        frozen,
+        place,
+        at_raise,
+        tuple(places[1:]),
+        frozenset(also),
+        edited(script.text, good) if good is not None else "",
+        tuple((start, end, re.sub(f"[{OPEN}{CLOSE}]", "", new)) for start, end, new in pieces),
+        bool(driver) and all(end <= driver for start, end, new in pieces if new not in (OPEN, CLOSE)),
+    )
+
+
+def edited(text: str, pieces: Pieces) -> str:
+    """A text with ranges of it replaced; of two insertions at one offset the first comes first."""
     out, position = [], 0
-    for start, end, text in sorted(pieces, key=lambda piece: piece[:2]):
-        assert start >= position, f"{script.path.name}: edits overlap at {start}"
-        out += (script.text[position:start], text)
+    for start, end, new in sorted(pieces, key=lambda piece: piece[:2]):
+        assert start >= position, f"edits overlap at {start}"
+        out += (text[position:start], new)
         position = end
-    marked = "".join((*out, script.text[position:]))
-    begin = marked.index(OPEN)
-    end = marked.index(CLOSE) - 1
-    text = marked.replace(OPEN, "").replace(CLOSE, "")
-    return Mutant(script.path.name, rule, style, text, begin, end, term, frozen, place, at_raise)
+    return "".join((*out, text[position:]))

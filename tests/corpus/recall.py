@@ -20,6 +20,7 @@ class Seen:
     verdict: Verdict
     there: tuple[Finding, ...]  # of the right family, touching the place
     elsewhere: tuple[Finding, ...]
+    unknown: tuple[str, ...] = ()  # why the analysis knows no more
 
     @property
     def loud(self) -> tuple[Finding, ...]:
@@ -63,9 +64,13 @@ def look(verdicts: Iterable[Verdict]) -> Iterator[Seen]:
     """Analyse mutants from scratch. A bug of a rule is raised."""
     for verdict in verdicts:
         mutant = verdict.mutant
-        found = Engine(_raise).analyze(Source(mutant.program, mutant.text)).findings
-        there = tuple(each for each in found if _is_of(mutant, each) and _touches(mutant, each))
-        yield Seen(verdict, there, tuple(each for each in found if each not in there))
+        source = Source("program.py", mutant.text)
+        findings = Engine(_raise).analyze(source)
+        there = tuple(
+            each for each in findings.findings if _is_of(mutant, each) and _is_at(mutant, each, source)
+        )
+        elsewhere = tuple(each for each in findings.findings if each not in there)
+        yield Seen(verdict, there, elsewhere, tuple(str(each.reason) for each in findings.silences))
 
 
 def _raise(where: str, error: BaseException) -> None:
@@ -74,30 +79,47 @@ def _raise(where: str, error: BaseException) -> None:
 
 def _is_of(mutant: Mutant, finding: Finding) -> bool:
     """The same code; a lost gradient counts by whichever code of a lost gradient."""
-    return finding.code == mutant.rule or (finding.code.startswith("GS1") and mutant.rule.startswith("GS1"))
+    return (
+        finding.code == mutant.rule
+        or finding.code in mutant.also
+        or (finding.code.startswith("GS1") and mutant.rule.startswith("GS1"))
+    )
 
 
-def _touches(mutant: Mutant, finding: Finding) -> bool:
-    return finding.where.start < mutant.end and mutant.start < finding.where.end
+def _is_at(mutant: Mutant, finding: Finding, source: Source) -> bool:
+    """Touching one of the places, or beginning on one of their lines."""
+    row = source.row_column(finding.where.start)[0]
+    return any(
+        (finding.where.start < end and start < finding.where.end) or row == source.row_column(start)[0]
+        for start, end in ((mutant.start, mutant.end), *mutant.others)
+    )
 
 
 def table(verdicts: list[Verdict], seen: list[Seen]) -> str:
     """Recall for each rule and in all."""
     lines = [
-        f"{'rule':6}{'mutants':>9}{'wanted':>8}{'found':>7}{'recall':>8}{'miscoded':>10}{'moved':>7}"
+        f"{'rule':8}{'mutants':>9}{'confirmed':>11}{'programs':>10}{'found':>7}{'recall':>8}{'miscoded':>10}"
         f"{'too quiet':>11}{'not wanted':>12}{'no change':>11}{'misfit':>8}"
     ]
     rules = sorted({each.mutant.rule for each in verdicts})
-    for rule in [*rules, "all"]:
-        of = [each for each in verdicts if rule in (each.mutant.rule, "all")]
-        wanted = [each for each in seen if each.verdict.kind == "wanted"]
-        looked = [each for each in wanted if rule in (each.verdict.mutant.rule, "all")]
+    for rule in [*rules, "all", "public"]:
+        of = [each for each in verdicts if _counts(each, rule)]
+        looked = [each for each in seen if _counts(each.verdict, rule)]
         found = [each for each in looked if each.found]
         kinds = [sum(each.kind == kind for each in of) for kind in ("not wanted", "not confirmed", "misfit")]
         lines.append(
-            f"{rule:6}{len(of):9}{len(looked):8}{len(found):7}{len(found) / max(1, len(looked)):8.1%}"
-            f"{sum(each.miscoded for each in looked):10}{sum(each.moved for each in looked):7}"
+            f"{rule:8}{len(of):9}{len(looked):11}{len({each.verdict.mutant.program for each in looked}):10}"
+            f"{len(found):7}{len(found) / max(1, len(looked)):8.1%}{sum(each.miscoded for each in looked):10}"
             f"{sum(bool(each.there) and not each.found for each in looked):11}"
             f"{kinds[0]:12}{kinds[1]:11}{kinds[2]:8}"
         )
     return "\n".join(lines)
+
+
+def _counts(verdict: Verdict, rule: str) -> bool:
+    """Whether a verdict is counted in a row; what only memory shows is in no sum."""
+    if rule == "all":
+        return verdict.kind != "memory"
+    if rule == "public":
+        return verdict.kind != "memory" and verdict.mutant.in_package
+    return verdict.mutant.rule == rule

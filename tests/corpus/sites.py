@@ -1,13 +1,16 @@
-"""What stands where in a script, found out by running it: the places at which a mistake can be put in.
+"""What stands where in a good program, found out by running it: the places at which a mistake can be put in.
 
-A script is never imported; its instrumented copy runs as every program of the tests does.
+A program is never imported; its instrumented copy runs as every program of the tests does.
 """
 
 from __future__ import annotations
 
 import ast
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 
 from harness import truth
@@ -18,13 +21,30 @@ _SEEN = (ast.Name, ast.Attribute, ast.Call, ast.BinOp, ast.UnaryOp, ast.Subscrip
 _NOT_TENSORS = {"data", "grad", "requires_grad", "shape", "dtype", "device", "ndim", "is_leaf", "grad_fn"}
 
 
+@dataclass(frozen=True)
+class Program:
+    """A good program."""
+
+    name: str  # of a file in fixtures/corpus, or "timm/layers/eca.py EcaModule"
+    text: str
+    file: str  # runs as
+    package: str = ""  # "timm 1.0.19"; the text up to `driver` is that package's
+    driver: int = 0  # where the text begins that was written around it
+
+    @classmethod
+    def of(cls, path: Path) -> Program:
+        """A script of our own."""
+        return cls(path.name, path.read_text(encoding="utf-8"), str(path))
+
+
 @dataclass(frozen=True, eq=False)
 class Site:
     """An expression that was evaluated.
 
     `flags`: gradient, leaf, computed, 0d to 4d, holds gradient (a container), module (the call of one that
     learns; "4 parameters" says how many tensors do), shared (called elsewhere, too), cross entropy, nll,
-    indices (the target is), loss module, reduces, term (without it a term of the loss is a constant).
+    indices (the target is), loss module, reduces, term (without it a term of the loss is a constant),
+    optimizer (made here), optimizer step, zero_grad, backward, clip.
     """
 
     node: ast.expr
@@ -37,9 +57,9 @@ class Site:
 
 @dataclass(frozen=True, eq=False)
 class Script:
-    """A good script with all that was seen of it."""
+    """A good program with all that was seen of it."""
 
-    path: Path
+    program: Program
     text: str
     tree: ast.Module
     sites: tuple[Site, ...]
@@ -65,33 +85,41 @@ class Script:
         return self.text[start:end]
 
 
-def read(paths: list[Path]) -> list[Script]:
-    """Run scripts, plain and instrumented, and take down what stands where.
+def read(programs: Sequence[Program]) -> list[Script]:
+    """Run programs, plain and instrumented, and take down what stands where.
 
     Raises:
-        RuntimeError: a script fails, or its instrumented copy does something else than the script.
+        RuntimeError: a program fails, or its instrumented copy does something else than the program.
     """
-    texts = [path.read_text(encoding="utf-8") for path in paths]
-    prepared = [_Instrumented(text) for text in texts]
+    scripts, refused = read_those_that_can(programs)
+    if refused:
+        raise RuntimeError("\n".join(f"{name}: {why}" for name, why in refused.items()))
+    return scripts
+
+
+def read_those_that_can(programs: Sequence[Program]) -> tuple[list[Script], dict[str, str]]:
+    """The same, with the programs that cannot be watched apart, by name, with the reason."""
+    prepared = [_Instrumented(each.text) for each in programs]
     facts = (f"print({_MARK!r} + __import__('json').dumps(_watcher.report())) is None",)
-    copies = [truth.Run(each.text, (), str(path)) for each, path in zip(prepared, paths, strict=True)]
+    copies = [truth.Run(each.text, (), of.file) for each, of in zip(prepared, programs, strict=True)]
     outcomes = truth.run_many([replace(copy, facts=facts) for copy in copies])
-    plain = truth.snapshots([truth.Run(text, (), str(path)) for text, path in zip(texts, paths, strict=True)])
+    plain = truth.snapshots([truth.Run(each.text, (), each.file) for each in programs])
     watched = truth.snapshots(copies)
-    scripts = []
-    for path, text, each, outcome, good, copy in zip(
-        paths, texts, prepared, outcomes, plain, watched, strict=True
-    ):
+    scripts: list[Script] = []
+    refused: dict[str, str] = {}
+    for program, each, outcome, good, copy in zip(programs, prepared, outcomes, plain, watched, strict=True):
         if good.error or outcome.error:
-            raise RuntimeError(f"{path.name}: {good.error or outcome.error}\n{outcome.output[-2000:]}")
+            refused[program.name] = f"{good.error or outcome.error}\n{outcome.output[-2000:]}"
+            continue
         if different := truth.compare(good, copy):
-            raise RuntimeError(f"{path.name}: watched, it does something else: {different[:3]}")
+            refused[program.name] = f"watched, it does something else: {different[:3]}"
+            continue
         line = next(line for line in reversed(outcome.output.splitlines()) if line.startswith(_MARK))
         report = json.loads(line[len(_MARK) :])
         sites = tuple(
             Site(
                 node,
-                *_span(text, node),
+                *_span(program.text, node),
                 frozenset(report["flags"].get(str(number), ())),
                 frozenset(report["arrived"].get(str(number), ())),
                 number,
@@ -99,13 +127,19 @@ def read(paths: list[Path]) -> list[Script]:
             for number, node in enumerate(each.nodes)
         )
         by_node: dict[ast.AST, Site] = {site.node: site for site in sites}
-        scripts.append(Script(path, text, each.tree, sites, by_node, each.parents, good))
-    return scripts
+        scripts.append(Script(program, program.text, each.tree, sites, by_node, each.parents, good))
+    return scripts, refused
 
 
 def _offset(text: str, row: int, column: int) -> int:
+    starts, lines = _lines(text)
+    return starts[row - 1] + len(lines[row - 1].encode()[:column].decode())
+
+
+@lru_cache(maxsize=8)
+def _lines(text: str) -> tuple[list[int], list[str]]:
     lines = text.splitlines(keepends=True)
-    return sum(map(len, lines[: row - 1])) + len(lines[row - 1].encode()[:column].decode())
+    return [0, *accumulate(map(len, lines))], lines
 
 
 def _span(text: str, node: ast.expr | ast.stmt) -> tuple[int, int]:
@@ -147,7 +181,7 @@ class _Instrumented:
         head = 0
         for statement in self.tree.body:
             is_future = isinstance(statement, ast.ImportFrom) and statement.module == "__future__"
-            is_doc = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+            is_doc = statement is self.tree.body[0] and isinstance(statement, ast.Expr)
             if is_future or is_doc:
                 head = statement.end_lineno or head
         lines = whole.splitlines(keepends=True)

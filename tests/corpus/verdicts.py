@@ -3,9 +3,10 @@
 A mutant is *confirmed* if it raises for the gradient's sake, or some gradient, loss or parameter differs
 from the good script's by more than 1e-3. It is *wanted* if the policy speaks: what raises is an error; what
 takes the gradient from a parameter that had one, a softmax or a missing logarithm before a loss, and a term
-of the loss that became a constant are warnings; a part that looks frozen on purpose is an information. A
-cut that leaves every parameter some gradient is not wanted. A mutant that raises for another reason (a
-shape, a type) never fitted: it is a *misfit* and counts nowhere.
+of the loss that became a constant are warnings; a part that looks frozen on purpose is an information. What
+is done in the wrong order is a warning (`PROTOCOL`), whatever it changes. A cut that leaves every parameter
+some gradient is not wanted. A mutant that raises for another reason (a shape, a type) never fitted: it is a
+*misfit* and counts nowhere.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from __future__ import annotations
 import ast
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from harness import truth
@@ -29,13 +32,32 @@ RAISES_FOR_IT = re.compile(
     r"implicitly created only for scalar|Can't call numpy\(\)|object has no attribute 'backward'|"
     r"modified by an inplace operation|appears to not have been used in the graph|multi-target not supported|"
     r"target with class probabilities|only batches of spatial targets|empty parameter list|"
-    r"(sum|mean|std)\(\) got an unexpected keyword argument 'axis'"  # numpy's function on a tensor
+    r"(sum|mean|std)\(\) got an unexpected keyword argument 'axis'|"  # numpy's function on a tensor
+    r"can't optimize a non-leaf Tensor|already been called since the last update|No inf checks were recorded"
 )
+
+# How loud, at least, where something is done in the wrong order; what surely raises is an error.
+PROTOCOL = {
+    "GS108": "warning",
+    "GS109": "warning",
+    "GS203": "warning",
+    "GS204": "warning",
+    "GS205": "warning",
+    "GS206": "warning",
+    "GS207": "error",
+    "GS208": "hint",
+    "GS209": "warning",
+    "GS210": "warning",
+    "GS211": "warning",
+    "GS212": "warning",
+    "GS213": "warning",
+    "GS214": "warning",
+}
 
 # Backward ran, and then there was nothing to clip.
 NOTHING_TO_CLIP = "nested_tensorlist[0].empty()"
 
-Kind = Literal["wanted", "not wanted", "not confirmed", "misfit"]
+Kind = Literal["wanted", "memory", "not wanted", "not confirmed", "misfit"]
 
 
 @dataclass(frozen=True)
@@ -48,18 +70,53 @@ class Verdict:
     said: str
 
 
-def judge(scripts: list[Script], mutants: list[Mutant]) -> list[Verdict]:
-    """Run mutants and say what they are, in their order."""
-    good = {script.path.name: script for script in scripts}
-    runs = [truth.Run(each.text, (), str(good[each.program].path)) for each in mutants]
-    verdicts = [
-        _verdict(mutant, good[mutant.program].snapshot, snapshot)
-        for mutant, snapshot in zip(mutants, truth.snapshots(runs), strict=True)
-    ]
-    cuts = {
-        (each.mutant.program, each.mutant.place): each for each in verdicts if each.mutant.style == "detach"
+def judge(script: Script, mutants: Sequence[Mutant]) -> list[Verdict]:
+    """Run a script's mutants and say what they are, in their order."""
+    file = script.program.file
+    rights = list(dict.fromkeys(each.good for each in mutants if each.good))
+    judged = [each for each in mutants if each.rule != "GS208"]
+    texts = [*rights, *(each.text for each in judged)]
+    shots = truth.snapshots([truth.Run(text, (), file) for text in texts])
+    good = {"": script.snapshot, **dict(zip(rights, shots, strict=False))}
+    verdicts = {
+        mutant.text: _verdict(mutant, good[mutant.good], shot)
+        for mutant, shot in zip(judged, shots[len(rights) :], strict=True)
     }
-    return [_as_the_cut(each, cuts.get((each.mutant.program, each.mutant.place))) for each in verdicts]
+    verdicts |= _memory(file, [each for each in mutants if each.rule == "GS208"])
+    cuts = {each.mutant.place: each for each in verdicts.values() if each.mutant.style == "detach"}
+    return [_as_the_cut(verdicts[each.text], cuts.get(each.place)) for each in mutants]
+
+
+_METER = f"import sys; sys.path.append({str(Path(__file__).parent)!r}); import graph_meter; sys.path.pop()\n"
+
+
+def _memory(file: str, mutants: Sequence[Mutant]) -> dict[str, Verdict]:
+    """What only memory shows: from step to step more of the graph stays alive than in the right program."""
+    fact = "sys.modules['graph_meter'].grows()"
+    runs = []
+    for each in mutants:
+        # Behind the docstring and `from __future__`, which must come first.
+        future = max(
+            (
+                node.lineno
+                for node in ast.parse(each.text).body
+                if isinstance(node, ast.ImportFrom) and node.module == "__future__"
+            ),
+            default=0,
+        )
+        lines = each.text.splitlines(keepends=True)
+        runs.append(truth.Run("".join([*lines[:future], _METER, *lines[future:]]), (fact,), file))
+    found: dict[str, Verdict] = {}
+    for mutant, outcome in zip(mutants, truth.run_many(runs), strict=True):
+        grows = any(each.holds for each in outcome.facts)
+        if outcome.error:
+            found[mutant.text] = Verdict(mutant, "misfit", None, f"raises {outcome.error}")
+        else:
+            said = "the graph stays alive" if grows else "nothing stays alive"
+            found[mutant.text] = Verdict(
+                mutant, "memory" if grows else "not confirmed", PROTOCOL["GS208"] if grows else None, said
+            )
+    return found
 
 
 def _as_the_cut(verdict: Verdict, cut: Verdict | None) -> Verdict:
@@ -78,6 +135,10 @@ def _as_the_cut(verdict: Verdict, cut: Verdict | None) -> Verdict:
 
 def _verdict(mutant: Mutant, good: truth.Snapshot, bad: truth.Snapshot) -> Verdict:
     error = bad.error
+    if good.error is not None:
+        return Verdict(mutant, "misfit", None, f"the right program raises {good.error}")
+    if mutant.rule in PROTOCOL:
+        return _protocol_verdict(mutant, good, bad)
     if error is not None and RAISES_FOR_IT.search(error.text):
         if mutant.at_raise:
             placed = _backward_at(mutant, error.row)
@@ -108,6 +169,18 @@ def _verdict(mutant: Mutant, good: truth.Snapshot, bad: truth.Snapshot) -> Verdi
     if mutant.term:
         return Verdict(mutant, "wanted", "warning", f"a term is a constant: {differences[0]}")
     return Verdict(mutant, "not wanted", None, f"every parameter has a gradient: {differences[0]}")
+
+
+def _protocol_verdict(mutant: Mutant, good: truth.Snapshot, bad: truth.Snapshot) -> Verdict:
+    if bad.error is not None and not RAISES_FOR_IT.search(bad.error.text):
+        return Verdict(mutant, "misfit", None, f"raises {bad.error}")
+    if mutant.rule in ("GS207", "GS209", "GS109") and bad.error is None:
+        return Verdict(mutant, "not confirmed", None, "runs")
+    differences = truth.compare(good, bad, DIFFERS)
+    if not differences:
+        return Verdict(mutant, "not confirmed", None, "same gradients, losses and parameters")
+    said = f"raises {bad.error}" if bad.error else differences[0]
+    return Verdict(mutant, "wanted", PROTOCOL[mutant.rule], said)
 
 
 def _lost(good: truth.Snapshot, bad: truth.Snapshot) -> list[str]:

@@ -73,7 +73,9 @@ def call(site: int, function: Any, *args: Any, **kwargs: Any) -> Any:
         if function.__name__ in SHAPE_ONLY:
             tags = getattr(receiver, "_sites", set())
         if function.__name__ == "backward":
+            marks.add("backward")
             _look_back(site, receiver)
+    marks |= _protocol(function, receiver)
     result = function(*args, **kwargs)
     if isinstance(result, nn.Sequential) and isinstance(function, type):
         result.__dict__["_site"] = site
@@ -82,6 +84,8 @@ def call(site: int, function: Any, *args: Any, **kwargs: Any) -> Any:
     if inspect.isfunction(function) and function.__module__ == "torch.nn.functional":
         if "reduction" in inspect.signature(function).parameters:
             marks.add("reduces")
+    if isinstance(result, torch.optim.Optimizer) and isinstance(function, type):
+        marks.add("optimizer")
     return _seen(site, result, tags, leaf=False)
 
 
@@ -95,6 +99,17 @@ def report() -> dict[str, Any]:
         "flags": {site: sorted(marks) for site, marks in flags.items() if marks},
         "arrived": {site: sorted(tags) for site, tags in arrived.items()},
     }
+
+
+def _protocol(function: Any, receiver: Any) -> set[str]:
+    name = getattr(function, "__name__", "")
+    if isinstance(receiver, torch.optim.Optimizer) and name in ("step", "zero_grad"):
+        return {"optimizer step" if name == "step" else name}
+    if isinstance(receiver, nn.Module) and name == "zero_grad":
+        return {name}
+    if function is nn.utils.clip_grad_norm_ or function is nn.utils.clip_grad_value_:
+        return {"clip"}
+    return set()
 
 
 def _criterion(function: Any) -> str:

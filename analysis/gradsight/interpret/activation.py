@@ -15,6 +15,7 @@ from gradsight.values import (
     Array,
     Choice,
     Class,
+    Closure,
     Const,
     Lib,
     Number,
@@ -52,6 +53,7 @@ class Activation:
         self.at = 0  # the line of the region that is being read
         self.events: list[Event] = []
         self.context: tuple[tuple[str, int, int], ...] = ()
+        self.waiting: dict[int, Closure] = {}  # nested functions that differentiate, not called so far
         self.starred_many = False  # the call's arguments hold a list of unknown length
         self.owner = ""  # the function that places stand in, where that is not the activation's own
         self.block = 0  # the block that switched gradients off

@@ -345,6 +345,7 @@ class Assignments(Calls):
                     receiver.shape,
                     role,
                     receiver.origin if number == receiver.node else "",
+                    receiver.exact,
                 ),
                 at,
             )
@@ -357,7 +358,11 @@ class Assignments(Calls):
             self.assign(
                 target.value,
                 Array(
-                    self.combine("numpy.setitem", parts, target, "numpy", keep_off=True), receiver.dtype, role
+                    self.combine("numpy.setitem", parts, target, "numpy", keep_off=True),
+                    receiver.dtype,
+                    role,
+                    receiver.shape,
+                    receiver.exact,
                 ),
                 at,
             )

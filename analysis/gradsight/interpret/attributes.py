@@ -8,6 +8,7 @@ from dataclasses import replace
 from gradsight import model
 from gradsight.domain import Edge
 from gradsight.interpret.containers import Containers, is_container
+from gradsight.interpret.shapes import ranked
 from gradsight.names import canonical
 from gradsight.values import (
     MANY,
@@ -21,6 +22,7 @@ from gradsight.values import (
     Method,
     Number,
     Obj,
+    Params,
     Partial,
     Ref,
     Seq,
@@ -105,9 +107,16 @@ class Attributes(Containers):
         edge = operation.edges.get("self", operation.other)
         shape = self.shape_of(receiver)
         if name == "shape":
-            if shape is not None:
+            if ranked(shape) is not None and shape is not None:
                 return Seq(
-                    tuple(Const(dim) if dim is not None and dim != MANY else Number() for dim in shape)
+                    tuple(
+                        Number(kind="many")
+                        if dim == MANY
+                        else Number(kind="int")
+                        if dim is None
+                        else Const(dim)
+                        for dim in shape
+                    )
                 )
             return Unknown("a shape")
         if name == "grad":
@@ -146,6 +155,8 @@ class Attributes(Containers):
             value = obj.get(repr(name))  # `blocks.head` of a ModuleDict is `blocks["head"]`
         if value is not None and name != "*":
             return value
+        if obj.kind == "optimizer" and name == "param_groups":
+            return self.parameter_group_list(obj)
         if obj.kind == "instance" and isinstance(obj.cls, Class):
             found = self.instance_attribute(receiver, obj.cls, name)
             if found is not None:
@@ -159,6 +170,15 @@ class Attributes(Containers):
         if name in ("weight", "bias") and isinstance(obj.get("*"), Tensor):
             return Tensor(node_of(obj.get("*")), "float", None, "", "parameter")
         return Method(receiver, name, base)
+
+    def parameter_group_list(self, optimizer: Obj) -> Value:
+        """`optimizer.param_groups`: which holds what is known where all came from one `parameters()`."""
+        held = optimizer.get("params")
+        if not isinstance(held, Params):
+            return Unknown("an optimizer's state")
+        params = Params(held.nodes, held.blanket, held.unknown or not held.blanket)
+        group = self.allocate(Obj("dict", None, (("'params'", params),), many=True))
+        return self.allocate(Obj("list", None, items=(group,), many=True))
 
     def instance_attribute(self, receiver: Ref, cls: Class, name: str) -> Value | None:
         """A method bound to the object, a property's value, or a class attribute."""

@@ -8,17 +8,14 @@ from typing import Any
 from gradsight import model
 from gradsight.domain import Edge
 from gradsight.graph import Here, There, Within
-from gradsight.interpret.arrays import literal_of
 from gradsight.interpret.codec import Encoder, moved
-from gradsight.interpret.dtypes import kind_of
+from gradsight.interpret.containers import collated
 from gradsight.interpret.functions import Functions
-from gradsight.interpret.shapes import ranked
 from gradsight.interpret.state import Event, State
 from gradsight.interpret.summary import Summary
 from gradsight.values import (
     NONE,
     NOWHERE,
-    Array,
     Bound,
     Choice,
     Class,
@@ -105,7 +102,7 @@ class Calls(Functions):
         if info is None:
             return self.unknown_call(f"`{fid}` cannot be read", None, args, kwargs, node)
         bound = self.bind_arguments(info.node.args, args, kwargs)
-        if info.unknown_decorator:
+        if info.unknown_decorator and not self.world.hands_back(info.unknown_decorator):
             return self.unknown_call(
                 f"`{fid}` is wrapped by `{info.unknown_decorator}`", None, args, kwargs, node
             )
@@ -243,6 +240,7 @@ class Calls(Functions):
         if self.nesting >= MOST_NESTING:
             return self.unknown_call(f"`{closure.name}` calls itself", None, args, kwargs, node)
         self.nesting += 1
+        self.waiting.pop(id(closure.node), None)
         # A fork: whoever holds the state of before keeps the names that it had.
         state = self.state = self.state.fork()
         at, returns, grad, context = self.at, self.returns, state.grad, self.context
@@ -325,7 +323,7 @@ class Calls(Functions):
                 obj = self.state.heap[reference.oid]
                 items = value.items if isinstance(value, Seq) else ()
                 self.put(
-                    reference, Obj(obj.kind, obj.cls, obj.fields, tuple(unsqueezed(item) for item in items))
+                    reference, Obj(obj.kind, obj.cls, obj.fields, tuple(collated(item) for item in items))
                 )
         return reference
 
@@ -381,19 +379,3 @@ class Calls(Functions):
                 given = self.call(hook, [module, Seq(tuple(args)), value], {}, node)
                 value = value if given == NONE else given
         return value
-
-
-def unsqueezed(item: Value) -> Value:
-    """A sample of a data set as one row of what the loader stacks."""
-    if isinstance(item, Tensor):
-        known = ranked(item.shape)
-        shape = (1, *known) if known is not None else None
-        return Tensor(NOWHERE, item.dtype, shape, item.role, "", item.exact)
-    if isinstance(item, Array):
-        known = ranked(item.shape)
-        shape = (1, *known) if known is not None else None
-        return Tensor(NOWHERE, item.dtype, shape, item.role, "", item.exact)
-    if (isinstance(item, Const) and isinstance(item.value, (int, float))) or isinstance(item, Number):
-        exact = literal_of(item)  # collated as numpy would
-        return Tensor(NOWHERE, kind_of(exact), (1,), "", "", exact)
-    return Unknown("a sample")

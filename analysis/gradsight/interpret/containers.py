@@ -8,6 +8,7 @@ from gradsight import model
 from gradsight.domain import Edge
 from gradsight.graph import Node
 from gradsight.interpret.activation import Activation
+from gradsight.interpret.dtypes import kind_of, literal_of
 from gradsight.interpret.shapes import ranked
 from gradsight.values import (
     MANY,
@@ -197,12 +198,16 @@ class Containers(Activation):
     def data_element(self, obj: Obj) -> Value:
         """What a data loader gives: batches that require no gradient."""
         dataset = self.obj(obj.get("dataset"))
-        if dataset is not None and dataset.items:
+        samples: tuple[Value, ...] = dataset.items if dataset is not None else ()
+        if dataset is not None and dataset.kind == "list" and samples:
+            sample = self.joiner.values(samples)
+            samples = tuple(map(collated, sample.items)) if isinstance(sample, Seq) else ()
+        if samples:
             size = obj.get("batch_size") or Const(1)
             if size == NONE or obj.get("batch_sampler") is not None or obj.get("collate_fn") is not None:
                 return Unknown("a batch of data")
             batch = 1 if size == Const(1) else MANY
-            return Seq(tuple(batch_of(item, batch) for item in dataset.items))
+            return Seq(tuple(batch_of(item, batch) for item in samples))
         return Unknown("a batch of data")
 
     def all_modules(self, values: tuple[Value, ...]) -> bool:
@@ -415,3 +420,19 @@ def sliced(size: int | None, node: ast.Slice, lower: Value, upper: Value) -> int
             else None
         )
     return None
+
+
+def collated(item: Value) -> Value:
+    """A sample of a data set as one row of what the loader stacks."""
+    if isinstance(item, Tensor):
+        known = ranked(item.shape)
+        shape = (1, *known) if known is not None else None
+        return Tensor(NOWHERE, item.dtype, shape, item.role, "", item.exact)
+    if isinstance(item, Array):
+        known = ranked(item.shape)
+        shape = (1, *known) if known is not None else None
+        return Tensor(NOWHERE, item.dtype, shape, item.role, "", item.exact)
+    if (isinstance(item, Const) and isinstance(item.value, (int, float))) or isinstance(item, Number):
+        exact = literal_of(item)  # collated as numpy would
+        return Tensor(NOWHERE, kind_of(exact), (1,), "", "", exact)
+    return Unknown("a sample")

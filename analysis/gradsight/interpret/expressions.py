@@ -243,10 +243,12 @@ class Expressions(Attributes):
             if any(v.origin == "" for v in (left, right) if isinstance(v, Tensor)):
                 origin = ""
         exact = promoted(left, right, op) if op != "matmul" or exact_of(left) == exact_of(right) else ""
-        if not op.startswith("bitwise") and op != "floor_divide" and exact:
-            dtype = kind_of(exact)
-        else:
+        if op.startswith("bitwise") and exact_of(left) == exact_of(right):
+            exact = exact_of(left)
+        elif op.startswith("bitwise") or op == "floor_divide":
             exact = ""
+        if exact:
+            dtype = kind_of(exact)
         return Tensor(node, dtype, shape, role, origin, exact)
 
     def sequences(self, op: str, left: Value, right: Value) -> Value | None:
@@ -309,6 +311,20 @@ class Expressions(Attributes):
         if any(isinstance(op, (ast.Is, ast.IsNot, ast.In, ast.NotIn)) for op in node.ops):
             if len(values) == 2 and values[1] == NONE and not isinstance(values[0], (Unknown, Choice)):
                 return Const((values[0] == NONE) is isinstance(node.ops[0], ast.Is))
+            left, right = values[:2]
+            known = self.obj(right)
+            if len(values) == 2 and isinstance(left, Const) and isinstance(node.ops[0], (ast.In, ast.NotIn)):
+                if (
+                    known is not None
+                    and known.kind == "dict"
+                    and known.fields
+                    and not (known.items or known.many)
+                ):
+                    has = known.get(repr(left.value)) is not None
+                    return Const(has is isinstance(node.ops[0], ast.In))
+            if len(values) == 2 and isinstance(node.ops[0], (ast.Is, ast.IsNot)):
+                if isinstance(left, Const) and isinstance(right, Const) and isinstance(right.value, bool):
+                    return Const((left.value is right.value) is isinstance(node.ops[0], ast.Is))
             return Number()
         if (
             len(values) == 2

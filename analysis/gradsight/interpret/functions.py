@@ -30,14 +30,17 @@ from gradsight.interpret.libraries import (
     REWRAPS,
 )
 from gradsight.interpret.methods import Methods
+from gradsight.interpret.shapes import ranked
 from gradsight.interpret.training import argument_ast
 from gradsight.values import (
     MANY,
     NONE,
     NOWHERE,
     Array,
+    Class,
     Closure,
     Const,
+    Func,
     Lib,
     Number,
     Obj,
@@ -257,7 +260,34 @@ def _grad(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value],
 def _isinstance(
     it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
 ) -> Value:
+    if len(args) != 2:
+        return Number()
+    value, wanted = args
+    kinds = [
+        each.name
+        for each in (wanted.items if isinstance(wanted, Seq) else (wanted,))
+        if isinstance(each, Lib)
+    ]
+    types = [_PLAIN[kind] for kind in kinds if kind in _PLAIN]
+    if not kinds or len(kinds) != (len(wanted.items) if isinstance(wanted, Seq) else 1):
+        return Number()
+    if isinstance(value, Const) and len(types) == len(kinds):
+        return Const(isinstance(value.value, tuple(types)))
+    if isinstance(value, (Class, Func, Lib, Tensor)) and len(types) == len(kinds):
+        return Const(False)
     return Number()
+
+
+def _len(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    shape = ranked(it.shape_of(args[0])) if args and isinstance(args[0], (Tensor, Array)) else None
+    if shape and shape[0] is not None:
+        return Number(kind="many") if shape[0] == MANY else Const(shape[0])
+    return Number(kind="int")
+
+
+_PLAIN: dict[str, type] = {
+    f"builtins.{each.__name__}": each for each in (str, int, float, bool, bytes, tuple, list, dict)
+}
 
 
 def _enumerate(
@@ -565,7 +595,7 @@ HANDLERS: dict[str, Handler] = {
     "builtins.issubclass": _isinstance,
     "builtins.hasattr": _isinstance,
     "builtins.callable": _isinstance,
-    "builtins.len": _isinstance,
+    "builtins.len": _len,
     "torch.is_tensor": _isinstance,
     "builtins.enumerate": _enumerate,
     "builtins.zip": _zip,

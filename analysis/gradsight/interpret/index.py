@@ -81,6 +81,42 @@ class Parsed:
     decorator_at: int
 
 
+def hands_back(lines: Iterable[Line]) -> bool:
+    """Whether each function among the lines returns its first argument, or one defined within that does.
+
+    So decorators are written that only take down what they decorate.
+    """
+    functions: list[str] = []
+    firsts: set[str] = set()
+    returned: set[str] = set()
+    for line in lines:
+        for node in line.nodes:
+            for part in ast.walk(node):
+                if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef)) and line.role == "def":
+                    functions.append(part.name)
+                    firsts |= {each.arg for each in part.args.args[:1]}
+                elif isinstance(part, ast.Return):
+                    if not isinstance(part.value, ast.Name):
+                        return False
+                    returned.add(part.value.id)
+                elif isinstance(part, (ast.Yield, ast.YieldFrom, ast.Lambda)):
+                    return False
+    stored = {
+        part.id
+        for line in lines
+        for node in line.nodes
+        for part in ast.walk(node)
+        if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)
+    }
+    given = returned & firsts
+    return (
+        bool(given)
+        and not given & stored
+        and returned <= firsts | set(functions)
+        and len(returned) == len(functions)
+    )
+
+
 @functools.lru_cache(4096)
 def parsed(lines: tuple[Line, ...]) -> Parsed | None:
     """The definition that a region's lines hold; None where its header does not parse."""

@@ -31,6 +31,8 @@ from gradsight.values import (
     is_plain,
 )
 
+# Methods of a string that are worth knowing: it is a key, or says which of several layers is made.
+OF_A_NAME = frozenset({"lower", "upper", "strip", "startswith", "endswith"})
 WRITES_GRAD = frozenset({"zero_", "detach_", "fill_", "copy_", "mul_", "requires_grad_"})
 
 
@@ -90,6 +92,9 @@ class Methods(Frameworks):
             return array_method(self, receiver, name, args, kwargs, Array(number, receiver.dtype, role))
         if isinstance(receiver, Seq):
             return Number() if name in ("index", "count") else Unknown("a method of a tuple")
+        if isinstance(receiver, Const) and isinstance(receiver.value, str) and name in OF_A_NAME:
+            texts = [each.value for each in args if isinstance(each, Const) and isinstance(each.value, str)]
+            return Const(getattr(receiver.value, name)(*texts)) if len(texts) == len(args) else Number()
         if isinstance(receiver, (Number, Const)):
             parts = [(n, Edge.LIVE) for n in self.nodes_in(receiver)]
             if name in ("item", "mean", "sum", "detach", "cpu", "numpy"):

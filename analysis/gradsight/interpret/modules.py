@@ -237,7 +237,8 @@ class Modules(Training):
             given = args[0] if args else None
             packed = isinstance(given, Tensor) and given.role == "packed"
             output = replace(value, role="packed") if packed else value
-            state = Tensor(value.node, value.dtype, self.state_shape(obj, value.shape), value.role)
+            shape = self.state_shape(obj, value.shape)
+            state = Tensor(value.node, value.dtype, shape, value.role, "", value.exact)
             return Seq((output, Seq((state, state)) if short == "LSTM" else state))
         if short in ("LSTMCell", "MultiheadAttention"):
             return Seq((value, value))

@@ -124,6 +124,8 @@ class Objects(Modules):
                 found = obj.get(repr(args[0].value))
                 if found is not None:
                     return found
+                if name == "setdefault" and not obj.items and not obj.many:
+                    self.put(receiver, obj.with_field(repr(args[0].value), args[1] if args[1:] else NONE))
             return (
                 self.joiner.values([*values, *args[1:2]])
                 if values or len(args) > 1

@@ -12,7 +12,7 @@ from typing import Any
 from gradsight.interpret.conditions import conditions_of
 from gradsight.interpret.index import LINKED, imported
 from gradsight.interpret.libraries import GRAD_OFF, GRAD_ON
-from gradsight.interpret.loops import Loops
+from gradsight.interpret.loops import Loops, body_parts
 from gradsight.interpret.state import State
 from gradsight.names import canonical
 from gradsight.outline import Block, Clause, Statement
@@ -284,10 +284,19 @@ class Statements(Loops):
             return self.decides(test.operand)
         if isinstance(test, ast.Compare):
             return (
-                isinstance(test.ops[0], (ast.Is, ast.IsNot, ast.Eq, ast.NotEq)) and not self.at_module_level
+                isinstance(test.ops[0], (ast.Is, ast.IsNot, ast.Eq, ast.NotEq, ast.In, ast.NotIn))
+                and not self.at_module_level
             )
+        if isinstance(test, ast.Attribute):
+            return isinstance(test.value, ast.Name) and test.value.id == "self"
         if isinstance(test, ast.Name):
             return not self.at_module_level and test.id in self.state.env
+        if isinstance(test, ast.Call) and isinstance(test.func, ast.Name) and test.args:
+            return test.func.id == "isinstance" and self.decides(test.args[0])
+        if isinstance(test, ast.Call) and isinstance(test.func, ast.Attribute):
+            return self.decides(test.func.value)  # of a text
+        if isinstance(test, ast.BoolOp):
+            return all(self.decides(each) for each in test.values)
         return isinstance(test, ast.Constant)
 
     def inline_body(self, clause: Clause) -> list[ast.stmt]:
@@ -420,7 +429,26 @@ class Statements(Loops):
             isinstance(value := self.evaluate(decorator), (Lib, Ref)) and self.context_name(value) in GRAD_OFF
             for decorator in decorators_of(node, statement)
         )
-        self.state.env[node.name] = Closure(node.name, node, block, off)
+        closure = Closure(node.name, node, block, off)
+        self.state.env[node.name] = closure
+        parts = (n for part in body_parts(node, block) for n in ast.walk(part))
+        if any(isinstance(part, ast.Attribute) and part.attr == "backward" for part in parts):
+            self.waiting[id(node)] = closure
+
+    def enter_waiting(self) -> None:
+        """Call what differentiates in nested functions not called so far: an engine does, later."""
+        before, context = self.state, self.context
+        for closure in tuple(self.waiting.values()):
+            given = closure.node.args
+            bare = [*given.posonlyargs, *given.args]
+            bare = bare[: len(bare) - len(given.defaults)]
+            self.state, self.context = before.fork(), (*context, ("m", self.number(), 0))
+            args: list[Value] = []
+            for parameter in bare:
+                origin = self.source("argument", parameter.arg, closure.node)
+                args.append(Unknown(f"the argument `{parameter.arg}` is not known here", origin))
+            self.call_closure(closure, args, {}, closure.node)
+        self.state, self.context = before, context
 
     def class_(self, node: ast.ClassDef, block: Block | None, statement: Any) -> None:
         value = self.world.class_value(node.name) if self.at_module_level else None

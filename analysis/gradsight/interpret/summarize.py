@@ -68,6 +68,8 @@ def interpret_function(world: World, info: FunctionInfo, key: Key) -> Summary:
             value = it.allocate(Obj("list", None, items=tuple(it.yields), many=True))
     else:
         value = Unknown(f"`{info.fid}` always raises")
+    it.dead = False
+    it.enter_waiting()
     del it.joiner  # it knows the activation: without it nothing is left for the collector to find
     return summarize(it, key, value)
 

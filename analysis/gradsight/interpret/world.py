@@ -22,6 +22,7 @@ from gradsight.interpret.index import (
     Index,
     Signature,
     Ties,
+    hands_back,
     links,
     parsed,
 )
@@ -168,6 +169,8 @@ class World:
             return self.index.lineage(subject)
         if kind == "function":
             return self._signature(subject)
+        if kind == "hands back":
+            return self._hands_back(subject)
         if kind == "names":
             return self.module_names(subject, question[2])
         if kind == "stores":
@@ -205,6 +208,16 @@ class World:
         if fid not in self._infos:
             self._infos[fid] = self._read(fid, signature)
         return self._infos[fid]
+
+    def hands_back(self, fid: str) -> bool:
+        """Whether a function gives what it is given, as a decorator that only registers does."""
+        answer = self._hands_back(fid)
+        self.note(("hands back", fid), answer)
+        return answer
+
+    def _hands_back(self, fid: str) -> bool:
+        region = self.regions.get(fid)
+        return region is not None and hands_back(region.lines)
 
     def _read(self, fid: str, signature: Signature | None) -> FunctionInfo | None:
         region = self.regions.get(fid)

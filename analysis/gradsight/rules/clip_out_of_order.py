@@ -71,6 +71,8 @@ def misplaced(
     if not clipped & step.held:
         if len(beside) == 1 and turn and not any(True for _ in protocol.passes(clipped)):
             return "clips parameters that no loss gives a gradient; the step's are not clipped", step.event
+        if clipped and turn and turn[-1][0] < at < step.at and (wiped := cleared_next(protocol, at, clipped)):
+            return "clips gradients that are cleared before anything steps with them", wiped
         return None
     if turn and all(n > at for n, _ in passes) and step.at > at:
         return "comes before the backward pass: there is nothing to clip yet", turn[0][1]
@@ -86,6 +88,24 @@ def misplaced(
         found = [event for n, event in turn if n < at][-1:]  # whose gradients the clip finds
         if any(scaled & set(protocol.q.roots(event)) for event in found):
             return "clips gradients that are still scaled; call `unscale_` on the optimizer first", stepped
+    return None
+
+
+def cleared_next(protocol: Protocol, at: int, clipped: frozenset[int]) -> Event | None:
+    """What clears the clipped gradients before the first step that could use them, in the order of a turn."""
+    own = [step for step in protocol.steps if step.held & clipped]
+    later = sorted(own, key=lambda step: (step.at < at, step.at))
+    if not later or not clipped <= later[0].held or len({step.event.oids for step in own}) != 1:
+        return None
+    following = later[0].at
+
+    def between(position: int) -> bool:
+        return at < position < following if following > at else position > at or position < following
+
+    for position, event in protocol.clears(later[0]):
+        around = surely_with(event, later[0].event) and not event.fact("unknown")
+        if between(position) and around and later[0].event.oids[0] in event.oids:
+            return event
     return None
 
 

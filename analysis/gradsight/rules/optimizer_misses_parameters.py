@@ -41,6 +41,9 @@ def check(q: Queries) -> Iterator[Report]:
     if protocol.blind() or any(event.fact("by") for event in q.all("zero")):
         return
     said: set[int] = set()
+    for oid, found in copied(q, protocol):
+        said.add(oid)
+        yield found
     for step in protocol.steps:
         oid = step.event.oids[0]
         trained = free(q)
@@ -59,6 +62,80 @@ def check(q: Queries) -> Iterator[Report]:
                 said.add(oid)
                 yield report(q, step, frozenset(event.nodes) & trained, event)
                 break
+
+
+SAME = ("parameters", "join", "loop", "torch.Tensor.requires_grad_")
+COPIES = (
+    "torch.Tensor.clone", "torch.clone", "torch.Tensor.detach", "torch.detach", "torch.Tensor.data",
+    "copy.copy",
+)  # fmt: skip
+
+
+def copied(q: Queries, protocol: Protocol) -> Iterator[tuple[int, Report]]:
+    """Optimizers that were given copies of parameters, one by one, which no loss is computed from."""
+    for oid, event in protocol.optimizers.items():
+        where = event.place("call")
+        if where is None or event.fact("unknown") or protocol.escapes(oid) or not event.nodes:
+            continue
+        if protocol.reached.intersection(event.nodes):
+            continue
+        found = [copy_of(q, number) for number in event.nodes]
+        parameters = frozenset(n for one in found for n in one)
+        if not all(found) or not parameters & protocol.reached:
+            continue
+        names = q.names(tuple(sorted(parameters)))
+        if all(q.graph[n].kind == "op" and is_computed(q, n) for n in event.nodes):
+            yield (
+                oid,
+                RULE.report(
+                    SEVERITY["raises"],
+                    f"this optimizer is given copies of {names}, which are computed: raises "
+                    '"can\'t optimize a non-leaf Tensor"',
+                    where,
+                    (("the optimizer takes copies here", where),),
+                ),
+            )
+        elif not any(q.parameters_of(other) & parameters for other in q.optimizers if other is not event):
+            yield (
+                oid,
+                RULE.report(
+                    SEVERITY["starved"],
+                    f"this optimizer holds copies of {names}: the model's own never learn",
+                    where,
+                    (("the optimizer takes copies here", where),),
+                ),
+            )
+
+
+def copy_of(q: Queries, number: int) -> frozenset[int]:
+    """The parameters that a tensor is a copy of; none if it may be something else, too."""
+    found: set[int] = set()
+    copies = False
+    waiting, seen = [number], {number}
+    while waiting:
+        node = q.graph[waiting.pop()]
+        copies = copies or node.op in COPIES
+        for n in node.inputs:
+            behind = q.graph[n]
+            if behind.kind == "source":
+                if behind.op == "parameter":
+                    found.add(n)
+                elif behind.op != "laundered":
+                    return frozenset()
+            elif behind.op not in (*SAME, *COPIES):
+                return frozenset()
+            elif n not in seen:
+                seen.add(n)
+                waiting.append(n)
+    return frozenset(found) if copies and q.graph[number].op in (*SAME, *COPIES) else frozenset()
+
+
+def is_computed(q: Queries, number: int) -> bool:
+    """Whether it surely requires a gradient without being a leaf."""
+    return any(
+        reach.live is Tri.MUST and not reach.unknown and q.graph[source].op == "parameter"
+        for source, reach in q.graph.reach(number).items()
+    )
 
 
 def free(q: Queries) -> frozenset[int]:

@@ -28,8 +28,9 @@ from collections.abc import Iterator
 
 from gradsight import surgery
 from gradsight.finding import Applicability, Finding, Fix
+from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
-from gradsight.protocol import loops, protocol_of
+from gradsight.protocol import loops, protocol_of, surely_with
 from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
 from gradsight.text import Source
@@ -59,15 +60,40 @@ def check(q: Queries) -> Iterator[Report]:
         )
     scaled = {number for event in q.all("scaled") for number in event.nodes}
     through = {oid for event in q.all("scaler_step", "unscale") for oid in event.oids[1:]}
+    own = {at: event for at, event in enumerate(q.events) if event.kind == "scaler_step"}
     for step in protocol.steps:
         where = step.event.place("call")
         oid = step.event.oids[0]
-        if where is None or oid in through or oid in said:
+        if where is None or oid in said or step.at - 1 in own:  # that is its own step
             continue
-        passes = [event for _, event in protocol.passes(step.held)]
-        if passes and all(set(q.roots(event)) & scaled for event in passes):
+        passes = protocol.passes(step.held)
+        twice = next(
+            (
+                one
+                for at, one in own.items()
+                if oid in one.oids[1:]
+                and surely_with(one, step.event)
+                and last(passes, at) is last(passes, step.at) is not None
+            ),
+            None,
+        )
+        if twice is not None:
             said.add(oid)
-            given = passes[0].place("call")
+            other = twice.place("call")
+            yield RULE.report(
+                SEVERITY["wrong"],
+                f"`{q.text_of(where)}` steps once more with the gradients that the scaler has stepped with, "
+                "and also where they overflowed",
+                where,
+                ((("the scaler's step", other),) if other is not None else ()),
+                (),
+                (("kind", "step"),),
+            )
+        if oid in through or oid in said:
+            continue
+        if passes and all(set(q.roots(event)) & scaled for _, event in passes):
+            said.add(oid)
+            given = passes[0][1].place("call")
             yield RULE.report(
                 SEVERITY["wrong"],
                 f"`{q.text_of(where)}` steps with gradients that the scaler has scaled: "
@@ -77,6 +103,11 @@ def check(q: Queries) -> Iterator[Report]:
                 (),
                 (("kind", "step"),),
             )
+
+
+def last(passes: tuple[tuple[int, Event], ...], before: int) -> Event | None:
+    """The last backward pass before a position."""
+    return next((event for at, event in reversed(passes) if at < before), None)
 
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
