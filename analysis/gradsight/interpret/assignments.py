@@ -192,7 +192,7 @@ class Assignments(Calls):
         if name in ("grad", "_grad"):
             facts = {"by": "hand", **({"unknown": "yes"} if isinstance(receiver, Unknown) else {})}
             self.event("zero", nodes=self.nodes_in(receiver), facts=facts, call=self.here(target))
-        if name == "data" and self.in_forward:
+        if name == "data" and self.in_method:
             self.event("filled", nodes=self.nodes_in(receiver))
         if name == "data" and isinstance(receiver, Tensor) and receiver.origin not in OWN_VALUES:
             # The numbers are another's, the graph stays what it was.

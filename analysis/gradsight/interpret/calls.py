@@ -341,7 +341,7 @@ class Calls(Functions):
         reference = self.allocate(Obj("instance", cls, fields))
         if self.world.is_module(cls.cid):
             self.event("module", oids=(reference.oid,), facts={"class": cls.cid}, call=self.here(node))
-            if self.in_forward:
+            if self.in_method:
                 self.event("made", oids=(reference.oid,), call=self.here(node))
         init = self.world.find_method(cls.cid, "__init__")
         if init is not None:
