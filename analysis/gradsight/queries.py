@@ -19,7 +19,7 @@ from gradsight.finding import Severity
 from gradsight.graph import Graph, Node, Place
 from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
-from gradsight.values import COMPUTED, NOWHERE, Obj, Ref, Seq, Tensor, Unknown, Value, node_of
+from gradsight.values import NOWHERE, Obj, Ref, Seq, Tensor, Unknown, Value, node_of
 
 if TYPE_CHECKING:
     from gradsight.modes import Modes
@@ -966,8 +966,6 @@ class Queries:
                         if name == "*":
                             if node_of(item) != NOWHERE:
                                 out.setdefault(node_of(item), path)
-                        elif name.startswith(COMPUTED):
-                            queue.append((f"{path}.{name.removeprefix(COMPUTED).replace('.+', '*')}", item))
                         elif not name.startswith("#"):
                             queue.append(
                                 (

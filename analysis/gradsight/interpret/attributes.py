@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 from dataclasses import replace
 
 from gradsight import model
@@ -12,7 +11,6 @@ from gradsight.interpret.containers import Containers, is_container
 from gradsight.interpret.shapes import ranked
 from gradsight.names import canonical
 from gradsight.values import (
-    COMPUTED,
     MANY,
     NOWHERE,
     Bound,
@@ -49,6 +47,11 @@ def is_distribution(obj: Obj) -> bool:
 
 class Attributes(Containers):
     """What `x.name` is. Calls are in the subclasses: a property's value is one."""
+
+    def call_function(
+        self, fid: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST, raw: bool = False
+    ) -> Value:
+        raise NotImplementedError
 
     def default(self, node: ast.expr) -> Value:
         raise NotImplementedError
@@ -168,9 +171,6 @@ class Attributes(Containers):
             return Number()
         if name in ("weight", "bias") and isinstance(obj.get("*"), Tensor):
             return Tensor(node_of(obj.get("*")), "float", None, "", "parameter")
-        for field, stored in obj.fields:
-            if field.startswith(COMPUTED) and re.fullmatch(field.removeprefix(COMPUTED), name):
-                return stored
         return Method(receiver, name, base)
 
     def parameter_group_list(self, optimizer: Obj) -> Value:
@@ -198,6 +198,8 @@ class Attributes(Containers):
                 return Bound(cls, Func(fid))
             return Bound(receiver, Func(fid))
         for one in self.world.mro(cls.cid):
+            if self.world.class_info(f"{one}.{name}") is not None:
+                return Class(f"{one}.{name}")
             value = self.world.classes[one].attributes.get(name)
             if value is not None:
                 return self.default(value)
@@ -226,6 +228,9 @@ class Attributes(Containers):
             if fid is not None:
                 return Bound(receiver.receiver, Func(fid))
         if name == "__init__":
+            stub = model.module(self.world.library_base(receiver.cid))
+            if stub is not None and stub.name == "torch.nn.Sequential":
+                return Partial(Lib("gradsight.container_init"), (receiver.receiver,), ())
             return Lib("gradsight.nothing")
         if name == "forward" and isinstance(receiver.receiver, Ref):
             stub = model.module(self.world.library_base(receiver.cid))

@@ -7,13 +7,11 @@ mode, heap, events), and how Python's own functions take containers apart and pu
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Callable
 from typing import Any
 
 from gradsight import model
 from gradsight.domain import Edge
-from gradsight.graph import Node
 from gradsight.interpret import shapes
 from gradsight.interpret.arrays import drawn, made
 from gradsight.interpret.conditions import conditions_of
@@ -32,10 +30,10 @@ from gradsight.interpret.libraries import (
     REWRAPS,
 )
 from gradsight.interpret.methods import Methods
+from gradsight.interpret.python import PYTHON
 from gradsight.interpret.shapes import ranked
 from gradsight.interpret.training import argument_ast
 from gradsight.values import (
-    COMPUTED,
     MANY,
     NONE,
     NOWHERE,
@@ -285,6 +283,9 @@ def _len(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], 
     shape = ranked(it.shape_of(args[0])) if args and isinstance(args[0], (Tensor, Array)) else None
     if shape and shape[0] is not None:
         return Number(kind="many") if shape[0] == MANY else Const(shape[0])
+    obj = it.obj(args[0]) if args else None
+    if obj is not None and not obj.many and obj.items and it.all_modules(obj.items):
+        return Const(len(obj.items))
     return Number(kind="int")
 
 
@@ -484,61 +485,20 @@ def _partial(it: Functions, name: str, args: list[Value], kwargs: dict[str, Valu
     return Partial(args[0], tuple(args[1:]), tuple(kwargs.items())) if args else Unknown("partial")
 
 
-GETATTR = "getattr with a computed name"
-
-
-def _setattr(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
-    """An attribute under a name that is computed is kept under all names that it may have."""
-    obj = it.obj(args[0]) if len(args) == 3 else None
-    known = args[1].value if obj is not None and isinstance(args[1], Const) else None
-    receiver = args[0] if args else NONE
-    if obj is None or not isinstance(receiver, Ref) or known == "requires_grad":
-        return it.unknown_call("setattr", None, args, kwargs, node)
-    if isinstance(known, str):
-        it.put(receiver, obj.with_field(known, args[2]))
-        return NONE
-    written = node.args[1]
-    field = COMPUTED + (name_pattern(written) if isinstance(written, ast.JoinedStr) else ".+")
-    before = obj.get(field)
-    value = args[2] if before is None else it.joiner.values([before, args[2]])
-    it.put(receiver, obj.with_field(field, value))
-    return NONE
-
-
-def name_pattern(written: ast.JoinedStr) -> str:
-    """What fits a formatted string, as a regular expression."""
-    return "".join(
-        re.escape(str(part.value)) if isinstance(part, ast.Constant) else ".+" for part in written.values
-    )
-
-
-def _getattr(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
-    if len(args) > 1 and isinstance(args[1], Const) and isinstance(args[1].value, str):
-        return it.get_attribute(args[0], args[1].value, node)
-    if not args:
-        return Unknown("getattr of nothing")
-    obj = it.obj(args[0])
-    written = node.args[1] if len(node.args) > 1 else None
-    if obj is not None and isinstance(written, ast.JoinedStr):
-        # `getattr(self, f"block{i}")`: one of those whose names fit.
-        fits = re.compile(name_pattern(written)).fullmatch
-        found = [value for field, value in obj.fields if fits(field.removeprefix(COMPUTED))]
-        if found:
-            return it.joiner.values(found)
-    held = [*it.nodes_in(args[0]), *it.parameters_of(args[0])[0]]
-    parts = tuple(dict.fromkeys(held))  # any of them, or none
-    number = it.graph.add(
-        Node("source", "call", parts, (Edge.UNKNOWN,) * len(parts), place=it.here(node), note=GETATTR)
-    )
-    return Unknown(GETATTR, number)
-
-
 def _cleared_together(
     it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
 ) -> Value:
     """`torch._foreach_zero_([p.grad for p in ...])`: which gradients these are is not followed."""
     it.event("zero", facts={"by": "hand", "unknown": "yes"}, call=it.here(node))
     return NONE
+
+
+def _getattr(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    if len(args) > 1 and isinstance(args[1], Const) and isinstance(args[1].value, str):
+        return it.get_attribute(args[0], args[1].value, node)
+    nodes = [(n, Edge.UNKNOWN) for n in it.nodes_in(args[0])] if args else []
+    nodes += [(n, Edge.UNKNOWN) for n in it.parameters_of(args[0])[0]] if args else []
+    return Unknown("getattr with a computed name", it.combine("getattr", nodes, node))
 
 
 def _vars(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
@@ -574,7 +534,34 @@ def _function_apply(
     return Tensor(it.combine("torch.autograd.Function", parts, node, saves=True), "float")
 
 
+def _undecorated(
+    it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+) -> Value:
+    """What a decorator of the file is given: the function itself."""
+    function = args[0]
+    assert isinstance(function, Func)
+    return it.call_function(function.fid, args[1:], kwargs, node, raw=True)
+
+
 def _nothing(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    return NONE
+
+
+def _container_init(
+    it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+) -> Value:
+    """`super().__init__(conv, norm)` in a class derived from nn.Sequential: its parts, in their order."""
+    owner, *parts = args
+    obj = it.obj(owner)
+    if isinstance(owner, Ref) and obj is not None and parts:
+        if it.all_modules(tuple(parts)) and not it.starred_many:
+            for position, part in enumerate(parts):
+                obj = obj.with_field(repr(position), part)
+        else:
+            own = it.source("call", "the parts of a container", node)
+            obj = obj.with_field("*", Unknown("the parts of a container", own))
+        it.put(owner, obj)
+    it.starred_many = False
     return NONE
 
 
@@ -628,6 +615,7 @@ def _super(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value]
 
 
 HANDLERS: dict[str, Handler] = {
+    **PYTHON,
     "torch.autograd.backward": _backward,
     "torch.autograd.grad": _grad,
     "torch.nn.Parameter": Functions.parameter,
@@ -659,13 +647,14 @@ HANDLERS: dict[str, Handler] = {
     "torch.utils.data.random_split": _random_split,
     "functools.partial": _partial,
     "builtins.getattr": _getattr,
-    "builtins.setattr": _setattr,
     "torch._foreach_zero_": _cleared_together,
     "builtins.vars": _vars,
     "torch.utils.checkpoint.checkpoint": _checkpoint,
     "torch.nn.parallel.data_parallel": _data_parallel,
     "gradsight.function_apply": _function_apply,
     "gradsight.nothing": _nothing,
+    "gradsight.container_init": _container_init,
+    "gradsight.undecorated": _undecorated,
     "gradsight.module_forward": _module_forward,
     "torch.stack": _stack,
     "torch.cat": _stack,

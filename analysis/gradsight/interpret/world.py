@@ -29,7 +29,6 @@ from gradsight.interpret.index import (
 from gradsight.interpret.memo import MOST_ENTRIES, Entry, Memo, Question, Record, Trace
 from gradsight.interpret.summarize import interpret_function
 from gradsight.interpret.summary import Summary
-from gradsight.interpret.wrappers import passes_on
 from gradsight.outline import Outline, Region
 from gradsight.values import (
     Class,
@@ -176,8 +175,6 @@ class World:
             return self.module_names(subject, question[2])
         if kind == "stores":
             return self.stores(subject, question[2])
-        if kind == "passes on":
-            return self.passes_on(subject)
         if kind == "cycle":
             return self.cycles().get(subject)
         if kind == "entries":
@@ -243,13 +240,6 @@ class World:
             definition.generator,
             definition.decorator_at,
         )
-
-    def passes_on(self, fid: str) -> bool:
-        """Whether a decorator of the file leaves what the decorated function does as it is."""
-        region = self.regions.get(fid)
-        answer = region is not None and passes_on(region.lines)
-        self.note(("passes on", fid), answer)
-        return answer
 
     # -- classes
 
