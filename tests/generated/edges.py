@@ -136,11 +136,14 @@ def compare(traced: Traced) -> None:
     """Say of each edge whether what was seen fits it."""
     seen = traced.seen["edges"] if traced.seen is not None else {}
     mixed = set(traced.seen["mixed"]) if traced.seen is not None else set()
+    written = set(traced.seen["written"]) if traced.seen is not None else set()
     for number, edge in enumerate(traced.drawn):
         connected, late, apart, still = seen.get(str(number), (0, 0, 0, 0))
         verdict = judge(edge, connected, late, apart, still)
         if verdict == "contradicted" and number in mixed:
             verdict = "one of several results"
+        if verdict == "contradicted" and number in written:
+            verdict = "a view that is written into"
         if verdict in ("fits", "contradicted"):
             traced.compared += 1
             if verdict == "contradicted":

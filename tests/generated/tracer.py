@@ -36,6 +36,7 @@ class _Edge:
     def __init__(self, number: int, before: list[int]) -> None:
         self.number, self.before = number, before
         self.mixed = False  # an end of it is several results at once, of which only some have a graph
+        self.written = False  # an end of it is a view that was written into
         self.connected = self.late = self.apart = self.still = self.looks = 0
 
 
@@ -45,6 +46,7 @@ _matches: dict[Chain, tuple[int, ...]] = {}
 _edges: dict[int, list[_Edge]] = {}  # by the key of what the edge leads to
 _last: dict[int, deque[Nodes]] = {}  # what an expression was when it was evaluated, lately
 _mixed: set[int] = set()  # keys of several results at once, of which only some have a graph
+_written: set[int] = set()  # keys of views that were written into: autograd computes their base anew
 _held: dict[int, dict[int, torch.Tensor]] = {}  # by key: parameters and leaves that were made there
 _made: dict[int, Chain] = {}  # of each parameter and leaf the chain where it was first met
 _learning: dict[int, torch.Tensor] = {}  # what optimizers hold
@@ -92,9 +94,12 @@ def see(site: int, chain: Chain, value: Any) -> Any:
             _hold(key, value)
             if mixed:
                 _mixed.add(key)
+            if _is_written_view(value):
+                _written.add(key)
             for edge in _edges.get(key, ()):
                 _compare(edge, now)
                 edge.mixed = edge.mixed or mixed or not _mixed.isdisjoint(edge.before)
+                edge.written = edge.written or not _written.isdisjoint((key, *edge.before))
         for key in keys:
             _last.setdefault(key, deque(maxlen=MOST_TURNS)).append(now)
     return value
@@ -142,6 +147,7 @@ def report() -> dict[str, Any]:
             for edge in edges
         },
         "mixed": [edge.number for edges in _edges.values() for edge in edges if edge.mixed],
+        "written": [edge.number for edges in _edges.values() for edge in edges if edge.written],
         "held": {
             key: [_best.get(id(one), _state(one.grad)) for one in held.values()]
             for key, held in _held.items()
@@ -169,6 +175,14 @@ def _is_mixed(value: Any) -> bool:
     if not isinstance(value, (tuple, list, dict)):
         return False
     return len({one.requires_grad for one in _tensors(value, 0)}) > 1
+
+
+def _is_written_view(value: Any) -> bool:
+    base = value._base if isinstance(value, torch.Tensor) and value._is_view() else None
+    try:
+        return base is not None and base.grad_fn is not None and base.grad_fn.name().endswith("CopySlices")
+    except RuntimeError:
+        return False
 
 
 def _node(tensor: torch.Tensor) -> Any:
@@ -248,6 +262,8 @@ def _compare(edge: _Edge, now: Nodes) -> None:
         edge.connected += 1
     elif _reaches(now, earlier):
         edge.late += 1
+    elif edge.connected and not torch.is_grad_enabled():
+        edge.connected += 1  # one line, with gradients in one turn and without in another: the mode is switched
     else:
         edge.apart += 1
 
