@@ -3,9 +3,9 @@ A weight that is a plain tensor.
 
 ## What it does
 Flags a tensor kept on a module that stands where a weight or bias stands but is no `nn.Parameter`: an
-optimizer takes the `parameters()` of a module that owns none, a random (or `requires_grad=True`) attribute that
-nothing writes again is multiplied with the input, or a loss gives a `requires_grad=True` attribute a gradient
-while every optimizer is known and none holds it.
+optimizer takes the `parameters()` of a module that owns none, a random (or `requires_grad=True`) attribute
+that nothing writes again is multiplied with the input, or a loss gives a `requires_grad=True` attribute a
+gradient while every optimizer is known and none holds it.
 
 ## Why is this bad?
 A plain tensor is in neither `parameters()` nor `state_dict()`, and `.to(device)` leaves it behind. The
