@@ -4,14 +4,20 @@ from __future__ import annotations
 import pytest
 import torch
 from gradsight.surgery import (
+    another_criterion,
     as_buffer,
     as_parameter,
+    cast_to,
     cross_entropy_for_nll,
     drop_softmax,
+    exchanged,
     indices_for_one_hot,
     log_softmax_for,
+    softmax_for,
+    with_keyword,
+    with_method,
 )
-from surgery_cases import Fixer, fix, gradients, refusal, run
+from surgery_cases import Fixer, fix, gradients, place, refusal, run
 
 HEAD = "import torch\nimport torch.nn as nn\nimport torch.nn.functional as F\n"
 
@@ -182,3 +188,108 @@ def test_a_parameter_is_owned_and_learns() -> None:
     assert [name for name, _ in after["net"].named_parameters()] == ["w"]
     assert gradients(after, ["w"]) == [True]
     assert list(kept["net"].state_dict()) == ["w"]
+
+
+GIVEN: list[tuple[Fixer, str, str, tuple[object, ...], str]] = [
+    (cast_to, "loss = ce(z, y)\n", "y", ("long",), "loss = ce(z, y.long())\n"),
+    (cast_to, "loss = ce(z, y.float())\n", "y.float()", ("long",), "loss = ce(z, y.long())\n"),
+    (cast_to, "loss = ce(z, a > b)\n", "a > b", ("float",), "loss = ce(z, (a > b).float())\n"),
+    (cast_to, "loss = ce(z, y.bool())\n", "y.bool()", ("float",), "loss = ce(z, y.bool().float())\n"),
+    (
+        cast_to,
+        "loss = ce(input=z, target=y[0])\n",
+        "y[0]",
+        ("long",),
+        "loss = ce(input=z, target=y[0].long())\n",
+    ),
+    (
+        with_method,
+        "loss = mse(net(x), y)\n",
+        "net(x)",
+        (".squeeze(1)",),
+        "loss = mse(net(x).squeeze(1), y)\n",
+    ),
+    (
+        with_method,
+        "loss = mse(x @ w + b, y)\n",
+        "x @ w + b",
+        (".squeeze(1)",),
+        "loss = mse((x @ w + b).squeeze(1), y)\n",
+    ),
+    (
+        another_criterion,
+        HEAD + "c = nn.BCELoss(reduction='sum')\n",
+        "nn.BCELoss(reduction='sum')",
+        ("BCEWithLogitsLoss",),
+        HEAD + "c = nn.BCEWithLogitsLoss(reduction='sum')\n",
+    ),
+    (
+        another_criterion,
+        HEAD + "l = nn.BCELoss()(p, y)\n",
+        "nn.BCELoss()(p, y)",
+        ("BCEWithLogitsLoss",),
+        HEAD + "l = nn.BCEWithLogitsLoss()(p, y)\n",
+    ),
+    (
+        another_criterion,
+        "from torch.nn import BCELoss\nc = BCELoss()\n",
+        "BCELoss()",
+        ("BCEWithLogitsLoss",),
+        "import torch\nfrom torch.nn import BCELoss\nc = torch.nn.BCEWithLogitsLoss()\n",
+    ),
+    (
+        with_keyword,
+        "c = KLDivLoss()\n",
+        "KLDivLoss()",
+        ("log_target", "True"),
+        "c = KLDivLoss(log_target=True)\n",
+    ),
+    (
+        with_keyword,
+        "l = kl_div(p, q,)\n",
+        "kl_div(p, q,)",
+        ("log_target", "True"),
+        "l = kl_div(p, q, log_target=True,)\n",
+    ),
+    (
+        softmax_for,
+        HEAD + "l = kl(p, net(x) / 2)\n",
+        "net(x) / 2",
+        (),
+        HEAD + "l = kl(p, F.softmax(net(x) / 2, dim=1))\n",
+    ),
+]
+
+
+@pytest.mark.parametrize(("fixer", "text", "quoted", "more", "wanted"), GIVEN)
+def test_what_a_loss_is_given(
+    fixer: Fixer, text: str, quoted: str, more: tuple[object, ...], wanted: str
+) -> None:
+    assert fix(fixer, text, quoted, *more) == wanted
+
+
+def test_arguments_are_exchanged() -> None:
+    text = "loss = bce(y.float(), model(x)[:, 0])  # in sklearn's order\n"
+    other = place(text, "model(x)[:, 0]")
+    assert (
+        fix(exchanged, text, "y.float()", other)
+        == "loss = bce(model(x)[:, 0], y.float())  # in sklearn's order\n"
+    )
+    assert refusal(
+        exchanged,
+        "l = f(\n    a(\n        1),\n    b)\n",
+        "a(\n        1)",
+        place("l = f(\n    a(\n        1),\n    b)\n", "b"),
+    )
+
+
+def test_what_is_given_already_is_not_given_again() -> None:
+    assert refusal(
+        with_keyword, "c = KLDivLoss(log_target=False)\n", "KLDivLoss(log_target=False)", "log_target", "True"
+    )
+    assert refusal(
+        another_criterion,
+        HEAD + "c = nn.BCEWithLogitsLoss()\n",
+        "nn.BCEWithLogitsLoss()",
+        "BCEWithLogitsLoss",
+    )

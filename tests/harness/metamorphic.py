@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 from harness.markers import Raises
 
-# Rules whose finding stands at an argument of a call: it stays there when the expression moves out.
+# Rules whose finding stands at an argument of a call: it stays there when the expression moves out. One at an
+# operator, a difference that is written by hand, moves with it.
 AT_ARGUMENT = ("GS301", "GS302", "GS303", "GS304", "GS305", "GS306", "GS308")
 
 

@@ -97,7 +97,7 @@ class _Splitter:
         self.count += 1
         replacement = ast.Name(name, ast.Load())
         for number in list(marks(node)):
-            if self.work.codes[number] in AT_ARGUMENT:
+            if self.work.codes[number] in AT_ARGUMENT and not isinstance(node, ast.BinOp):
                 marks(node).remove(number)
                 marks(replacement).append(number)
         return replacement

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gradsight.interpret import shapes
-from gradsight.interpret.dtypes import exact_dtype, exact_of, kind_of, literal
+from gradsight.interpret.dtypes import exact_dtype, exact_of, kind_of, literal_of
 from gradsight.values import MANY, NONE, Array, Const, Number, Shape, Tensor, Value
 
 if TYPE_CHECKING:
@@ -74,12 +74,6 @@ def made(it: Modules, last: str, args: list[Value], kwargs: dict[str, Value], va
     if explicit is not None and explicit != NONE:
         exact = exact_dtype(explicit)
     return replace(value, dtype=kind_of(exact) or value.dtype, shape=shape, exact=exact)
-
-
-def literal_of(value: Value | None) -> str:
-    if isinstance(value, Number):
-        return {"int": "int64", "float": "float64", "bool": "bool"}.get(value.kind, "")
-    return literal(value.value, numpy=True) if isinstance(value, Const) else ""
 
 
 def listed(it: Modules, value: Value | None, depth: int = 0) -> str:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from gradsight import model
 from gradsight.domain import Edge
 from gradsight.interpret.containers import Containers, is_container
+from gradsight.interpret.shapes import ranked
 from gradsight.names import canonical
 from gradsight.values import (
     MANY,
@@ -47,7 +48,9 @@ def is_distribution(obj: Obj) -> bool:
 class Attributes(Containers):
     """What `x.name` is. Calls are in the subclasses: a property's value is one."""
 
-    def call_function(self, fid: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    def call_function(
+        self, fid: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST, raw: bool = False
+    ) -> Value:
         raise NotImplementedError
 
     def default(self, node: ast.expr) -> Value:
@@ -106,9 +109,16 @@ class Attributes(Containers):
         edge = operation.edges.get("self", operation.other)
         shape = self.shape_of(receiver)
         if name == "shape":
-            if shape is not None:
+            if ranked(shape) is not None and shape is not None:
                 return Seq(
-                    tuple(Const(dim) if dim is not None and dim != MANY else Number() for dim in shape)
+                    tuple(
+                        Number(kind="many")
+                        if dim == MANY
+                        else Number(kind="int")
+                        if dim is None
+                        else Const(dim)
+                        for dim in shape
+                    )
                 )
             return Unknown("a shape")
         if name == "grad":
@@ -188,6 +198,8 @@ class Attributes(Containers):
                 return Bound(cls, Func(fid))
             return Bound(receiver, Func(fid))
         for one in self.world.mro(cls.cid):
+            if self.world.class_info(f"{one}.{name}") is not None:
+                return Class(f"{one}.{name}")
             value = self.world.classes[one].attributes.get(name)
             if value is not None:
                 return self.default(value)
@@ -216,6 +228,9 @@ class Attributes(Containers):
             if fid is not None:
                 return Bound(receiver.receiver, Func(fid))
         if name == "__init__":
+            stub = model.module(self.world.library_base(receiver.cid))
+            if stub is not None and stub.name == "torch.nn.Sequential":
+                return Partial(Lib("gradsight.container_init"), (receiver.receiver,), ())
             return Lib("gradsight.nothing")
         if name == "forward" and isinstance(receiver.receiver, Ref):
             stub = model.module(self.world.library_base(receiver.cid))

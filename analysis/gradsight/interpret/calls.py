@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import ast
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from gradsight import model
 from gradsight.domain import Edge
 from gradsight.graph import Here, There, Within
-from gradsight.interpret.arrays import literal_of
+from gradsight.interpret.activation import as_call
 from gradsight.interpret.codec import Encoder, moved
-from gradsight.interpret.dtypes import kind_of
+from gradsight.interpret.containers import collated
 from gradsight.interpret.functions import Functions
-from gradsight.interpret.shapes import ranked
 from gradsight.interpret.state import Event, State
 from gradsight.interpret.summary import Summary
 from gradsight.values import (
     NONE,
     NOWHERE,
-    Array,
     Bound,
     Choice,
     Class,
@@ -37,6 +36,9 @@ from gradsight.values import (
     Value,
     is_plain,
 )
+
+if TYPE_CHECKING:
+    from gradsight.interpret.index import FunctionInfo
 
 MOST_NESTING = 12  # closures within closures
 
@@ -100,15 +102,21 @@ class Calls(Functions):
 
     # -- functions of the program
 
-    def call_function(self, fid: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    def call_function(
+        self, fid: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST, raw: bool = False
+    ) -> Value:
+        """`raw`: as it is written, without its decorators."""
         info = self.world.function(fid)
         if info is None:
             return self.unknown_call(f"`{fid}` cannot be read", None, args, kwargs, node)
-        bound = self.bind_arguments(info.node.args, args, kwargs)
-        if info.unknown_decorator and not self.world.hands_back(info.unknown_decorator):
+        if info.unknown_decorator and not raw and not self.world.hands_back(info.unknown_decorator):
+            function = self.decorated(info)
+            if function is not None:
+                return self.call(function, args, kwargs, as_call(node))
             return self.unknown_call(
                 f"`{fid}` is wrapped by `{info.unknown_decorator}`", None, args, kwargs, node
             )
+        bound = self.bind_arguments(info.node.args, args, kwargs)
         encoder = Encoder(self)
         grad = "off" if info.grad == "off" else "on" if info.grad == "on" else self.state.grad
         key = encoder.key(fid, bound, grad)
@@ -116,6 +124,21 @@ class Calls(Functions):
         if summary is None:
             return self.unknown_call(f"`{fid}` calls itself or is too large", None, args, kwargs, node)
         return self.apply_summary(summary, encoder, node, key)
+
+    def decorated(self, info: FunctionInfo) -> Value | None:
+        """What the file's own decorators make of a function; None where that is nothing to be called."""
+        value: Value = Partial(Lib("gradsight.undecorated"), (Func(info.fid),), ())
+        env, outer, owner, at = self.state.env, self.state.outer, self.owner, self.at
+        for decorator in reversed(info.decorators):
+            self.state.env, self.state.outer = {}, []
+            self.owner, self.at = info.fid, info.decorator_at
+            function = self.evaluate(decorator)
+            if isinstance(function, (Func, Closure, Partial)):
+                value = self.call(function, [value], {}, as_call(decorator))
+            self.state.env, self.state.outer, self.owner, self.at = env, outer, owner, at
+            if isinstance(value, Unknown):
+                return None
+        return value if isinstance(value, (Func, Closure, Partial, Ref)) else None
 
     def bind_arguments(
         self, arguments: ast.arguments, args: list[Value], kwargs: dict[str, Value]
@@ -233,7 +256,8 @@ class Calls(Functions):
         if info is not None and info.grad:
             self.restore_mode(before, first)
         returned: Value = moved(summary.returned, nodes, oids)
-        return returned
+        # Each call gives a tensor of its own, even where nothing else tells them apart.
+        return replace(returned) if isinstance(returned, Tensor) else returned
 
     # -- closures
 
@@ -243,13 +267,21 @@ class Calls(Functions):
         if self.nesting >= MOST_NESTING:
             return self.unknown_call(f"`{closure.name}` calls itself", None, args, kwargs, node)
         self.nesting += 1
+        owner, nonlocals = self.owner, self.nonlocals
+        self.waiting.pop(id(closure.node), None)
         # A fork: whoever holds the state of before keeps the names that it had.
         state = self.state = self.state.fork()
         at, returns, grad, context = self.at, self.returns, state.grad, self.context
         bound = dict(self.bind_arguments(closure.node.args, args, kwargs))
         outer_env = state.env
-        state.outer.append(outer_env)
+        outer = state.outer
+        if closure.captured is None:
+            state.outer = [*outer, outer_env]
+        else:
+            state.outer, self.nonlocals = [dict(closure.captured)], set()
         state.env = bound
+        self.owner = closure.owner if closure.owner != self.function_name else ""
+        self.at = closure.at
         block, first = self.block, len(self.events)
         if closure.grad_off:
             state.grad = "off"
@@ -268,9 +300,16 @@ class Calls(Functions):
             else:
                 self.state = state
                 value = Unknown(f"`{closure.name}` always raises")
-        self.state.env = self.state.outer.pop()
+        value = self.leaving(value)
+        if closure.captured is None:
+            self.state.env = self.state.outer[-1]
+            self.state.outer = self.state.outer[:-1]
+        else:
+            # What it ran on were copies: nothing has rebound a name that is known here.
+            self.state.env, self.state.outer = outer_env, outer
         if self.at_module_level:
             self.state.module = self.state.env if not self.state.outer else self.state.outer[0]
+        self.owner, self.nonlocals = owner, nonlocals
         if closure.grad_off:
             self.restore_mode(grad, first)
             self.block = block
@@ -289,6 +328,8 @@ class Calls(Functions):
             return self.unknown_call(f"`{cls.cid}` cannot be read", None, args, kwargs, node)
         if self.world.derives(cls.cid, "torch.autograd.Function"):
             return self.unknown_call("an autograd function", None, args, kwargs, node)
+        if self.world.derives(cls.cid, "typing.TypedDict"):
+            return self.call_library("builtins.dict", args, kwargs, node)
         fields: tuple[tuple[str, Value], ...] = ()
         if self.world.is_opaque(cls):
             origin = self.source("call", f"a base class of `{cls.cid}`", node)
@@ -300,7 +341,7 @@ class Calls(Functions):
         reference = self.allocate(Obj("instance", cls, fields))
         if self.world.is_module(cls.cid):
             self.event("module", oids=(reference.oid,), facts={"class": cls.cid}, call=self.here(node))
-            if self.in_forward:
+            if self.in_method:
                 self.event("made", oids=(reference.oid,), call=self.here(node))
         init = self.world.find_method(cls.cid, "__init__")
         if init is not None:
@@ -325,7 +366,7 @@ class Calls(Functions):
                 obj = self.state.heap[reference.oid]
                 items = value.items if isinstance(value, Seq) else ()
                 self.put(
-                    reference, Obj(obj.kind, obj.cls, obj.fields, tuple(unsqueezed(item) for item in items))
+                    reference, Obj(obj.kind, obj.cls, obj.fields, tuple(collated(item) for item in items))
                 )
         return reference
 
@@ -355,8 +396,11 @@ class Calls(Functions):
             if stub is not None and library != "torch.nn.Module":
                 if stub.container:
                     value = args[0] if args else NONE
+                    if isinstance(hidden := obj.get("*"), Unknown):
+                        return self.unknown_call(hidden.why, hidden, args, kwargs, node)
                     for _, item in obj.fields:
-                        value = self.call(item, [value], {}, node)
+                        if self.all_modules((item,)):
+                            value = self.call(item, [value], {}, node)
                     return self.note_call(start, reference, value, node)
                 return self.apply(stub.forward, args, kwargs, node)
             parameters, _ = self.parameters_of(reference)
@@ -381,19 +425,3 @@ class Calls(Functions):
                 given = self.call(hook, [module, Seq(tuple(args)), value], {}, node)
                 value = value if given == NONE else given
         return value
-
-
-def unsqueezed(item: Value) -> Value:
-    """A sample of a data set as one row of what the loader stacks."""
-    if isinstance(item, Tensor):
-        known = ranked(item.shape)
-        shape = (1, *known) if known is not None else None
-        return Tensor(NOWHERE, item.dtype, shape, item.role, "", item.exact)
-    if isinstance(item, Array):
-        known = ranked(item.shape)
-        shape = (1, *known) if known is not None else None
-        return Tensor(NOWHERE, item.dtype, shape, item.role, "", item.exact)
-    if (isinstance(item, Const) and isinstance(item.value, (int, float))) or isinstance(item, Number):
-        exact = literal_of(item)  # collated as numpy would
-        return Tensor(NOWHERE, kind_of(exact), (1,), "", "", exact)
-    return Unknown("a sample")

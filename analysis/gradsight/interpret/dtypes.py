@@ -81,6 +81,13 @@ def literal(value: object, *, numpy: bool = False) -> str:
     return ("float64" if numpy else "float32") if isinstance(value, float) else ""
 
 
+def literal_of(value: Value | None) -> str:
+    """The dtype of an array that numpy makes of a number."""
+    if isinstance(value, Number):
+        return {"int": "int64", "many": "int64", "float": "float64", "bool": "bool"}.get(value.kind, "")
+    return literal(value.value, numpy=True) if isinstance(value, Const) else ""
+
+
 def promoted(left: Value, right: Value, op: str) -> str:
     """What an operator gives between tensors, or arrays, and Python numbers.
 

@@ -272,7 +272,7 @@ def literal_dtype(it: Factories, value: Value | None, depth: int = 0) -> str:
     if isinstance(value, (Tensor, Array)):
         return value.dtype
     if isinstance(value, Number):
-        return value.kind
+        return "int" if value.kind == "many" else value.kind
     if isinstance(value, Const):
         return (
             "bool"
@@ -295,7 +295,7 @@ def literal_exact(it: Factories, value: Value | None, depth: int = 0) -> str:
     if isinstance(value, (Tensor, Array)):
         return value.exact
     if isinstance(value, Number):
-        return {"int": "int64", "float": "float32", "bool": "bool"}.get(value.kind, "")
+        return {"int": "int64", "many": "int64", "float": "float32", "bool": "bool"}.get(value.kind, "")
     if isinstance(value, Const):
         return literal(value.value)
     items = it.items(value) if value is not None else None

@@ -30,6 +30,8 @@ from gradsight.interpret.libraries import (
     REWRAPS,
 )
 from gradsight.interpret.methods import Methods
+from gradsight.interpret.python import PYTHON
+from gradsight.interpret.shapes import ranked
 from gradsight.interpret.training import argument_ast
 from gradsight.values import (
     MANY,
@@ -277,6 +279,16 @@ def _isinstance(
     return Number()
 
 
+def _len(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    shape = ranked(it.shape_of(args[0])) if args and isinstance(args[0], (Tensor, Array)) else None
+    if shape and shape[0] is not None:
+        return Number(kind="many") if shape[0] == MANY else Const(shape[0])
+    obj = it.obj(args[0]) if args else None
+    if obj is not None and not obj.many and obj.items and it.all_modules(obj.items):
+        return Const(len(obj.items))
+    return Number(kind="int")
+
+
 _PLAIN: dict[str, type] = {
     f"builtins.{each.__name__}": each for each in (str, int, float, bool, bytes, tuple, list, dict)
 }
@@ -477,18 +489,8 @@ def _getattr(it: Functions, name: str, args: list[Value], kwargs: dict[str, Valu
     if len(args) > 1 and isinstance(args[1], Const) and isinstance(args[1].value, str):
         return it.get_attribute(args[0], args[1].value, node)
     nodes = [(n, Edge.UNKNOWN) for n in it.nodes_in(args[0])] if args else []
+    nodes += [(n, Edge.UNKNOWN) for n in it.parameters_of(args[0])[0]] if args else []
     return Unknown("getattr with a computed name", it.combine("getattr", nodes, node))
-
-
-def _setattr(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
-    obj = it.obj(args[0]) if len(args) == 3 and it.registers(args[2]) else None
-    if obj is None or not isinstance(args[0], Ref) or obj.kind not in ("instance", "module", "object"):
-        return it.unknown_call("`setattr` of something unknown", None, args, kwargs, node)
-    if isinstance(args[1], Const):
-        it.put(args[0], obj.with_field(str(args[1].value), args[2]))
-    else:
-        it.put(args[0], Obj(obj.kind, obj.cls, obj.fields, (*obj.items, args[2]), True))
-    return NONE
 
 
 def _vars(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
@@ -524,7 +526,34 @@ def _function_apply(
     return Tensor(it.combine("torch.autograd.Function", parts, node, saves=True), "float")
 
 
+def _undecorated(
+    it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+) -> Value:
+    """What a decorator of the file is given: the function itself."""
+    function = args[0]
+    assert isinstance(function, Func)
+    return it.call_function(function.fid, args[1:], kwargs, node, raw=True)
+
+
 def _nothing(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    return NONE
+
+
+def _container_init(
+    it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+) -> Value:
+    """`super().__init__(conv, norm)` in a class derived from nn.Sequential: its parts, in their order."""
+    owner, *parts = args
+    obj = it.obj(owner)
+    if isinstance(owner, Ref) and obj is not None and parts:
+        if it.all_modules(tuple(parts)) and not it.starred_many:
+            for position, part in enumerate(parts):
+                obj = obj.with_field(repr(position), part)
+        else:
+            own = it.source("call", "the parts of a container", node)
+            obj = obj.with_field("*", Unknown("the parts of a container", own))
+        it.put(owner, obj)
+    it.starred_many = False
     return NONE
 
 
@@ -578,6 +607,7 @@ def _super(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value]
 
 
 HANDLERS: dict[str, Handler] = {
+    **PYTHON,
     "torch.autograd.backward": _backward,
     "torch.autograd.grad": _grad,
     "torch.nn.Parameter": Functions.parameter,
@@ -587,7 +617,7 @@ HANDLERS: dict[str, Handler] = {
     "builtins.issubclass": _isinstance,
     "builtins.hasattr": _isinstance,
     "builtins.callable": _isinstance,
-    "builtins.len": _isinstance,
+    "builtins.len": _len,
     "torch.is_tensor": _isinstance,
     "builtins.enumerate": _enumerate,
     "builtins.zip": _zip,
@@ -609,12 +639,13 @@ HANDLERS: dict[str, Handler] = {
     "torch.utils.data.random_split": _random_split,
     "functools.partial": _partial,
     "builtins.getattr": _getattr,
-    "builtins.setattr": _setattr,
     "builtins.vars": _vars,
     "torch.utils.checkpoint.checkpoint": _checkpoint,
     "torch.nn.parallel.data_parallel": _data_parallel,
     "gradsight.function_apply": _function_apply,
     "gradsight.nothing": _nothing,
+    "gradsight.container_init": _container_init,
+    "gradsight.undecorated": _undecorated,
     "gradsight.module_forward": _module_forward,
     "torch.stack": _stack,
     "torch.cat": _stack,

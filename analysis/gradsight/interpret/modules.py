@@ -39,7 +39,7 @@ class Modules(Training):
 
     def make_module(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
         module = self.library_module(name, args, kwargs, node)
-        if self.in_forward and self.parameters_of(module)[0]:
+        if self.in_method and self.parameters_of(module)[0]:
             self.event("made", oids=(module.oid,), call=self.here(node))
         return module
 
@@ -119,6 +119,12 @@ class Modules(Training):
         else:
             return not isinstance(function, Lib)
         return any(".eval" in text or ".train" in text for text in texts)
+
+    @property
+    def in_method(self) -> bool:
+        """Whether what is read is a method of a module, other than the one that makes it."""
+        made = self.function_name.endswith(".__init__")
+        return self.cid is not None and not made and self.world.is_module(self.cid)
 
     @property
     def in_forward(self) -> bool:
@@ -231,7 +237,8 @@ class Modules(Training):
             given = args[0] if args else None
             packed = isinstance(given, Tensor) and given.role == "packed"
             output = replace(value, role="packed") if packed else value
-            state = Tensor(value.node, value.dtype, self.state_shape(obj, value.shape), value.role)
+            shape = self.state_shape(obj, value.shape)
+            state = Tensor(value.node, value.dtype, shape, value.role, "", value.exact)
             return Seq((output, Seq((state, state)) if short == "LSTM" else state))
         if short in ("LSTMCell", "MultiheadAttention"):
             return Seq((value, value))

@@ -19,6 +19,7 @@ from gradsight.interpret.expressions import Expressions
 from gradsight.interpret.libraries import AMBIGUOUS, INDICES, RANDOM_FILLS
 from gradsight.interpret.shapes import broadcast
 from gradsight.values import (
+    MANY,
     NONE,
     NOWHERE,
     Array,
@@ -320,6 +321,8 @@ class Operations(Expressions):
         last = operation.name.rpartition(".")[2]
         if operation.shape == "same":
             shape: Shape = first
+            if last in ("to", "type", "cuda", "cpu", "clone", "contiguous", "pin_memory"):
+                return shape  # whatever else is said of devices, dtypes and memory
             for value in args[1:]:
                 if isinstance(value, (Tensor, Array)):
                     shape = broadcast(shape, self.shape_of(value))
@@ -337,6 +340,10 @@ class Operations(Expressions):
             if (dims is None and given is not None and given != NONE) or not isinstance(keep, Const):
                 return None
             return shapes.reduced(first, dims, keep.value is True)
+        if last == "one_hot":
+            classes = self.integers([kwargs.get("num_classes", args[1] if len(args) > 1 else Const(-1))])
+            known = shapes.ranked(first)
+            return None if known is None else (*known, classes[0] if classes and classes[0] > 0 else None)
         if last == "multinomial":
             count = self.integers([kwargs.get("num_samples", args[1] if len(args) > 1 else NONE)])
             return shapes.linear(first, count[0] if count else None)
@@ -356,7 +363,11 @@ class Operations(Expressions):
             if len(given) == 1 and self.items(given[0]) is None and not is_size(given[0]):
                 return None  # a dtype, or a size made elsewhere
             sizes = self.size_of(given)
-            return None if sizes is None else shapes.viewed(first, sizes)
+            if sizes is None:
+                return None
+            asked = self.items(given[0]) if len(given) == 1 else tuple(given)
+            batch = [isinstance(one, Number) and one.kind == "many" for one in asked or ()]
+            return shapes.viewed(first, sizes, batch if len(batch) == len(sizes) else [False] * len(sizes))
         if last in ("expand", "broadcast_to"):
             sizes = self.size_of(args)
             known = shapes.ranked(first)
@@ -407,6 +418,8 @@ class Operations(Expressions):
                 if isinstance(size, Const)
                 and isinstance(size.value, int)
                 and not isinstance(size.value, bool)
+                else MANY
+                if isinstance(size, Number) and size.kind == "many"
                 else None
             )
         return tuple(out)

@@ -117,28 +117,36 @@ def product(dims: tuple[int | None, ...]) -> int | None:
     return MANY if surely_many(dims) and None not in dims else None
 
 
-def viewed(shape: Shape, sizes: tuple[int | None, ...]) -> Shape:
-    """`view` and `reshape`; a size of -1 is worked out where all others are known."""
+def viewed(shape: Shape, sizes: tuple[int | None, ...], batch: list[bool]) -> Shape:
+    """`view` and `reshape`; a size of -1 is worked out where all others are known. `batch` says which of the
+    sizes are no -1, but MANY."""
     known = ranked(shape)
+    if any(batch):
+        rest = tuple(size for size, many in zip(sizes, batch, strict=True) if not many)
+        inner = viewed(known[1:], rest, [False] * len(rest)) if known and known[0] == MANY else None
+        if batch.count(True) != 1 or not batch[0] or inner is None:
+            pairs = zip(sizes, batch, strict=True)
+            return tuple(MANY if many else None if size == -1 else size for size, many in pairs)
+        return (MANY, *inner)
     if sizes.count(-1) != 1:
         return sizes
-    rest = 1
+    others = 1
     for size in sizes:
         if size is None:
-            rest = 0
+            others = 0
         elif size != -1:
-            rest *= size
+            others *= size
     left: int | None = None
     total = product(known) if known is not None else None
     if known == ():
         total = 1
-    if total is not None and total >= 0 and rest > 0:
-        left = total // rest
-    elif rest == 1:
+    if total is not None and total >= 0 and others > 0:
+        left = total // others
+    elif others == 1:
         left = total
-    elif total == MANY and rest > 0 and known is not None:
+    elif total == MANY and others > 0 and known is not None:
         # A batch whose rows are as long as the sizes say.
-        left = MANY if product(known[1:] or (1,)) == rest else None
+        left = MANY if product(known[1:] or (1,)) == others else None
     return tuple(left if size == -1 else size for size in sizes)
 
 

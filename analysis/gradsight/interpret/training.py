@@ -12,7 +12,7 @@ from gradsight.domain import Edge
 from gradsight.graph import Node
 from gradsight.interpret.dtypes import exact_of
 from gradsight.interpret.factories import Factories
-from gradsight.interpret.shapes import written
+from gradsight.interpret.shapes import last_of, written
 from gradsight.values import (
     NONE,
     NOWHERE,
@@ -88,6 +88,7 @@ class Training(Factories):
             "target_exact": exact_of(target),
             "shape": written(self.shape_of(first)),
             "target_shape": written(self.shape_of(target)),
+            "last": str(last_of(self.shape_of(first))),
             "log_target": "" if given.get("log_target", Const(False)) == Const(False) else "yes",
             "weight": "yes" if given.get("weight", NONE) != NONE else "",
             "wants": stub.input_wants,

@@ -52,6 +52,7 @@ from gradsight.rules.loss_inputs import (
     swapped,
 )
 from gradsight.text import Source
+from gradsight.values import NOWHERE
 
 SAME_SIZE = {
     "BCELoss": "Using a target size ({target}) that is different to the input size ({input}) is deprecated",
@@ -67,6 +68,7 @@ ELEMENTWISE = {
     "torch.cosh", "torch.log", "torch.Tensor.log", "torch.where", "torch.clamp", "torch.Tensor.clamp",
     "torch.nn.functional.relu", "torch.relu", "torch.sum", "torch.Tensor.sum",
 }  # fmt: skip
+ROWWISE = frozenset({"sum", "mean", "norm", "max", "min", "amax", "amin", "logsumexp", "diag", "diagonal"})
 REDUCING = ("mean", "sum")
 FLOWING = (Edge.LIVE, Edge.UNKNOWN)
 VIEWS = frozenset({"squeeze", "unsqueeze", "view", "reshape", "flatten"})
@@ -80,8 +82,14 @@ def check(q: Queries) -> Iterator[Report]:
             yield from classes(q, call, call.input, call.target)
         elif call.shape is not None and call.target_shape is not None:
             yield from pairs(q, call, call.input, call.target, call.shape, call.target_shape)
+    said: set[int] = set()
     for event in q.all("apart"):
-        yield from by_hand(q, event)
+        # `-(y * log(p) + (1 - y) * log(1 - p)).mean()`: one pair of shapes, however often it is written.
+        mean = averaged(q, event.node)
+        if mean not in said:
+            found = list(by_hand(q, event)) if mean != NOWHERE else []
+            said |= {mean} if found else set()
+            yield from found
 
 
 def pairs(
@@ -135,8 +143,8 @@ def by_hand(q: Queries, event: Event) -> Iterator[Report]:
         return
     if any(number >= 0 and q.graph[number].kind == "source" for number in event.nodes):
         return  # a parameter by itself: centres, a table
-    if not only_averaged(q, event.node):
-        return
+    if any(number >= 0 and q.graph[number].op.rpartition(".")[2] in ROWWISE for number in event.nodes):
+        return  # `(a**2).sum(1, keepdim=True)`: the distances of every pair
     names = f"`{q.text_of(left)}` has the shape {sized(shape)} and `{q.text_of(right)}` {sized(other)}"
     what = "compared" if event.fact("op") == "sub" else "multiplied"
     yield RULE.report(
@@ -162,7 +170,7 @@ def classes(q: Queries, call: Call, given: Place, target: Place) -> Iterator[Rep
         yield RULE.report(
             SEVERITY["wrong"],
             f"`{q.text_of(given)}` has one column, and over one class `{call.criterion}` is 0 whatever the "
-            'model says (a target of 1 raises "Target 1 is out of bounds."); one logit for two classes wants '
+            'model says (class 1 raises "Target 1 is out of bounds."); one logit for two classes wants '
             "`BCEWithLogitsLoss`",
             given,
             (),
@@ -247,27 +255,24 @@ def on_purpose(node: object) -> bool:
     return False
 
 
-def only_averaged(q: Queries, number: int) -> bool:
-    """Whether a value reaches a sink, through elementwise operations and one sum or mean alone."""
+def averaged(q: Queries, number: int) -> int:
+    """The first sum or mean behind a value that reaches a sink through nothing but elementwise operations;
+    NOWHERE where there is none."""
     reached = {number}
-    averaged = False
+    first = NOWHERE
     roots = {root for sink in q.sinks for root in q.roots(sink)}
     for at in range(number + 1, len(q.graph)):
         node = q.graph[at]
-        live = [i for i, edge in zip(node.inputs, node.edges, strict=False) if edge is not Edge.NONE]
-        if reached.isdisjoint(live):
-            continue
+        ways = [edge for i, edge in zip(node.inputs, node.edges, strict=False) if i in reached]
+        if all(edge in (Edge.NONE, Edge.CUT) for edge in ways):
+            continue  # something else, or logged
         if node.kind == "op":
-            cut = all(
-                edge is Edge.CUT for i, edge in zip(node.inputs, node.edges, strict=False) if i in reached
-            )
-            if cut:
-                continue  # logged
             if node.op not in ELEMENTWISE:
-                return False
-            averaged = averaged or node.op.rpartition(".")[2] in REDUCING
+                return NOWHERE
+            if first == NOWHERE and node.op.rpartition(".")[2] in REDUCING:
+                first = at
         reached.add(at)
-    return averaged and not reached.isdisjoint(roots)
+    return NOWHERE if reached.isdisjoint(roots) else first
 
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:

@@ -66,6 +66,8 @@ def exchanged(q: Queries, call: Call, given: Place, target: Place) -> Report:
         end = ": it raises"
     elif integer:
         end = ": it raises"
+    elif call.wants == "probability":
+        end = ": its gradient is another function's, and infinite where a label is 0 or 1"
     else:
         end = ": nothing is raised, and the gradients are those of another function"
     raises = index or integer

@@ -171,7 +171,11 @@ def one_column(q: Queries, call: Call) -> bool:
     """Whether cross entropy is given a single class."""
     if call.criterion not in ("CrossEntropyLoss", "cross_entropy", "NLLLoss", "nll_loss"):
         return False
-    return call.shape is not None and len(call.shape) > 1 and call.shape[1] == 1
+    if call.shape is not None:
+        return len(call.shape) > 1 and call.shape[1] == 1
+    # Of an input that is not seen the rank is not known, but a linear layer with one output is.
+    number = call.event.nodes[0]
+    return call.event.fact("last") == "1" and is_raw(q, number) and not turned(q, number)
 
 
 def dropped(q: Queries, place: Place, names: frozenset[str]) -> bool:

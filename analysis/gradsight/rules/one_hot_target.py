@@ -28,9 +28,11 @@ from collections.abc import Iterator
 
 from gradsight import surgery
 from gradsight.finding import Applicability, Finding, Fix, Severity
+from gradsight.interpret.shapes import read
 from gradsight.policy import SEVERITY
 from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
+from gradsight.rules.loss_inputs import Sizes
 from gradsight.text import Source
 
 
@@ -55,6 +57,8 @@ def check(q: Queries) -> Iterator[Report]:
                 SEVERITY["raises"],
                 'raises "Expected floating point type for target with class probabilities, got Long"',
             )
+        elif classes_elsewhere(read(event.fact("shape")), read(event.fact("target_shape"))):
+            severity, what = SEVERITY["raises"], "raises, for its classes are in the last dimension"
         else:
             severity, what = SEVERITY["wasteful"], "the class indices give the same loss for less"
         yield RULE.report(
@@ -63,6 +67,14 @@ def check(q: Queries) -> Iterator[Report]:
             where,
             facts=(("weight", event.fact("weight")), ("reduction", event.fact("reduction"))),
         )
+
+
+def classes_elsewhere(shape: Sizes | None, target: Sizes | None) -> bool:
+    """(N, H, W, C) beside (N, C, H, W): surely not the input's own shape, and with the classes at its end."""
+    if shape is None or target is None or len(shape) != len(target) or len(shape) < 3:
+        return False
+    sizes = [(x, y) for x, y in zip(shape, target, strict=True) if x is not None and y is not None]
+    return any(x != y and min(x, y) > 0 for x, y in sizes) and target[-1] == shape[1]
 
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
