@@ -135,6 +135,8 @@ class Expressions(Attributes):
             left = self.widen(left)
         if isinstance(right, Choice):
             right = self.widen(right)
+        if isinstance(left, Const) and isinstance(left.value, (str, bytes)):
+            return Unknown("a string")  # `"loss %.3f" % loss`
         if isinstance(left, Const) and isinstance(right, Const):
             return self.fold(op, left, right)
         if isinstance(left, Params) or isinstance(right, Params):
