@@ -372,6 +372,9 @@ class Assignments(Calls):
         for target in node.targets:
             if isinstance(target, ast.Name):
                 self.state.env.pop(target.id, None)
+            elif isinstance(target, ast.Attribute) and target.attr == "grad":
+                cleared = self.evaluate(target.value)
+                self.event("zero", nodes=self.nodes_in(cleared), facts={"by": "hand"}, call=self.here(target))
 
 
 def is_seen_as_module(value: Unknown, written: ast.expr) -> bool:

@@ -485,6 +485,14 @@ def _partial(it: Functions, name: str, args: list[Value], kwargs: dict[str, Valu
     return Partial(args[0], tuple(args[1:]), tuple(kwargs.items())) if args else Unknown("partial")
 
 
+def _cleared_together(
+    it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+) -> Value:
+    """`torch._foreach_zero_([p.grad for p in ...])`: which gradients these are is not followed."""
+    it.event("zero", facts={"by": "hand", "unknown": "yes"}, call=it.here(node))
+    return NONE
+
+
 def _getattr(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
     if len(args) > 1 and isinstance(args[1], Const) and isinstance(args[1].value, str):
         return it.get_attribute(args[0], args[1].value, node)
@@ -639,6 +647,7 @@ HANDLERS: dict[str, Handler] = {
     "torch.utils.data.random_split": _random_split,
     "functools.partial": _partial,
     "builtins.getattr": _getattr,
+    "torch._foreach_zero_": _cleared_together,
     "builtins.vars": _vars,
     "torch.utils.checkpoint.checkpoint": _checkpoint,
     "torch.nn.parallel.data_parallel": _data_parallel,

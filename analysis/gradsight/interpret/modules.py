@@ -33,6 +33,8 @@ from gradsight.values import (
 
 MOST_PARAMETERS = 64  # of a module that are noted with each of its calls
 
+COPYING = ("torch.nn.TransformerEncoder", "torch.nn.TransformerDecoder")  # what they are given is a pattern
+
 
 class Modules(Training):
     """Library modules as objects of the heap."""
@@ -86,8 +88,9 @@ class Modules(Training):
         if stub.criterion is not None or stub.forward.role in ("probability", "log-probability"):
             fields["@"] = Number(self.source("made", name, node))
         for key, value in kwargs.items():
-            fields[key] = value
+            fields[key] = self.copied(value, node, {}) if name in COPYING else value
         for position, value in enumerate(args):
+            value = self.copied(value, node, {}) if name in COPYING else value
             fields[stub.init[position] if position < len(stub.init) else f"#{position}"] = value
         return self.allocate(Obj("module", Lib(name), tuple(fields.items())))
 

@@ -15,11 +15,13 @@ from gradsight.values import (
     NONE,
     NOWHERE,
     Array,
+    Bound,
     Choice,
     Class,
     Const,
     Func,
     Lib,
+    Method,
     Number,
     Obj,
     Params,
@@ -155,7 +157,7 @@ class Joiner:
         flat: list[Value] = []
         for value in distinct:
             flat += value.options if isinstance(value, Choice) else (value,)
-        if all(isinstance(value, (Ref, Func, Lib, Class)) for value in flat):
+        if all(isinstance(value, (Ref, Func, Lib, Class, Bound, Method)) for value in flat):
             unique = list(dict.fromkeys(flat))
             if len(unique) <= MOST_OPTIONS:
                 return Choice(tuple(unique))
