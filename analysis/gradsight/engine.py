@@ -504,7 +504,13 @@ class _Analysis:
 
             return ask
 
-        queries = Queries(program, noted(Places.text), noted(Places.call_off), noted(Places.syntax))
+        queries = Queries(
+            program,
+            noted(Places.text),
+            noted(Places.call_off),
+            noted(Places.syntax),
+            noted(Places.function),
+        )
         out: list[Report] = []
         for rule in RULES:
             try:

@@ -223,6 +223,7 @@ def _queries(program: Program, places: Places, name: str) -> Queries:
         lambda place: places.text(place, name),
         lambda place: places.call_off(place, name),
         lambda place: places.syntax(place, name),
+        lambda place: places.function(place, name),
     )
 
 

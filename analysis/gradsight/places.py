@@ -63,6 +63,10 @@ class Places:
         """The ast node at a place."""
         return self.locate(place, root)[1].node
 
+    def function(self, place: Place, root: str) -> str:
+        """The function that a place stands in, by name, or the root itself."""
+        return self.locate(place, root)[0]
+
     def span(self, place: Place, root: str) -> Span:
         owner, here = self.locate(place, root)
         region = self.world.regions.get(owner, self.world.outline.skeleton)

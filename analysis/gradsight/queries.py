@@ -98,6 +98,7 @@ class Queries:
         text_of: Callable[[Place], str],
         call_off: Callable[[Place], Place | None],
         syntax_of: Callable[[Place], object],
+        function_of: Callable[[Place], str],
     ) -> None:
         self.program = program
         self.graph = program.graph
@@ -105,6 +106,7 @@ class Queries:
         self.text_of = text_of
         self.call_off = call_off  # the outermost call that stands in a no_grad block, for a place inside it
         self.syntax_of = syntax_of  # the ast node of a place
+        self.function_of = function_of  # the innermost function that a place stands in
         self._frozen: dict[int, frozenset[int]] = {}
         self._requiring: dict[int, bool] = {}
         self._chains: dict[tuple[int, int], tuple[int, ...]] = {}

@@ -255,6 +255,7 @@ class _Chains:
             lambda place: places.text(place, root),
             lambda place: places.call_off(place, root),
             lambda place: places.syntax(place, root),
+            lambda place: places.function(place, root),
         )
         self._chains: dict[int, Chain | None] = {}
         self._times = Counter((self.chain(n), self.graph[n].op) for n in range(len(self.graph)))

@@ -231,6 +231,8 @@ class Calls(Functions):
             self.state.heap[oids[oid]] = moved(obj, nodes, oids)
         for name, value in summary.module:
             self.state.module[name] = moved(value, nodes, oids)
+            if not self.at_module_level:
+                self.module_written.add(name)  # whoever calls this function finds it rebound, too
         if summary.grad and not (info is not None and info.grad):
             self.state.grad = summary.grad  # the function leaves the mode switched
             switches = [event for event in summary.events if event.kind == "off"]

@@ -42,6 +42,7 @@ class Carried:
     first: Value  # before the loop
     begun: Value  # as the body finds it
     starts: tuple[int, ...]
+    shared: bool = False  # under a name of the module, from within a function
 
 
 class Loops(Assignments):
@@ -199,6 +200,13 @@ class Loops(Assignments):
             if starts:
                 self.state.env[name] = begun
                 carried.append(Carried(name, NOWHERE, "", value, begun, starts))
+        for name in () if self.at_module_level else sorted(self.world.declared & self.state.module.keys()):
+            value = self.state.module[name]
+            if value == NONE or isinstance(value, (Tensor, Seq)):
+                begun, starts = self.begin(value, name)
+                if starts:
+                    self.state.module[name] = begun
+                    carried.append(Carried(name, NOWHERE, "", value, begun, starts, shared=True))
         for oid, field, text in dict.fromkeys((*self.stored_fields(attributes), *self.kept_fields())):
             obj = self.state.heap[oid]
             value = obj.get(field)
@@ -214,10 +222,16 @@ class Loops(Assignments):
             if isinstance(value, Ref) and isinstance(begun, Ref) and starts:
                 self.state.heap[value.oid] = self.state.heap[begun.oid]
                 carried.append(Carried(name, value.oid, "", value, value, starts))
-        for name in collected_in(node, block):
-            value = self.state.env.get(name)
+        for base, name in collected_in(node, block):
+            if (base, name) in attributes or (not base and name in names):
+                continue
+            value = self.state.env.get(base or name)
+            if base:
+                owner = self.obj(value)
+                value = owner.get(name) if owner is not None and owner.kind == "instance" else None
+                name = f"{base}.{name}"
             held = self.obj(value)
-            if isinstance(value, Ref) and held is not None and held.kind == "list" and name not in names:
+            if isinstance(value, Ref) and held is not None and held.kind == "list":
                 if all(isinstance(item, Tensor) for item in held.items):
                     # What the turns before have put into it stands there as one item.
                     start = self.start(NOWHERE, name)
@@ -240,7 +254,9 @@ class Loops(Assignments):
                 continue
             for field, value in obj.fields:
                 holds = value == NONE or isinstance(value, (Tensor, Seq))
-                if holds and field != "*" and self.world.stores(obj.cls.cid, field) > 1:
+                if not holds or field == "*" or self.world.stores(obj.cls.cid, field) < 2:
+                    continue
+                if self.world.stores(obj.cls.cid, field, anew=False):
                     yield oid, field, f"{self.path_to(oid)}.{field}"
 
     def path_to(self, oid: int) -> str:
@@ -299,7 +315,12 @@ class Loops(Assignments):
 
     def hand_on(self, carried: Carried, node: ast.stmt) -> None:
         """The body has been read: what it left is what the next turn finds."""
-        if carried.oid == NOWHERE:
+        if carried.shared:
+            left = self.state.module.get(carried.name)
+            if left == carried.begun:
+                self.state.module[carried.name] = carried.first
+                return
+        elif carried.oid == NOWHERE:
             left = self.state.env.get(carried.name)
         else:
             obj = self.state.heap.get(carried.oid)
@@ -407,22 +428,31 @@ def names(node: ast.expr, known: set[str]) -> bool:
 COMBINING = frozenset({"stack", "cat", "concat", "hstack", "vstack", "sum", "mean"})
 
 
-def collected_in(node: ast.stmt, block: Block | None) -> tuple[str, ...]:
-    """Lists that a loop's body appends to and puts together as well: `torch.stack(bank)`."""
-    appended: dict[str, None] = {}
-    used: set[str] = set()
+def collected_in(node: ast.stmt, block: Block | None) -> tuple[tuple[str, str], ...]:
+    """Lists that a loop's body appends to and puts together as well: `torch.stack(bank)`.
+
+    Each as ("", name), or (x, name) for an attribute of a name.
+    """
+    appended: dict[tuple[str, str], None] = {}
+    used: set[tuple[str, str]] = set()
     for inner in (inner for part in body_parts(node, block) for inner in ast.walk(part)):
         if not isinstance(inner, ast.Call):
             continue
         if isinstance(inner.func, ast.Attribute) and inner.func.attr == "append" and inner.args:
-            if isinstance(inner.func.value, ast.Name) and not isinstance(
-                inner.args[0], (ast.Tuple, ast.Dict)
-            ):
-                appended[inner.func.value.id] = None
+            collection = reached_by(inner.func.value)
+            if collection is not None and not isinstance(inner.args[0], (ast.Tuple, ast.Dict)):
+                appended[collection] = None
         called = getattr(inner.func, "attr", getattr(inner.func, "id", ""))
         if called in COMBINING and inner.args:
-            used |= {part.id for part in ast.walk(inner.args[0]) if isinstance(part, ast.Name)}
-    return tuple(name for name in appended if name in used)
+            used |= {one for part in ast.walk(inner.args[0]) if (one := reached_by(part)) is not None}
+    return tuple(one for one in appended if one in used)
+
+
+def reached_by(node: ast.AST) -> tuple[str, str] | None:
+    """A name as ("", name), an attribute of a name as (x, name)."""
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        return node.value.id, node.attr
+    return ("", node.id) if isinstance(node, ast.Name) else None
 
 
 def body_parts(node: ast.stmt, block: Block | None) -> Iterator[ast.AST]:

@@ -85,7 +85,7 @@ class World:
         self._declared: frozenset[str] | None = None
         self._behind: dict[str, frozenset[str]] | None = None
         self._module_names: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {}
-        self._stores: dict[str, dict[str, int]] = {}
+        self._stores: dict[tuple[str, bool], dict[str, int]] = {}
         self._cycles: dict[str, frozenset[str]] | None = None
         if previous is not None and kept:
             self._continue(previous)
@@ -174,7 +174,7 @@ class World:
         if kind == "names":
             return self.module_names(subject, question[2])
         if kind == "stores":
-            return self.stores(subject, question[2])
+            return self.stores(subject, question[2], question[3])
         if kind == "cycle":
             return self.cycles().get(subject)
         if kind == "entries":
@@ -306,15 +306,18 @@ class World:
                     return True
         return False
 
-    def stores(self, cid: str, name: str) -> int:
-        """How many statements of the class (or one deriving from it) store or change the attribute."""
-        known = self._stores.get(cid)
+    def stores(self, cid: str, name: str, anew: bool = True) -> int:
+        """How many statements of the class (or one deriving from it) store or change the attribute.
+
+        `anew`: those count, too, that run only where an object is made, the ones in an `__init__`.
+        """
+        known = self._stores.get((cid, anew))
         if known is None:
             known = {}
             for one, info in self.classes.items():
                 if cid in self.index.mro(one) or one in self.index.mro(cid):
-                    for fid in info.methods.values():
-                        for attribute in self.ties(fid).stored:
+                    for method, fid in info.methods.items():
+                        for attribute in self.ties(fid).stored if anew or method != "__init__" else ():
                             known[attribute] = known.get(attribute, 0) + 1
             for fid in self.fids:
                 if fid.rpartition(".")[0] not in self.classes:
@@ -322,9 +325,9 @@ class World:
                         known[attribute] = known.get(attribute, 0) + 1
             for attribute in links(self.outline.skeleton).stored:
                 known[attribute] = known.get(attribute, 0) + 1
-            self._stores[cid] = known
+            self._stores[cid, anew] = known
         count = known.get(name, 0)
-        self.note(("stores", cid, name), count)
+        self.note(("stores", cid, name, anew), count)
         return count
 
     def entries(self, cid: str) -> tuple[tuple[str, ...], str]:

@@ -29,7 +29,6 @@ from collections.abc import Iterator
 
 from gradsight import surgery
 from gradsight.finding import Applicability, Finding, Fix
-from gradsight.graph import There
 from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
 from gradsight.protocol import Step, branches, loops, protocol_of
@@ -56,14 +55,14 @@ def check(q: Queries) -> Iterator[Report]:
         inside = [event for event in clears if loop in loops(event) or in_a_generator(event, step.event)]
         if any(event.fact("by") for event in inside) or any(event.fact("unknown") for event in clears):
             continue  # by hand, or by somebody: which gradients is not known
-        why = unclear(step, inside, loop)
+        why = unclear(q, step, inside, loop)
         if why is None:
             continue
         said.add(id(passes[0]))
         yield from report(q, step, passes[0], why, clears)
 
 
-def unclear(step: Step, inside: list[Event], loop: int) -> str | None:
+def unclear(q: Queries, step: Step, inside: list[Event], loop: int) -> str | None:
     """Why the gradients are not cleared in each turn: "nowhere", "branch"; None where they may be."""
     if not inside:
         return "nowhere"
@@ -72,7 +71,7 @@ def unclear(step: Step, inside: list[Event], loop: int) -> str | None:
     own = branches(step.event, loop)
     if own:
         return None  # a step that not every turn takes: gradients are accumulated
-    if any(one_function(event) != one_function(step.event) for event in inside):
+    if any(function(q, event) != function(q, step.event) for event in inside):
         return None  # a switch of somebody else: `if self.training` where the module clears itself
     arms = [branches(event, loop) for event in inside]
     if any(not arm for arm in arms):
@@ -88,10 +87,10 @@ def in_a_generator(event: Event, step: Event) -> bool:
     return any(kind == "m" and (kind, number, arm) not in step.context for kind, number, arm in event.context)
 
 
-def one_function(event: Event) -> object:
-    """The function that an event stands in; None for that which is read."""
+def function(q: Queries, event: Event) -> str | None:
+    """The function whose own lines an event stands in, by whatever calls it was come to."""
     place = event.place("call")
-    return place.callee.fid if isinstance(place, There) else None
+    return q.function_of(place) if place is not None else None
 
 
 def report(q: Queries, step: Step, backward: Event, why: str, clears: list[Event]) -> Iterator[Report]:
