@@ -351,6 +351,8 @@ def _best_part(
         if not function:
             outside |= _loaded_in_facts(work)
         stored = _stored(statements)
+        if function and stored & _declared_global(function):
+            return None  # in a function of its own it would be bound there only
         leaves = sorted(name for name in stored if name in outside)
         if not function and stored & read_by_functions:
             return None  # they may be called before the part hands back what they read
@@ -452,6 +454,10 @@ def _certain(statements: Body) -> set[str]:
             # `for step in range(3)` runs: what a loop over data binds is read behind it in good faith
             found |= _stored([statement.target]) | _certain(statement.body)
     return found
+
+
+def _declared_global(function: ast.FunctionDef) -> set[str]:
+    return {name for node in ast.walk(function) if isinstance(node, ast.Global) for name in node.names}
 
 
 def _loaded_outside(scope: ast.AST, statements: Body) -> set[str]:
