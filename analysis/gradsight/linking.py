@@ -27,7 +27,10 @@ STRIDE = 1 << 40  # offsets and rows of another file are its own and a multiple 
 MOST_FILES = 24  # that one file is read together with
 MOST_UNITS = 12_000  # logical lines of all of them
 MOST_UP = 6  # folders above a file in which the packages that it names may lie
-ASKS = re.compile(r"\bbackward\(|\bautograd\.grad\b|\btraining_step\b|\bmanual_backward\b")
+ASKS = re.compile(
+    r"\bbackward\(|\bautograd\.grad\b|\btraining_step\b|\bmanual_backward\b|\bcompute_loss\b"
+    r"|\bNeuralNet\w*\(|\bLearner\(|\bcreate_supervised_trainer\(|\bTrainer\(\s*model\b"
+)
 _MAIN = re.compile(r"if\s*\(?\s*__name__\b")
 _MARK = re.compile("\0[^\0]*\0")
 # Modules that a project's own files are hardly ever meant by.

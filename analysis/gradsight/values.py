@@ -124,12 +124,18 @@ class Class:
 
 @dataclass(frozen=True, slots=True)
 class Closure:
-    """A lambda or a nested function: interpreted in place, while the activation that made it runs."""
+    """A lambda or a nested function.
+
+    `captured`: what its free names stand for; None as long as it is where it was made, and reads them there.
+    """
 
     name: str
     node: Any = field(hash=False)  # ast.Lambda | ast.FunctionDef
     block: Any = field(default=None, hash=False)  # the nested function's block, None for a lambda
     grad_off: bool = False
+    owner: str = ""  # the function whose lines it stands in
+    at: int = 0  # its line there
+    captured: tuple[tuple[str, Value], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -30,7 +31,8 @@ if __name__ == "__main__":
 from gradsight.engine import Engine
 from gradsight.finding import Severity
 from gradsight.text import Source
-from gradsight_cli.reading import read
+from gradsight_cli.reading import display, read
+from gradsight_cli.surroundings import Surroundings
 
 from real_code.packages import fetch, sources
 
@@ -93,7 +95,7 @@ def check(folders: dict[str, Path], jobs: int = 1) -> Figures:
         silences += part.silences
         unseen += part.unseen
     return Figures(
-        tuple(one for part in parts for one in part.findings),
+        once(one for part in parts for one in part.findings),
         len(parts),
         sum(part.lines for part in parts),
         silences,
@@ -103,28 +105,41 @@ def check(folders: dict[str, Path], jobs: int = 1) -> Figures:
     )
 
 
+def once(findings: Iterable[Judged]) -> tuple[Judged, ...]:
+    """Each finding once, by file and line: several files may show the same one."""
+    return tuple(sorted({one.key: one for one in findings}.values(), key=lambda one: one.key))
+
+
 def _file(task: tuple[str, Path, Path]) -> Figures:
     package, folder, path = task
-    name = path.relative_to(folder).as_posix()
     bugs: list[str] = []
-    engine = Engine(lambda where, error: bugs.append(f"{package} {name}: {where}: {error!r}"))
-    source = Source(name, read(str(path)).text)
-    result = engine.analyze(source)
-    findings = tuple(
-        Judged(
-            package,
-            name,
-            source.row_column(one.where.start)[0] + 1,
-            one.code,
-            one.severity.value,
-            source.slice(one.where).split("\n")[0],
-            one.message,
+    engine = Engine(lambda where, error: bugs.append(f"{package} {path}: {where}: {error!r}"))
+    source = Source(display(str(path)), read(str(path)).text)
+    around = _around(str(folder))
+    result = engine.analyze(source, around)
+    findings = []
+    for one in (*result.findings, *result.elsewhere):
+        at = source if one.file == source.file else around.read(one.file)
+        assert at is not None
+        findings.append(
+            Judged(
+                package,
+                Path(one.file).resolve().relative_to(folder).as_posix(),
+                at.row_column(one.where.start)[0] + 1,
+                one.code,
+                one.severity.value,
+                at.slice(one.where).split("\n")[0],
+                one.message,
+            )
         )
-        for one in result.findings
-    )
     silences = Counter(one.reason for one in result.silences)
-    unseen = Counter(engine.unseen(name))
-    return Figures(findings, 1, source.text.count("\n"), silences, unseen, tuple(bugs), 0.0)
+    unseen = Counter(engine.unseen(source.file))
+    return Figures(tuple(findings), 1, source.text.count("\n"), silences, unseen, tuple(bugs), 0.0)
+
+
+@lru_cache(1)
+def _around(folder: str) -> Surroundings:
+    return Surroundings(folder)
 
 
 def judged(table: Path = TABLE) -> tuple[Judged, ...]:

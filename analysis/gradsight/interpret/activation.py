@@ -15,11 +15,13 @@ from gradsight.values import (
     Array,
     Choice,
     Class,
+    Closure,
     Const,
     Lib,
     Number,
     Obj,
     Params,
+    Partial,
     Ref,
     Seq,
     Shape,
@@ -31,6 +33,7 @@ from gradsight.values import (
 
 if TYPE_CHECKING:
     from gradsight.interpret.world import World
+    from gradsight.outline import Block
 
 MOST_STEPS = 60_000  # expressions and calls that one activation reads
 MOST_DEPTH = 4  # of containers within containers that are looked into
@@ -52,6 +55,7 @@ class Activation:
         self.at = 0  # the line of the region that is being read
         self.events: list[Event] = []
         self.context: tuple[tuple[str, int, int], ...] = ()
+        self.waiting: dict[int, Closure] = {}  # nested functions that differentiate, not called so far
         self.starred_many = False  # the call's arguments hold a list of unknown length
         self.owner = ""  # the function that places stand in, where that is not the activation's own
         self.block = 0  # the block that switched gradients off
@@ -66,11 +70,19 @@ class Activation:
         self.cid: str | None = None  # the class whose method this is
         self.returns: list[tuple[Value, State]] = []
         self.yields: list[Value] = []
-        self.breaks: list[list[State]] = []  # for each loop around this point, the states that leave it early
+        self.mode_at_yield = ""  # the gradient mode that a generator's user finds
+        # For each loop around this point the states that end a turn early, and those that leave the loop.
+        self.breaks: list[list[State]] = []
+        self.left: list[list[State]] = []
         self.continues = 0  # that were met
+        self.last_continue = 0  # how many events stood before the last one
         self.tests: tuple[str, ...] = ()  # the conditions of the branches around this point
         self.trying = 0  # blocks around this point whose errors somebody expects
         self.born: dict[int, tuple[int, ...]] = {}  # of objects made here, the loops around that
+        # Tensors that are a part of another one, with that: what is written to the part is written to both.
+        self.views: dict[int, tuple[Tensor, Tensor]] = {}
+        self.closures = False  # some were made
+        self.sealing: set[int] = set()  # the definitions of those whose free names are being looked up
         self.nonlocals: set[str] = set()
         self.globals_: set[str] = set()
         self.module_written: set[str] = set()  # names of the module that were rebound
@@ -254,6 +266,50 @@ class Activation:
     def put(self, ref: Ref, obj: Obj) -> None:
         self.state.heap[ref.oid] = obj
 
+    # -- closures
+
+    def sealed(self, closure: Closure) -> Closure:
+        """A closure with what its free names stand for: it can be called where these are not known."""
+        if closure.captured is not None:
+            return closure
+        captured: list[tuple[str, Value]] = []
+        self.sealing.add(id(closure.node))
+        for name in free_names(closure):
+            value = next(
+                (names[name] for names in (self.state.env, *reversed(self.state.outer)) if name in names),
+                self.state.module.get(name),
+            )
+            if isinstance(value, Closure) and id(value.node) in self.sealing:
+                continue  # it calls itself
+            if value is not None:
+                captured.append((name, self._leaving(value)))
+        self.sealing.discard(id(closure.node))
+        return replace(closure, captured=tuple(captured))
+
+    def leaving(self, value: Value) -> Value:
+        """A value that leaves where it was made, its closures sealed, and those that objects hold."""
+        if not self.closures:
+            return value
+        for oid, obj in self.state.heap.items():
+            if any(isinstance(item, _CALLABLE) for item in (*obj.items, *(one for _, one in obj.fields))):
+                fields = tuple((name, self._leaving(item)) for name, item in obj.fields)
+                items = tuple(self._leaving(item) for item in obj.items)
+                self.state.heap[oid] = replace(obj, fields=fields, items=items)
+        return self._leaving(value)
+
+    def _leaving(self, value: Value) -> Value:
+        if isinstance(value, Closure):
+            return self.sealed(value)
+        if isinstance(value, Seq):
+            return Seq(tuple(self._leaving(item) for item in value.items))
+        if isinstance(value, Choice):
+            return Choice(tuple(self._leaving(option) for option in value.options))
+        if isinstance(value, Partial):
+            kwargs = tuple((name, self._leaving(item)) for name, item in value.kwargs)
+            args = tuple(self._leaving(item) for item in value.args)
+            return Partial(self._leaving(value.function), args, kwargs)
+        return value
+
     # -- what a value is made of
 
     def nodes_in(self, value: Value | None, depth: int = 0) -> Iterator[int]:
@@ -365,6 +421,44 @@ class Activation:
         self.budget -= 1
         if self.budget < 0:
             raise OutOfBudget
+
+
+def as_call(node: ast.AST) -> ast.Call:
+    """What stands where something is called: the call, or a decorator or an operator in its place."""
+    if isinstance(node, ast.Call):
+        return node
+    return ast.copy_location(ast.Call(node, [], []), node)  # type: ignore[arg-type]
+
+
+_CALLABLE = (Closure, Partial, Choice, Seq)
+
+
+def free_names(closure: Closure) -> list[str]:
+    """The names that a closure reads and does not bind itself, in order."""
+    parts: list[ast.AST] = [closure.node, *(lines_of(closure.block) if closure.block else ())]
+    read: dict[str, None] = {}
+    bound: set[str] = set()
+    rebound: set[str] = set()
+    for inner in (inner for part in parts for inner in ast.walk(part)):
+        if isinstance(inner, ast.Name):
+            if isinstance(inner.ctx, ast.Load):
+                read[inner.id] = None
+            else:
+                bound.add(inner.id)
+        elif isinstance(inner, ast.arg):
+            bound.add(inner.arg)
+        elif isinstance(inner, ast.Nonlocal):
+            rebound.update(inner.names)
+    return [name for name in read if name not in bound or name in rebound]
+
+
+def lines_of(block: Block) -> Iterator[ast.AST]:
+    """Every statement of a block, those of blocks within it too."""
+    for statement in block:
+        for clause in (*statement.decorators, *statement):
+            yield from clause.line.nodes
+            if clause.block:
+                yield from lines_of(clause.block)
 
 
 def described(value: Value, obj: Obj | None) -> dict[str, str]:

@@ -27,6 +27,8 @@ from gradsight.values import (
     node_of,
 )
 
+OWN_VALUES = ("parameter", "leaf", "data", "buffer")  # of what an optimizer or a person sets the numbers of
+
 
 class Assignments(Calls):
     """What binds a name or changes an object."""
@@ -71,7 +73,7 @@ class Assignments(Calls):
         value = self.operate(op, left, right, node)
         if op == "add":
             self.accumulates(target, left, right, value, node, node.value)
-        self.assign(target, value, node.value)
+        self.changed_in_place(target, left, value, node.value)
 
     def accumulates(
         self, target: ast.expr, left: Value, right: Value, value: Value, at: ast.AST, added: ast.AST
@@ -146,7 +148,7 @@ class Assignments(Calls):
             return
         element = self.element_of(value, at)
         for target in targets:
-            one = element
+            one = replace(element) if isinstance(element, Tensor) else element  # each is one of its own
             if target is self.watched and isinstance(one, Tensor):
                 # What is asked about is this one, not its neighbours.
                 one = replace(one, node=self.combine("item", [(one.node, Edge.LIVE)], at))
@@ -192,11 +194,19 @@ class Assignments(Calls):
             self.event("zero", nodes=self.nodes_in(receiver), facts=facts, call=self.here(target))
         if name == "data" and self.in_forward:
             self.event("filled", nodes=self.nodes_in(receiver))
+        if name == "data" and isinstance(receiver, Tensor) and receiver.origin not in OWN_VALUES:
+            # The numbers are another's, the graph stays what it was.
+            parts = [(receiver.node, Edge.LIVE), *((n, Edge.CUT) for n in self.nodes_in(value))]
+            number = self.combine("torch.Tensor.data", parts, target, "data", keep_off=True)
+            self.assign(target.value, replace(receiver, node=number), at)
+            return
         if name in ("data", "grad", "_grad"):
             return  # writes of values: the graph stays what it was
         if isinstance(receiver, Ref):
             obj = self.state.heap.get(receiver.oid)
             if obj is None:
+                return
+            if self.special(receiver, f"{name}.setter", [value], target) is not None:
                 return
             if obj.kind == "instance" and isinstance(obj.cls, Class) and self.world.is_module(obj.cls.cid):
                 value = self.plain_tensor(receiver, obj.cls, name, value, at)
@@ -337,18 +347,9 @@ class Assignments(Calls):
                 and picks_one(target.slice)
             ):
                 role = "one-hot"
-            self.assign(
-                target.value,
-                Tensor(
-                    number,
-                    receiver.dtype,
-                    receiver.shape,
-                    role,
-                    receiver.origin if number == receiver.node else "",
-                    receiver.exact,
-                ),
-                at,
-            )
+            origin = receiver.origin if number == receiver.node else ""
+            new = Tensor(number, receiver.dtype, receiver.shape, role, origin, receiver.exact)
+            self.changed_in_place(target.value, receiver, new, at)
         elif isinstance(receiver, Array):
             parts = [
                 (receiver.node, Edge.LIVE),

@@ -48,7 +48,9 @@ def is_distribution(obj: Obj) -> bool:
 class Attributes(Containers):
     """What `x.name` is. Calls are in the subclasses: a property's value is one."""
 
-    def call_function(self, fid: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    def call_function(
+        self, fid: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST, raw: bool = False
+    ) -> Value:
         raise NotImplementedError
 
     def default(self, node: ast.expr) -> Value:
@@ -196,6 +198,8 @@ class Attributes(Containers):
                 return Bound(cls, Func(fid))
             return Bound(receiver, Func(fid))
         for one in self.world.mro(cls.cid):
+            if self.world.class_info(f"{one}.{name}") is not None:
+                return Class(f"{one}.{name}")
             value = self.world.classes[one].attributes.get(name)
             if value is not None:
                 return self.default(value)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from gradsight import model
 from gradsight.domain import Edge
 from gradsight.graph import Here, There, Within
+from gradsight.interpret.activation import as_call
 from gradsight.interpret.codec import Encoder, moved
 from gradsight.interpret.containers import collated
 from gradsight.interpret.functions import Functions
@@ -34,6 +36,9 @@ from gradsight.values import (
     Value,
     is_plain,
 )
+
+if TYPE_CHECKING:
+    from gradsight.interpret.index import FunctionInfo
 
 MOST_NESTING = 12  # closures within closures
 
@@ -97,15 +102,21 @@ class Calls(Functions):
 
     # -- functions of the program
 
-    def call_function(self, fid: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+    def call_function(
+        self, fid: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST, raw: bool = False
+    ) -> Value:
+        """`raw`: as it is written, without its decorators."""
         info = self.world.function(fid)
         if info is None:
             return self.unknown_call(f"`{fid}` cannot be read", None, args, kwargs, node)
-        bound = self.bind_arguments(info.node.args, args, kwargs)
-        if info.unknown_decorator and not self.world.hands_back(info.unknown_decorator):
+        if info.unknown_decorator and not raw and not self.world.hands_back(info.unknown_decorator):
+            function = self.decorated(info)
+            if function is not None:
+                return self.call(function, args, kwargs, as_call(node))
             return self.unknown_call(
                 f"`{fid}` is wrapped by `{info.unknown_decorator}`", None, args, kwargs, node
             )
+        bound = self.bind_arguments(info.node.args, args, kwargs)
         encoder = Encoder(self)
         grad = "off" if info.grad == "off" else "on" if info.grad == "on" else self.state.grad
         key = encoder.key(fid, bound, grad)
@@ -113,6 +124,21 @@ class Calls(Functions):
         if summary is None:
             return self.unknown_call(f"`{fid}` calls itself or is too large", None, args, kwargs, node)
         return self.apply_summary(summary, encoder, node, key)
+
+    def decorated(self, info: FunctionInfo) -> Value | None:
+        """What the file's own decorators make of a function; None where that is nothing to be called."""
+        value: Value = Partial(Lib("gradsight.undecorated"), (Func(info.fid),), ())
+        env, outer, owner, at = self.state.env, self.state.outer, self.owner, self.at
+        for decorator in reversed(info.decorators):
+            self.state.env, self.state.outer = {}, []
+            self.owner, self.at = info.fid, info.decorator_at
+            function = self.evaluate(decorator)
+            if isinstance(function, (Func, Closure, Partial)):
+                value = self.call(function, [value], {}, as_call(decorator))
+            self.state.env, self.state.outer, self.owner, self.at = env, outer, owner, at
+            if isinstance(value, Unknown):
+                return None
+        return value if isinstance(value, (Func, Closure, Partial, Ref)) else None
 
     def bind_arguments(
         self, arguments: ast.arguments, args: list[Value], kwargs: dict[str, Value]
@@ -230,7 +256,8 @@ class Calls(Functions):
         if info is not None and info.grad:
             self.restore_mode(before, first)
         returned: Value = moved(summary.returned, nodes, oids)
-        return returned
+        # Each call gives a tensor of its own, even where nothing else tells them apart.
+        return replace(returned) if isinstance(returned, Tensor) else returned
 
     # -- closures
 
@@ -240,13 +267,21 @@ class Calls(Functions):
         if self.nesting >= MOST_NESTING:
             return self.unknown_call(f"`{closure.name}` calls itself", None, args, kwargs, node)
         self.nesting += 1
+        owner, nonlocals = self.owner, self.nonlocals
+        self.waiting.pop(id(closure.node), None)
         # A fork: whoever holds the state of before keeps the names that it had.
         state = self.state = self.state.fork()
         at, returns, grad, context = self.at, self.returns, state.grad, self.context
         bound = dict(self.bind_arguments(closure.node.args, args, kwargs))
         outer_env = state.env
-        state.outer.append(outer_env)
+        outer = state.outer
+        if closure.captured is None:
+            state.outer = [*outer, outer_env]
+        else:
+            state.outer, self.nonlocals = [dict(closure.captured)], set()
         state.env = bound
+        self.owner = closure.owner if closure.owner != self.function_name else ""
+        self.at = closure.at
         block, first = self.block, len(self.events)
         if closure.grad_off:
             state.grad = "off"
@@ -265,9 +300,16 @@ class Calls(Functions):
             else:
                 self.state = state
                 value = Unknown(f"`{closure.name}` always raises")
-        self.state.env = self.state.outer.pop()
+        value = self.leaving(value)
+        if closure.captured is None:
+            self.state.env = self.state.outer[-1]
+            self.state.outer = self.state.outer[:-1]
+        else:
+            # What it ran on were copies: nothing has rebound a name that is known here.
+            self.state.env, self.state.outer = outer_env, outer
         if self.at_module_level:
             self.state.module = self.state.env if not self.state.outer else self.state.outer[0]
+        self.owner, self.nonlocals = owner, nonlocals
         if closure.grad_off:
             self.restore_mode(grad, first)
             self.block = block
@@ -286,6 +328,8 @@ class Calls(Functions):
             return self.unknown_call(f"`{cls.cid}` cannot be read", None, args, kwargs, node)
         if self.world.derives(cls.cid, "torch.autograd.Function"):
             return self.unknown_call("an autograd function", None, args, kwargs, node)
+        if self.world.derives(cls.cid, "typing.TypedDict"):
+            return self.call_library("builtins.dict", args, kwargs, node)
         fields: tuple[tuple[str, Value], ...] = ()
         if self.world.is_opaque(cls):
             origin = self.source("call", f"a base class of `{cls.cid}`", node)

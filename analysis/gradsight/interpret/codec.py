@@ -147,7 +147,8 @@ class Encoder:
         if isinstance(value, Super):
             return Super(self.value(value.receiver), value.cid)
         if isinstance(value, Closure):
-            return Unknown(f"`{value.name}` is defined inside another function")
+            sealed = self.activation.sealed(value)
+            return replace(sealed, captured=tuple((n, self.value(v)) for n, v in sealed.captured or ()))
         return value
 
 
@@ -193,5 +194,7 @@ def moved(thing: Any, nodes: dict[int, int], oids: dict[int, int]) -> Any:
     if isinstance(thing, Super):
         return Super(moved(thing.receiver, nodes, oids), thing.cid)
     if isinstance(thing, Closure):
-        return Unknown(f"`{thing.name}` is defined inside another function")
+        if thing.captured is None:
+            return Unknown(f"`{thing.name}` is defined inside another function")
+        return replace(thing, captured=tuple((n, moved(value, nodes, oids)) for n, value in thing.captured))
     return thing

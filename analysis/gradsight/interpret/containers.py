@@ -7,7 +7,7 @@ import ast
 from gradsight import model
 from gradsight.domain import Edge
 from gradsight.graph import Node
-from gradsight.interpret.activation import Activation
+from gradsight.interpret.activation import Activation, as_call
 from gradsight.interpret.dtypes import kind_of, literal_of
 from gradsight.interpret.shapes import ranked
 from gradsight.values import (
@@ -15,12 +15,16 @@ from gradsight.values import (
     NONE,
     NOWHERE,
     Array,
+    Bound,
     Choice,
+    Class,
     Const,
+    Func,
     Lib,
     Number,
     Obj,
     Params,
+    Ref,
     Seq,
     Shape,
     Tensor,
@@ -38,6 +42,42 @@ class Containers(Activation):
 
     def assign(self, target: ast.expr, value: Value, at: ast.AST) -> None:
         raise NotImplementedError
+
+    def call(self, function: Value, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+        raise NotImplementedError
+
+    def changed_in_place(self, base: ast.expr, old: Value, new: Value, at: ast.AST) -> None:
+        """A tensor was changed where it is: whatever else is that very tensor is another one, too."""
+        self.assign(base, new, at)
+        self.replace_everywhere(old, new, at)
+
+    def replace_everywhere(self, old: Value, new: Value, at: ast.AST) -> None:
+        if not isinstance(old, Tensor) or old.origin in ("parameter", "leaf"):
+            return
+        for names in (self.state.env, *self.state.outer):
+            for name, value in names.items():
+                if value is old:
+                    names[name] = new
+        for oid, obj in self.state.heap.items():
+            if any(value is old for value in obj.items) or any(value is old for _, value in obj.fields):
+                fields = tuple((name, new if value is old else value) for name, value in obj.fields)
+                items = tuple(new if value is old else value for value in obj.items)
+                self.state.heap[oid] = Obj(obj.kind, obj.cls, fields, items, obj.many)
+        view, base = self.views.get(id(old), (None, None))
+        if view is old and base is not None and isinstance(new, Tensor) and base.node != new.node:
+            parts = [(base.node, Edge.LIVE), (new.node, Edge.LIVE)]
+            number = self.combine("torch.Tensor.__setitem__", parts, at, keep_off=True)
+            self.replace_everywhere(base, Tensor(number, base.dtype, base.shape), at)
+
+    def special(self, receiver: Value, name: str, args: list[Value], node: ast.AST) -> Value | None:
+        """What a special method of the object's own class gives: `__getitem__`; None where it has none."""
+        obj = self.obj(receiver)
+        if obj is None or obj.kind != "instance" or not isinstance(obj.cls, Class):
+            return None
+        fid = self.world.find_method(obj.cls.cid, name)
+        if fid is None:
+            return None
+        return self.call(Bound(receiver, Func(fid)), args, {}, as_call(node))
 
     # -- displays
 
@@ -152,6 +192,9 @@ class Containers(Activation):
             return obj.items
         if obj is not None and obj.kind == "record":
             return tuple(item for _, item in obj.fields)
+        if obj is not None and obj.kind == "instance" and isinstance(obj.cls, Class):
+            if self.world.derives(obj.cls.cid, "typing.NamedTuple"):
+                return tuple(item for _, item in obj.fields)
         return None
 
     def element_of(self, value: Value, at: ast.AST) -> Value:
@@ -185,7 +228,7 @@ class Containers(Activation):
             if obj.kind == "object" and isinstance(obj.cls, Lib):
                 return self.data_element(obj)
             if obj.kind == "instance":
-                return Unknown("an element of an object of the program")
+                return self.own_element(value, at)
         if isinstance(value, Unknown) and value.node != NOWHERE:
             # Iterating something unknown: data, unless something better is known. The loop decides later.
             loop = next((str(number) for kind, number, _ in reversed(self.context) if kind == "l"), "")
@@ -194,6 +237,18 @@ class Containers(Activation):
             )
             return Unknown("an element of something unknown", node)
         return value if is_plain(value) else Unknown("an element of something unknown")
+
+    def own_element(self, value: Value, at: ast.AST) -> Value:
+        """What iterating an object of the program gives, by its own methods."""
+        known = self.items(value)
+        if known:
+            return self.joiner.values(known)
+        iterator = self.special(value, "__iter__", [], at)
+        if iterator is not None and iterator != value:
+            return self.element_of(iterator, at)
+        args: list[Value] = [Number()] if iterator is None else []
+        element = self.special(value, "__getitem__" if args else "__next__", args, at)
+        return element if element is not None else Unknown("an element of an object of the program")
 
     def data_element(self, obj: Obj) -> Value:
         """What a data loader gives: batches that require no gradient."""
@@ -221,7 +276,10 @@ class Containers(Activation):
     def subscript(self, node: ast.Subscript) -> Value:
         receiver = self.evaluate(node.value)
         index = self.evaluate(node.slice)
-        return self.item(receiver, index, node)
+        value = self.item(receiver, index, node)
+        if isinstance(receiver, Tensor) and isinstance(value, Tensor) and not isinstance(index, Tensor):
+            self.views[id(value)] = value, receiver
+        return value
 
     def item(self, receiver: Value, index: Value, node: ast.AST) -> Value:
         if isinstance(receiver, Choice):
@@ -271,11 +329,21 @@ class Containers(Activation):
                     value = obj.get(repr(index.value))
                     if value is not None:
                         return value
+                made = self.made_item(receiver, obj, index, node)
+                if made is not None:
+                    return made
                 return (
                     self.joiner.values([*obj.items, *(value for _, value in obj.fields)])
                     if obj.items or obj.fields
                     else Unknown("a key that is not known")
                 )
+            if obj.kind == "instance":
+                row = self.items(receiver)
+                if row is not None:
+                    return self.item(Seq(row), index, node)
+                value = self.special(receiver, "__getitem__", [index], node)
+                if value is not None:
+                    return value
             if obj.kind == "record":
                 return self.item(Seq(tuple(item for _, item in obj.fields)), index, node)
             if obj.kind == "list" or is_container(obj):
@@ -295,6 +363,18 @@ class Containers(Activation):
         nodes = [(n, Edge.LIVE) for n in self.nodes_in(receiver)]
         why = receiver.why if isinstance(receiver, Unknown) else "an item of something unknown"
         return Unknown(why, self.combine("item", nodes, node, keep_off=True))
+
+    def made_item(self, receiver: Value, obj: Obj, index: Value, node: ast.AST) -> Value | None:
+        """What a dictionary with a factory makes of a key that it does not hold yet."""
+        if obj.cls is None or not isinstance(receiver, Ref) or (obj.items and not isinstance(index, Const)):
+            return None
+        made = self.call(obj.cls, [], {}, as_call(node))
+        obj = self.state.heap[receiver.oid]
+        if isinstance(index, Const):
+            self.put(receiver, obj.with_field(repr(index.value), made))
+        else:
+            self.put(receiver, Obj(obj.kind, obj.cls, obj.fields, (*obj.items, made), True))
+        return made
 
     def indexed_shape(self, shape: Shape, node: ast.AST, index: Value) -> Shape:
         """The shape of `x[...]`: integers take a dimension away, `None` adds one, slices keep theirs."""

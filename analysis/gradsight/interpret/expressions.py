@@ -47,6 +47,13 @@ OPERATORS = {
     ast.RShift: "bitwise_right_shift",
 }
 
+# The operators whose special methods are not called as the model calls the operation.
+SPECIAL = {
+    "div": "truediv", "floor_divide": "floordiv", "remainder": "mod", "bitwise_and": "and",
+    "bitwise_or": "or", "bitwise_xor": "xor", "bitwise_left_shift": "lshift",
+    "bitwise_right_shift": "rshift",
+}  # fmt: skip
+
 NUMERIC: dict[str, Callable[[Any, Any], Any]] = {
     "add": lambda a, b: a + b,
     "sub": lambda a, b: a - b,
@@ -58,9 +65,6 @@ NUMERIC: dict[str, Callable[[Any, Any], Any]] = {
 
 class Expressions(Attributes):
     """Evaluation of expressions; calls are in the subclasses."""
-
-    def call(self, function: Value, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
-        raise NotImplementedError
 
     def parameter_groups(self, given: Value, depth: int = 0) -> Params:
         raise NotImplementedError
@@ -111,10 +115,14 @@ class Expressions(Attributes):
         return Const(node.value)
 
     def joined_string(self, node: ast.JoinedStr) -> Value:
+        text: str | None = ""
         for part in node.values:
-            if isinstance(part, ast.FormattedValue):
-                self.evaluate(part.value)
-        return Unknown("a string")
+            inner = part.value if isinstance(part, ast.FormattedValue) else part
+            value = self.evaluate(inner)
+            plain = inner is part or (part.conversion < 0 and part.format_spec is None)  # type: ignore[attr-defined]
+            known = plain and isinstance(value, Const) and isinstance(value.value, (str, int))
+            text = f"{text}{value.value}" if known and text is not None else None  # type: ignore[union-attr]
+        return Const(text) if text is not None else Unknown("a string")
 
     # -- operators
 
@@ -133,6 +141,10 @@ class Expressions(Attributes):
             first, second = self.parameter_groups(left), self.parameter_groups(right)
             merged = tuple(dict.fromkeys((*first.nodes, *second.nodes)))
             return Params(merged, first.blanket and second.blanket, first.unknown or second.unknown)
+        if isinstance(left, Ref) or isinstance(right, Ref):
+            own = self.own_operator(op, left, right, at)
+            if own is not None:
+                return own
         if isinstance(left, (Seq, Ref)) or isinstance(right, (Seq, Ref)):
             sequence = self.sequences(op, left, right)
             if sequence is not None:
@@ -155,6 +167,21 @@ class Expressions(Attributes):
             return Array(number, kind_of(exact), "", shape, exact)
         nodes = [(n, Edge.LIVE) for value in pair for n in self.nodes_in(value)]
         return Number(self.combine(f"operator.{op}", nodes, at, keep_off=True))
+
+    def own_operator(self, op: str, left: Value, right: Value, at: ast.AST) -> Value | None:
+        """An operator that a class of the program defines, and `|` of two dictionaries."""
+        short = SPECIAL.get(op, op)
+        value = self.special(left, f"__{short}__", [right], at)
+        if value is None:
+            value = self.special(right, f"__r{short}__", [left], at)
+        first, second = self.obj(left), self.obj(right)
+        if value is None and op == "bitwise_or" and first is not None and second is not None:
+            if first.kind == second.kind == "dict":
+                for key, item in second.fields:
+                    first = first.with_field(key, item)
+                many = first.many or second.many
+                return self.allocate(Obj("dict", None, first.fields, (*first.items, *second.items), many))
+        return value
 
     def fold(self, op: str, left: Const, right: Const) -> Value:
         if isinstance(left.value, (int, float)) and isinstance(right.value, (int, float)) and op in NUMERIC:
@@ -376,11 +403,13 @@ class Expressions(Attributes):
         return self.evaluate(node.value)
 
     def lambda_(self, node: ast.Lambda) -> Value:
-        return Closure("<lambda>", node)
+        self.closures = True
+        return Closure("<lambda>", node, owner=self.owner or self.function_name, at=self.at)
 
     def yielded(self, node: ast.Yield | ast.YieldFrom) -> Value:
         value = self.evaluate(node.value)
         self.yields.append(value)
+        self.mode_at_yield = self.state.grad
         return Unknown("what is sent to a generator")
 
     def callee(self, node: ast.expr) -> Value:

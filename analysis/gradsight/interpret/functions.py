@@ -30,6 +30,7 @@ from gradsight.interpret.libraries import (
     REWRAPS,
 )
 from gradsight.interpret.methods import Methods
+from gradsight.interpret.python import PYTHON
 from gradsight.interpret.shapes import ranked
 from gradsight.interpret.training import argument_ast
 from gradsight.values import (
@@ -282,6 +283,9 @@ def _len(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], 
     shape = ranked(it.shape_of(args[0])) if args and isinstance(args[0], (Tensor, Array)) else None
     if shape and shape[0] is not None:
         return Number(kind="many") if shape[0] == MANY else Const(shape[0])
+    obj = it.obj(args[0]) if args else None
+    if obj is not None and not obj.many and obj.items and it.all_modules(obj.items):
+        return Const(len(obj.items))
     return Number(kind="int")
 
 
@@ -485,18 +489,8 @@ def _getattr(it: Functions, name: str, args: list[Value], kwargs: dict[str, Valu
     if len(args) > 1 and isinstance(args[1], Const) and isinstance(args[1].value, str):
         return it.get_attribute(args[0], args[1].value, node)
     nodes = [(n, Edge.UNKNOWN) for n in it.nodes_in(args[0])] if args else []
+    nodes += [(n, Edge.UNKNOWN) for n in it.parameters_of(args[0])[0]] if args else []
     return Unknown("getattr with a computed name", it.combine("getattr", nodes, node))
-
-
-def _setattr(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
-    obj = it.obj(args[0]) if len(args) == 3 and it.registers(args[2]) else None
-    if obj is None or not isinstance(args[0], Ref) or obj.kind not in ("instance", "module", "object"):
-        return it.unknown_call("`setattr` of something unknown", None, args, kwargs, node)
-    if isinstance(args[1], Const):
-        it.put(args[0], obj.with_field(str(args[1].value), args[2]))
-    else:
-        it.put(args[0], Obj(obj.kind, obj.cls, obj.fields, (*obj.items, args[2]), True))
-    return NONE
 
 
 def _vars(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
@@ -530,6 +524,15 @@ def _function_apply(
     """An autograd.Function of the program: its backward is its own business, so the gradient passes."""
     parts = [(n, Edge.LIVE) for value in args for n in it.nodes_in(value)]
     return Tensor(it.combine("torch.autograd.Function", parts, node, saves=True), "float")
+
+
+def _undecorated(
+    it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+) -> Value:
+    """What a decorator of the file is given: the function itself."""
+    function = args[0]
+    assert isinstance(function, Func)
+    return it.call_function(function.fid, args[1:], kwargs, node, raw=True)
 
 
 def _nothing(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
@@ -586,6 +589,7 @@ def _super(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value]
 
 
 HANDLERS: dict[str, Handler] = {
+    **PYTHON,
     "torch.autograd.backward": _backward,
     "torch.autograd.grad": _grad,
     "torch.nn.Parameter": Functions.parameter,
@@ -617,12 +621,12 @@ HANDLERS: dict[str, Handler] = {
     "torch.utils.data.random_split": _random_split,
     "functools.partial": _partial,
     "builtins.getattr": _getattr,
-    "builtins.setattr": _setattr,
     "builtins.vars": _vars,
     "torch.utils.checkpoint.checkpoint": _checkpoint,
     "torch.nn.parallel.data_parallel": _data_parallel,
     "gradsight.function_apply": _function_apply,
     "gradsight.nothing": _nothing,
+    "gradsight.undecorated": _undecorated,
     "gradsight.module_forward": _module_forward,
     "torch.stack": _stack,
     "torch.cat": _stack,

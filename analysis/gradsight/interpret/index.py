@@ -15,7 +15,7 @@ from gradsight import model
 from gradsight.interpret.libraries import GRAD_OFF, GRAD_ON
 from gradsight.lines import BACKWARD, Line
 from gradsight.names import canonical
-from gradsight.outline import Block, Clause, Outline, Region, nest
+from gradsight.outline import Block, Clause, Outline, Region, Statement, nest
 from gradsight.values import Class, Func, Lib, Unknown, Value
 
 LINKED = "\0"  # the module that a name of another file is imported from, where both are read as one program
@@ -268,6 +268,15 @@ def unique(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(out)
 
 
+def accessor(name: str, statement: Statement) -> str:
+    """`.setter` or `.deleter` behind a property's name, where a decorator says that a method is that."""
+    for clause in statement.decorators:
+        text = clause.line.text.strip()
+        if text.startswith((f"@{name}.setter", f"@{name}.deleter")):
+            return text[len(name) + 1 :].split("#")[0].strip()
+    return ""
+
+
 def imported(node: ast.ImportFrom, name: str) -> Value:
     """What `from x import name` binds."""
     if node.level:
@@ -381,7 +390,7 @@ class Index:
                     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                         fid = self.headers.get(clause.at)
                         if fid is not None:
-                            info.methods[node.name] = fid
+                            info.methods[node.name + accessor(node.name, statement)] = fid
                     elif isinstance(node, ast.ClassDef):
                         self._class(
                             node, clause.line, clause.block, f"{cid}.", clause.at, statement.decorators

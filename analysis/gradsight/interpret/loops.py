@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from gradsight.domain import Edge
 from gradsight.graph import Node
 from gradsight.interpret.assignments import Assignments
+from gradsight.interpret.state import State
 from gradsight.outline import Block, Statement
 from gradsight.values import (
     NONE,
@@ -60,6 +61,7 @@ class Loops(Assignments):
         loops = self.graph.loops
         self.graph.loops = (*loops, number)
         self.breaks.append([])
+        self.left.append([])
         continues, start, began = self.continues, len(self.events), self.state.grad
         if isinstance(node, (ast.For, ast.AsyncFor)):
             items = self.items(iterable)
@@ -68,7 +70,7 @@ class Loops(Assignments):
                 items is not None
                 and 1 < len(items) <= 8
                 and not (obj is not None and obj.many)
-                and self.worth_unrolling(items)
+                and (self.worth_unrolling(items) or self.picks_objects(node, block, items))
             ):
                 self.unroll(node, items, block)
             else:
@@ -79,7 +81,7 @@ class Loops(Assignments):
             self.run_body(block, node.body)
         if isinstance(node, ast.For):
             self.repeats(start, body_parts(node, block), [node.target])
-        ends = self.breaks.pop()
+        ends, left = self.breaks.pop(), self.left.pop()
         if not self.dead:
             ends.append(self.state)
             if began == "on" and self.state.grad != "on":
@@ -87,19 +89,44 @@ class Loops(Assignments):
         elif self.continues == continues:
             self.context = (*outer, ("l", number, 0))
             self.event("once")
+        else:
+            self.ending((*outer, ("l", number, 0)))
         self.dead = False
         self.at = at
         self.context = outer
         self.graph.loops = loops
-        if not ends:
+        if not ends and not left:
             self.dead = not isinstance(node, (ast.For, ast.AsyncFor))
+            return
+        others = self.otherwise(node, statement if block is not None else None, ends)
+        if not (ends := [*left, *others]):
+            self.dead = True
             return
         self.state = self.joiner.states(ends)
         for one in carried:
             self.hand_on(one, node)
-        if statement is not None and block is not None:
-            for clause in statement[1:]:
-                self.run_body(clause.block, [])
+
+    def ending(self, within: tuple[tuple[str, int, int], ...]) -> None:
+        """What happens behind the last `continue` of a body that nobody comes to the end of happens once."""
+        self.context = within
+        self.event("ending")
+        self.events.insert(self.last_continue, self.events.pop())
+
+    def otherwise(
+        self, node: ast.For | ast.AsyncFor | ast.While, statement: Statement | None, ends: list[State]
+    ) -> list[State]:
+        """The states that a loop is left with which nothing broke: behind its `else`, where it has one."""
+        bodies: list[tuple[Block | None, list[ast.stmt]]] = []
+        bodies += [(clause.block, []) for clause in statement[1:]] if statement is not None else []
+        if node.orelse:
+            bodies.append((None, node.orelse))
+        if not ends or not bodies:
+            return ends
+        self.state = self.joiner.states(ends)
+        for body, nodes in bodies:
+            self.run_body(body, nodes)
+        died, self.dead = self.dead, False
+        return [] if died else [self.state]
 
     def bound_in(self, node: ast.For | ast.AsyncFor | ast.While, block: Block | None) -> list[str]:
         """Names that differ from turn to turn."""
@@ -118,6 +145,29 @@ class Loops(Assignments):
 
         return any(has_objects(item) for item in items)
 
+    def picks_objects(
+        self, node: ast.For | ast.AsyncFor, block: Block | None, items: tuple[Value, ...]
+    ) -> bool:
+        """Whether known numbers or words pick an object each: `self.layers[i]`, `getattr(self, f"fc{i}")`."""
+        target = {inner.id for inner in ast.walk(node.target) if isinstance(inner, ast.Name)}
+        if not all(isinstance(part, Const) for item in items for part in first_of(item)):
+            return False
+        for inner in (inner for part in body_parts(node, block) for inner in ast.walk(part)):
+            if isinstance(inner, ast.Subscript) and names(inner.slice, target):
+                base = inner.value
+                while isinstance(base, ast.Attribute):
+                    base = base.value
+                if isinstance(base, ast.Name) and isinstance(inner.ctx, ast.Load):
+                    obj = self.obj(self.evaluate(inner.value))
+                    if obj is not None and self.worth_unrolling((*obj.items, *(v for _, v in obj.fields))):
+                        return True
+            elif isinstance(inner, ast.Call) and isinstance(inner.func, (ast.Name, ast.Attribute)):
+                called = inner.func.id if isinstance(inner.func, ast.Name) else inner.func.attr
+                if called in ("getattr", "setattr", "add_module", "register_module", "register_parameter"):
+                    if any(names(argument, target) for argument in inner.args):
+                        return True
+        return False
+
     def unroll(self, node: ast.For | ast.AsyncFor, items: tuple[Value, ...], block: Block | None) -> None:
         for item in items:
             self.assign(node.target, item, node.iter)
@@ -129,6 +179,9 @@ class Loops(Assignments):
                 self.state = self.joiner.states(ends)
                 self.breaks[-1] = []
                 self.dead = False
+            elif ends := self.breaks[-1]:
+                self.state = self.joiner.states([self.state, *ends])
+                self.breaks[-1] = []
 
     # -- what is carried
 
@@ -136,9 +189,11 @@ class Loops(Assignments):
         """What the body rebinds or changes and a turn before may have left: it begins as loop nodes."""
         carried: list[Carried] = []
         names, attributes, items = stored_in(node, block)
+        if self.at_module_level:
+            names = tuple(dict.fromkeys((*names, *sorted(self.world.declared & self.state.env.keys()))))
         for name in names:
             value = self.state.env.get(name)
-            if value is None or (value == NONE and isinstance(node, ast.While)):
+            if value is None:
                 continue
             begun, starts = self.begin(value, name)
             if starts:
@@ -159,6 +214,15 @@ class Loops(Assignments):
             if isinstance(value, Ref) and isinstance(begun, Ref) and starts:
                 self.state.heap[value.oid] = self.state.heap[begun.oid]
                 carried.append(Carried(name, value.oid, "", value, value, starts))
+        for name in collected_in(node, block):
+            value = self.state.env.get(name)
+            held = self.obj(value)
+            if isinstance(value, Ref) and held is not None and held.kind == "list" and name not in names:
+                if all(isinstance(item, Tensor) for item in held.items):
+                    # What the turns before have put into it stands there as one item.
+                    start = self.start(NOWHERE, name)
+                    self.put(value, replace(held, items=(*held.items, Tensor(start)), many=True))
+                    carried.append(Carried(name, value.oid, "", value, value, (start,)))
         return carried
 
     def stored_fields(self, attributes: Iterable[tuple[str, str]]) -> Iterator[tuple[int, str, str]]:
@@ -247,6 +311,10 @@ class Loops(Assignments):
                     return
             else:
                 left = carried.first
+                if obj is not None and obj.kind == "list":
+                    items = tuple(item for item in obj.items if node_of(item) not in carried.starts)
+                    if len(items) < len(obj.items):
+                        self.state.heap[carried.oid] = replace(obj, items=items)
         if left is None:
             return
         self.close(carried.begun, left, carried.starts)
@@ -316,6 +384,45 @@ def stored_in(node: ast.stmt, block: Block | None) -> Stored:
         tuple(dict.fromkeys(attribute for one in each for attribute in one[1])),
         tuple(dict.fromkeys(name for one in each for name in one[2] if name not in names)),
     )
+
+
+def first_of(item: Value) -> tuple[Value, ...]:
+    """What a turn is told apart by: the first of a pair, as `enumerate` gives them."""
+    return item.items[:1] if isinstance(item, Seq) else (item,)
+
+
+def names(node: ast.expr, known: set[str]) -> bool:
+    """Whether an expression is one of these names, or a text with one in it."""
+    if isinstance(node, ast.JoinedStr):
+        return any(isinstance(part, ast.FormattedValue) and names(part.value, known) for part in node.values)
+    if isinstance(node, ast.Call):
+        return (
+            isinstance(node.func, ast.Name)
+            and node.func.id == "str"
+            and any(names(a, known) for a in node.args)
+        )
+    return isinstance(node, ast.Name) and node.id in known
+
+
+COMBINING = frozenset({"stack", "cat", "concat", "hstack", "vstack", "sum", "mean"})
+
+
+def collected_in(node: ast.stmt, block: Block | None) -> tuple[str, ...]:
+    """Lists that a loop's body appends to and puts together as well: `torch.stack(bank)`."""
+    appended: dict[str, None] = {}
+    used: set[str] = set()
+    for inner in (inner for part in body_parts(node, block) for inner in ast.walk(part)):
+        if not isinstance(inner, ast.Call):
+            continue
+        if isinstance(inner.func, ast.Attribute) and inner.func.attr == "append" and inner.args:
+            if isinstance(inner.func.value, ast.Name) and not isinstance(
+                inner.args[0], (ast.Tuple, ast.Dict)
+            ):
+                appended[inner.func.value.id] = None
+        called = getattr(inner.func, "attr", getattr(inner.func, "id", ""))
+        if called in COMBINING and inner.args:
+            used |= {part.id for part in ast.walk(inner.args[0]) if isinstance(part, ast.Name)}
+    return tuple(name for name in appended if name in used)
 
 
 def body_parts(node: ast.stmt, block: Block | None) -> Iterator[ast.AST]:

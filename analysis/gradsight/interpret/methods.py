@@ -212,5 +212,5 @@ class Methods(Frameworks):
                     origin,
                     receiver.exact,
                 )
-            self.assign(base, value, node)
+            self.changed_in_place(base, receiver, value, node)
         return value

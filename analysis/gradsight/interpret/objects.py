@@ -43,7 +43,13 @@ class Objects(Modules):
         if obj.kind == "list":
             return self.list_method(receiver, obj, name, args, node)
         if obj.kind == "dict":
-            return self.dict_method(receiver, obj, name, args)
+            return self.dict_method(receiver, obj, name, args, kwargs)
+        if name == "_replace" and obj.kind in ("record", "instance"):
+            for key, value in kwargs.items():
+                obj = obj.with_field(key, value)
+            return self.allocate(obj)
+        if name == "_asdict" and obj.kind in ("record", "instance"):
+            return self.allocate(Obj("dict", None, tuple((repr(key), one) for key, one in obj.fields)))
         if obj.kind == "optimizer":
             if name == "step":
                 for value in (*args, *kwargs.values()):
@@ -69,6 +75,9 @@ class Objects(Modules):
         if isinstance(obj.cls, Lib):
             return self.library_object_method(receiver, obj, obj.cls.name, name, args, kwargs, node)
         return self.unknown_call(f"`.{name}()` is not known", None, args, kwargs, node)
+
+    def enter(self, value: Value, written: ast.expr, at: ast.AST) -> Value:
+        raise NotImplementedError
 
     # -- lists and dictionaries
 
@@ -112,13 +121,21 @@ class Objects(Modules):
     def in_loop(self) -> bool:
         return any(kind == "l" for kind, _, _ in self.context)
 
-    def dict_method(self, receiver: Ref, obj: Obj, name: str, args: list[Value]) -> Value:
+    def dict_method(
+        self, receiver: Ref, obj: Obj, name: str, args: list[Value], kwargs: dict[str, Value]
+    ) -> Value:
         values = (*obj.items, *(value for _, value in obj.fields))
         if name == "items":
             pairs = tuple(Seq((Unknown("a key"), value)) for value in values)
             return self.allocate(Obj("list", None, items=pairs, many=obj.many))
         if name == "values":
             return self.allocate(Obj("list", None, items=values, many=obj.many))
+        if name == "setdefault" and args and isinstance(args[0], Const):
+            found = obj.get(repr(args[0].value))
+            if found is None and not obj.items:
+                found = args[1] if len(args) > 1 else NONE
+                self.put(receiver, obj.with_field(repr(args[0].value), found))
+                return found
         if name in ("get", "pop", "setdefault") and args:
             if isinstance(args[0], Const):
                 found = obj.get(repr(args[0].value))
@@ -131,8 +148,11 @@ class Objects(Modules):
                 if values or len(args) > 1
                 else Unknown("a key that is not known")
             )
-        if name == "update" and args:
-            other = self.obj(args[0])
+        if name == "update":
+            for key, value in kwargs.items():
+                obj = obj.with_field(repr(key), value)
+            self.put(receiver, obj)
+            other = self.obj(args[0]) if args else None
             if other is not None and other.kind == "dict":
                 for key, value in other.fields:
                     obj = obj.with_field(key, value)
@@ -270,6 +290,10 @@ class Objects(Modules):
             self.scaler_method(receiver, name, args, node)
             return args[0] if name == "scale" and args else NONE
         if short.endswith(("LR", "Scheduler")) or "lr_scheduler" in cls or name in ("add_scalar", "log"):
+            return NONE
+        if cls.endswith("ExitStack"):
+            if name in ("enter_context", "enter_async_context") and args:
+                return self.enter(args[0], node.args[0], node)
             return NONE
         if name in ("__enter__", "__exit__") and (cls in GRAD_OFF or cls in GRAD_ON):
             self.enter_or_exit(receiver, cls, name, node)

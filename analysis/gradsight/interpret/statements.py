@@ -12,17 +12,19 @@ from typing import Any
 from gradsight.interpret.conditions import conditions_of
 from gradsight.interpret.index import LINKED, imported
 from gradsight.interpret.libraries import GRAD_OFF, GRAD_ON
-from gradsight.interpret.loops import Loops
+from gradsight.interpret.loops import Loops, body_parts
 from gradsight.interpret.state import State
 from gradsight.names import canonical
 from gradsight.outline import Block, Clause, Statement
 from gradsight.values import (
     NONE,
     Bound,
+    Class,
     Closure,
     Const,
     Lib,
     Method,
+    Obj,
     Ref,
     Seq,
     Tensor,
@@ -70,13 +72,14 @@ class Statements(Loops):
         for statement in block:
             if self.dead:
                 return
-            kept = self.context, self.graph.loops, self.nesting, self.tests, len(self.breaks)
+            kept = self.context, self.graph.loops, self.nesting, self.tests
+            depths = len(self.breaks), len(self.left)
             try:
                 self.run_statement(statement)
             except RecursionError:
                 # One statement nested too deeply to be followed costs itself.
-                self.context, self.graph.loops, self.nesting, self.tests, depth = kept
-                del self.breaks[depth:]
+                self.context, self.graph.loops, self.nesting, self.tests = kept
+                del self.breaks[depths[0] :], self.left[depths[1] :]
                 for clause in statement:
                     for part in clause.line.nodes:
                         for inner in ast.walk(part):
@@ -194,12 +197,13 @@ class Statements(Loops):
             self.state.env[alias.asname or alias.name] = imported(node, alias.name)
 
     def break_(self, node: ast.Break, block: Any, statement: Any) -> None:
-        if self.breaks:
-            self.breaks[-1].append(self.state)
+        if self.left:
+            self.left[-1].append(self.state)
         self.dead = True
 
     def continue_(self, node: ast.Continue, block: Any, statement: Any) -> None:
         self.continues += 1
+        self.last_continue = len(self.events)
         if self.breaks:
             self.breaks[-1].append(self.state)
         self.dead = True
@@ -327,22 +331,9 @@ class Statements(Loops):
         at = self.at
         first = len(self.events)
         for item in node.items:
-            value = self.evaluate(item.context_expr)
-            name = self.context_name(value)
-            if name in GRAD_OFF and self.switches_off(value):
-                self.state.grad = "off"
-                self.switch_off(self.here(node))
-            elif name in GRAD_ON:
-                self.switch_mode("on", self.here(item.context_expr))
-            elif (
-                name == "torch.set_grad_enabled"
-                and self.state.grad == "off"
-                and is_literal(item.context_expr)
-            ):
-                self.switch_off(self.here(node))  # a block as good as `no_grad`
+            given = self.enter(self.evaluate(item.context_expr), item.context_expr, node)
             if item.optional_vars is not None:
-                bound: Value = value if isinstance(value, Ref) else Unknown("what a context manager gives")
-                self.assign(item.optional_vars, bound, item.context_expr)
+                self.assign(item.optional_vars, given, item.context_expr)
         expected = any(ast.unparse(item.context_expr).startswith(EXPECTING) for item in node.items)
         self.trying += expected
         self.run_body(block, node.body)
@@ -350,6 +341,31 @@ class Statements(Loops):
         self.at = at
         self.restore_mode(before, first)
         self.block = block_before
+
+    def enter(self, value: Value, written: ast.expr, at: ast.AST) -> Value:
+        """A context is entered: the gradient mode that it sets, and what `as` binds."""
+        name = self.context_name(value)
+        obj = self.obj(value)
+        inside = obj.get("#grad") if obj is not None else None
+        if name in GRAD_OFF and self.switches_off(value):
+            self.state.grad = "off"
+            self.switch_off(self.here(at))
+        elif name in GRAD_ON:
+            self.switch_mode("on", self.here(written))
+        elif name == "torch.set_grad_enabled" and self.state.grad == "off" and is_literal(written):
+            self.switch_off(self.here(at))  # a block as good as `no_grad`
+        elif isinstance(inside, Const):
+            self.state.grad = str(inside.value)
+            if self.state.grad == "off":
+                self.switch_off(self.here(at))
+        if obj is not None and obj.kind == "list":
+            return self.element_of(value, at)  # a generator's, under `contextmanager`: what it yields
+        given = self.special(value, "__enter__", [], at)
+        if given is None:
+            given = self.special(value, "__aenter__", [], at)
+        if given is not None:
+            return given
+        return value if isinstance(value, Ref) else Unknown("what a context manager gives")
 
     def context_name(self, value: Value) -> str:
         obj = self.obj(value)
@@ -399,24 +415,81 @@ class Statements(Loops):
             self.dead = was or self.dead
 
     def match(self, node: ast.Match, block: Block | None, statement: Statement | None) -> None:
-        self.evaluate(node.subject)
+        subject = self.evaluate(node.subject)
         before, outer, number = self.state, self.context, self.number()
         states: list[State] = [before]
-        bodies: list[tuple[Block | None, list[ast.stmt]]] = []
+        bodies: list[tuple[int, ast.match_case | None, Block | None, list[ast.stmt]]] = []
+        at = self.at
         if block is None:
-            bodies = [(None, case.body) for case in node.cases]
+            bodies = [(at, case, None, case.body) for case in node.cases]
         else:
             assert statement is not None
-            bodies = [(clause.block, []) for clause in statement[1:]]
-        for arm, (body, nodes) in enumerate(bodies):
+            for clause in statement[1:]:
+                case = next((one for one in clause.line.nodes if isinstance(one, ast.match_case)), None)
+                inline = list(case.body) if case is not None and not clause.line.header else []
+                bodies.append((clause.at, case, clause.block if not inline else None, inline))
+        for arm, (line, case, body, nodes) in enumerate(bodies):
             self.state = before.fork()
             self.context = (*outer, ("b", number, arm))
+            self.at = line
+            if case is not None:
+                self.capture(case.pattern, subject)
+                self.evaluate(case.guard)
             self.run_body(body, nodes)
+            self.at = at
             if not self.dead:
                 states.append(self.state)
             self.dead = False
         self.context = outer
         self.state = self.joiner.states(states[1:] or states)
+
+    def capture(self, pattern: ast.pattern, subject: Value) -> None:
+        """The names that a pattern binds where it fits."""
+        if isinstance(pattern, ast.MatchAs):
+            if pattern.pattern is not None:
+                self.capture(pattern.pattern, subject)
+            self.bind_name(pattern.name, subject)
+        elif isinstance(pattern, ast.MatchOr):
+            for one in pattern.patterns:
+                self.capture(one, subject)
+        elif isinstance(pattern, ast.MatchStar):
+            self.bind_name(pattern.name, subject)
+        elif isinstance(pattern, ast.MatchSequence):
+            targets = pattern.patterns
+            stars = [i for i, one in enumerate(targets) if isinstance(one, ast.MatchStar)]
+            items = self.items(subject)
+            obj = self.obj(subject)
+            if items is None or (obj is not None and obj.many) or (not stars and len(items) != len(targets)):
+                for one in targets:
+                    self.capture(one, self.element_of(subject, pattern))
+                return
+            tail = len(targets) - stars[0] - 1 if stars else 0
+            for i, one in enumerate(targets):
+                if stars and i == stars[0]:
+                    middle = items[i : len(items) - tail]
+                    self.capture(one, self.allocate(Obj("list", None, items=middle)))
+                elif i < len(items):
+                    self.capture(one, items[i - len(targets) if stars and i > stars[0] else i])
+        elif isinstance(pattern, ast.MatchMapping):
+            for key, one in zip(pattern.keys, pattern.patterns, strict=True):
+                self.capture(one, self.item(subject, self.evaluate(key), key))
+            self.bind_name(pattern.rest, subject)
+        elif isinstance(pattern, ast.MatchClass):
+            obj = self.obj(subject)
+            info = (
+                self.world.class_info(obj.cls.cid) if obj is not None and isinstance(obj.cls, Class) else None
+            )
+            named = [name for name, _ in info.fields] if info is not None else []
+            if not named and len(pattern.patterns) == 1:
+                self.capture(pattern.patterns[0], subject)  # `float(x)`
+            for name, one in zip(named, pattern.patterns, strict=False):
+                self.capture(one, self.get_attribute(subject, name, pattern))
+            for name, one in zip(pattern.kwd_attrs, pattern.kwd_patterns, strict=True):
+                self.capture(one, self.get_attribute(subject, name, pattern))
+
+    def bind_name(self, name: str | None, value: Value) -> None:
+        if name is not None:
+            self.state.env[name] = value
 
     def function(
         self, node: ast.FunctionDef | ast.AsyncFunctionDef, block: Block | None, statement: Statement | None
@@ -429,7 +502,28 @@ class Statements(Loops):
             isinstance(value := self.evaluate(decorator), (Lib, Ref)) and self.context_name(value) in GRAD_OFF
             for decorator in decorators_of(node, statement)
         )
-        self.state.env[node.name] = Closure(node.name, node, block, off)
+        self.closures = True
+        owner = self.owner or self.function_name
+        closure = Closure(node.name, node, block, off, owner, self.at)
+        self.state.env[node.name] = closure
+        parts = (n for part in body_parts(node, block) for n in ast.walk(part))
+        if any(isinstance(part, ast.Attribute) and part.attr == "backward" for part in parts):
+            self.waiting[id(node)] = closure
+
+    def enter_waiting(self) -> None:
+        """Call what differentiates in nested functions not called so far: an engine does, later."""
+        before, context = self.state, self.context
+        for closure in tuple(self.waiting.values()):
+            given = closure.node.args
+            bare = [*given.posonlyargs, *given.args]
+            bare = bare[: len(bare) - len(given.defaults)]
+            self.state, self.context = before.fork(), (*context, ("m", self.number(), 0))
+            args: list[Value] = []
+            for parameter in bare:
+                origin = self.source("argument", parameter.arg, closure.node)
+                args.append(Unknown(f"the argument `{parameter.arg}` is not known here", origin))
+            self.call_closure(closure, args, {}, closure.node)
+        self.state, self.context = before, context
 
     def class_(self, node: ast.ClassDef, block: Block | None, statement: Any) -> None:
         value = self.world.class_value(node.name) if self.at_module_level else None

@@ -21,6 +21,8 @@ from gradsight.values import (
     NOWHERE,
     Bound,
     Choice,
+    Closure,
+    Const,
     Obj,
     Params,
     Partial,
@@ -65,11 +67,24 @@ def interpret_function(world: World, info: FunctionInfo, key: Key) -> Summary:
         it.state = it.joiner.states([state for _, state in it.returns])
         value = it.joiner.values([value for value, _ in it.returns])
         if info.generator:
-            value = it.allocate(Obj("list", None, items=tuple(it.yields), many=True))
+            mode = it.mode_at_yield if it.mode_at_yield != key.grad else ""
+            fields = (("#grad", Const(mode)),) if mode else ()
+            value = it.allocate(Obj("list", None, fields, tuple(it.yields), True))
     else:
         value = Unknown(f"`{info.fid}` always raises")
+    value = it.leaving(value)
+    for closure in closures_in(value):
+        it.waiting.pop(id(closure.node), None)  # whoever gets it calls it
+    it.dead = False
+    it.enter_waiting()
     del it.joiner  # it knows the activation: without it nothing is left for the collector to find
     return summarize(it, key, value)
+
+
+def closures_in(value: Value) -> list[Closure]:
+    if isinstance(value, Seq):
+        return [closure for item in value.items for closure in closures_in(item)]
+    return [value] if isinstance(value, Closure) else []
 
 
 def objects_in(value: Value | None) -> list[int]:
@@ -81,6 +96,8 @@ def objects_in(value: Value | None) -> list[int]:
         return [oid for item in value.options for oid in objects_in(item)]
     if isinstance(value, Bound):
         return objects_in(value.receiver)
+    if isinstance(value, Closure):
+        return [oid for _, item in value.captured or () for oid in objects_in(item)]
     if isinstance(value, Partial):
         return [
             oid
@@ -99,6 +116,8 @@ def nodes_of(value: Value | None) -> list[int]:
         return list(value.nodes)
     if isinstance(value, Bound):
         return nodes_of(value.receiver)
+    if isinstance(value, Closure):
+        return [n for _, item in value.captured or () for n in nodes_of(item)]
     if isinstance(value, Partial):
         return [
             n for item in (value.function, *value.args, *(v for _, v in value.kwargs)) for n in nodes_of(item)

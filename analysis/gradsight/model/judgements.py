@@ -226,6 +226,9 @@ JUDGED: dict[str, str] = {
     "torch.sparse.softmax": "input dim | role probability | shape same | saves result",
     "torch.sparse.log_softmax": "input dim | role log-probability | shape same | saves result",
     "torch.sparse.mm": "mat1 mat2 | role logit | shape matmul | saves mat1 mat2",
+    "torch.linalg.solve": "A B | saves A result",
+    "torch.linalg.cond": "A p | shape unknown | saves A result",
+    "torch.linalg.matrix_rank": "A | other cut | cause comparison | dtype int",
     "torch.range": "start end step | other cut | cause rewrap | dtype float",
     "torch.Tensor.numpy": (
         "self | other cut | cause numpy | kind array | role keep | shape same | raises raises: RuntimeError: "

@@ -56,14 +56,20 @@ def check(q: Queries) -> Iterator[Report]:
     states = {start: event for event in q.all("carried") for start in event.nodes}
     if not states:
         return
+    last = {(event.context, position) for position, event in enumerate(q.events) if event.kind == "ending"}
     every = {event.context[-1] for event in q.all("every")}
     said: set[int] = set()
-    for event in q.all("backward"):
+    for position, event in enumerate(q.events):
+        if event.kind != "backward":
+            continue
         if event.fact("off") or event.fact("retain") or event.place("call") is None:
             continue
         loops = [number for kind, number, _ in event.context if kind == "l"]
         for loop in reversed(loops):
-            inside = event.context[event.context.index(("l", loop, 0)) + 1 :]
+            depth = event.context.index(("l", loop, 0)) + 1
+            if any(context == event.context[:depth] and at < position for context, at in last):
+                continue  # whatever it does, there is no turn behind it
+            inside = event.context[depth:]
             if any(arm[0] == "b" and arm not in every for arm in inside):
                 break  # taken once, for all that is known
             starts = [start for start in carried(q, event, loop) if start in states]
@@ -102,7 +108,7 @@ def carried(q: Queries, event: Event, loop: int) -> list[int]:
             if all(i < 0 or q.graph[i].kind == "loop" for i in node.inputs):
                 stack.extend(i for i in node.inputs if i >= 0)
         elif node.kind == "loop":
-            backs = [b for b in node.inputs[1:] if loop in q.graph[b].loops and loop not in node.loops]
+            backs = [b for b in node.inputs[1:] if loop not in node.loops and is_made_in(q, b, loop)]
             for back in backs:
                 if not q.requires_gradient(back):
                     continue
@@ -112,6 +118,14 @@ def carried(q: Queries, event: Event, loop: int) -> list[int]:
             if not backs and loop in node.loops:
                 stack.extend(i for i in node.inputs[:1] if i >= 0)  # a loop within: where it begins
     return out
+
+
+def is_made_in(q: Queries, number: int, loop: int) -> bool:
+    """Whether a turn of the loop makes the value, by whatever way through its body."""
+    node = q.graph[number]
+    if node.kind == "join" and loop not in node.loops:
+        return any(i >= 0 and is_made_in(q, i, loop) for i in node.inputs)
+    return loop in node.loops
 
 
 def kind_of_turn(q: Queries, event: Event, loop: int) -> str:
