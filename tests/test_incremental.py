@@ -142,7 +142,9 @@ def test_functions_that_call_each_other(seed: int) -> None:
         agree(engine, typist.edit(), f"{typist.last} (ring {seed}, edit {number})")
 
 
-@pytest.mark.parametrize("path", PROGRAMS[7::60], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [path for path in PROGRAMS if path.stem.startswith("flagged")][3::30], ids=lambda path: path.stem
+)
 def test_what_has_the_same_anchor_says_the_same_in_the_same_rows(path: Path) -> None:
     typist = Typist(Source("program.py", path.read_text("utf-8")), random.Random(path.stem))
     engine = Engine(loud)

@@ -22,8 +22,19 @@ from harness import markers, truth
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = sorted((ROOT / "fixtures" / "corpus").glob("*.py"))
 LEAST = 0.80  # of the wanted mutants
-NTH, PER_PROGRAM, SEED = 4, 18, 5
-NOT_MADE = ()  # rules whose mistakes nobody puts in here
+NTH, PER_PROGRAM, SEED = 5, 12, 5
+# Rules whose mistakes nobody puts in here.
+NOT_MADE = {
+    "GS304",
+    "GS305",
+    "GS306",
+    "GS308",
+    "GS402",
+    "GS403",
+    "GS405",
+    "GS407",
+}
+REAL = {("timm/layers/pos_embed_rel.py RelPosMlp", "GS206")}  # the package itself drops a result there
 
 Measured: TypeAlias = "tuple[sites.Script, list[verdicts.Verdict], list[recall.Seen]]"
 
@@ -72,8 +83,8 @@ def test_public_packages_take_part() -> None:
     assert len(programs) >= 60
     loud = [
         f"{program.name}: {finding.code} {finding.message}"
-        for program, finding in measure.unmutated(programs[::NTH])
-        if finding.severity.rank <= Severity.WARNING.rank
+        for program, finding in measure.unmutated(programs)
+        if finding.severity.rank <= Severity.WARNING.rank and (program.name, finding.code) not in REAL
     ]
     assert not loud
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 from gradsight.finding import Edit, apply
-from gradsight.surgery import Refusal, insert_before, insert_behind, remove_statement
+from gradsight.surgery import Refusal, insert_above, insert_before, insert_behind, remove_statement
 from gradsight.text import Source, Span
 from surgery_cases import run
 
@@ -179,3 +179,35 @@ def test_the_cleared_program_learns_as_the_right_one_does() -> None:
     assert not isinstance(answer, Refusal)
     assert run(apply(wrong, answer))["w"].item() == pytest.approx(0.8**4)
     assert run(wrong)["w"].item() != pytest.approx(0.8**4)
+
+
+@pytest.mark.parametrize(
+    ("shared", "wanted"),
+    [
+        (0, "def fit():\n    m.train()\n    for e in d:\n        with t:\n            for b in e:\n                m.step()\n"),
+        (1, "def fit():\n    for e in d:\n        m.train()\n        with t:\n            for b in e:\n                m.step()\n"),
+        (2, "def fit():\n    for e in d:\n        with t:\n            for b in e:\n                m.train()\n                m.step()\n"),
+    ],
+)  # fmt: skip
+def test_above_the_loops_that_are_not_shared(shared: int, wanted: str) -> None:
+    text = "".join(row for row in wanted.splitlines(keepends=True) if row.strip() != "m.train()")
+    source = Source("program.py", text)
+    answer = insert_above(source, call(source, "step"), "m.train()", 2, shared)
+    assert not isinstance(answer, Refusal)
+    assert apply(text, answer) == wanted
+
+
+def test_loops_around_the_function_count_as_well() -> None:
+    text = "def turn(e):\n    for b in e:\n        m.step()\n"
+    source = Source("program.py", text)
+    answer = insert_above(source, call(source, "step"), "m.train()", 2, 1)  # `for e in d: turn(e)`
+    assert not isinstance(answer, Refusal)
+    assert apply(text, answer) == "def turn(e):\n    m.train()\n    for b in e:\n        m.step()\n"
+
+
+def test_a_branch_is_not_left() -> None:
+    text = "for e in d:\n    if e:\n        for b in e: m.step()\n"
+    source = Source("program.py", text)
+    answer = insert_above(source, call(source, "step"), "m.train()", 2, 0)
+    assert not isinstance(answer, Refusal)
+    assert "if e:\n        for b in e: m.train(); m.step()" in apply(text, answer)

@@ -55,6 +55,7 @@ KEEPING = {
 
 DETACHING = ("detach", "data")
 NO_DERIVATIVE = ("argmax", "integer", "comparison", "round", "random")
+WHOLE = ("starved", "frozen")  # kinds that say of their sources that they learn nothing
 NOT_FINDINGS = ("copy", "grad", "sample")
 
 
@@ -343,7 +344,13 @@ class Queries:
         for one in self._candidates():
             key = (one.cause, one.code)
             old = said.get(key)
-            if old is None or one.severity.rank < old.severity.rank:
+            if old is None:
+                said[key] = one
+            elif old.kind in WHOLE and one.kind in WHOLE and old.sink is one.sink:
+                louder = one if one.severity.rank < old.severity.rank else old
+                sources = dict.fromkeys((*old.sources, *one.sources))
+                said[key] = replace(louder, sources=tuple(sorted(sources)))
+            elif one.severity.rank < old.severity.rank:
                 said[key] = one
         yield from said.values()
 
@@ -404,12 +411,10 @@ class Queries:
             live = set()
         laundered = self.laundered(root, sink)
         live -= laundered
-        # Where nothing at all is live it does not matter which branch lost what.
-        least = Tri.MUST if live else Tri.MAY
         dead = {
             s: reach
             for s, reach in reaches.items()
-            if reach.lost >= least
+            if reach.lost  # on whatever branch: none keeps it alive
             and reach.live is Tri.NO
             and self.graph[s].kind == "source"
             and (self.graph[s].op in POSSIBLE or s in self.held)
@@ -666,6 +671,7 @@ class Queries:
         frozen = {s: reach for s, reach in parts.items() if self._looks_frozen(s)}
         loud = {s: reach for s, reach in parts.items() if s not in frozen}
         yield from self._by_cause("starved", SEVERITY["starved"], sink, root, loud)
+        frozen = {s: reach for s, reach in frozen.items() if reach.lost is Tri.MUST}
         for lost in self._by_cause("frozen", SEVERITY["frozen"], sink, root, frozen):
             # On purpose one detaches a part or switches its gradients off; one does not take it to numpy.
             meant = lost.code in ("GS102", "GS105")
@@ -679,8 +685,6 @@ class Queries:
             return False
         if source in self.trained_by_name or self.graph[source].op != "parameter":
             return False
-        if self.graph[source].note == "parameter":
-            return False  # a bare nn.Parameter is no part
         causes: set[int] = set()
         for sink in self.sinks:
             for root in self.roots(sink):
@@ -708,7 +712,7 @@ class Queries:
             if block is None or not isinstance(self.syntax_of(block), (ast.With, ast.AsyncWith)):
                 return False  # a decorator
             if node.place is None or self.call_off(node.place) is None:
-                return True
+                return self.graph[source].note != "parameter"  # a bare nn.Parameter is no part by itself
             # Called by something that the block calls: a part only if that is a module which owns it.
             return any(
                 one.op == "module" and one.off and source in one.inputs and one.block == node.block
@@ -803,17 +807,19 @@ class Queries:
         return out
 
     def _stepped_after(self, sink: Event) -> frozenset[int] | None:
-        """What the optimizer that steps on this gradient holds; None where that is not known."""
-        try:
-            position = next(i for i, event in enumerate(self.events) if event is sink)
-        except StopIteration:
+        """What the optimizers that step on this gradient hold, up to the next gradient; None: not known."""
+        position = self._positions.get(id(sink))
+        if position is None:
             return None
+        stepped: set[int] = set()
         for event in self.events[position + 1 :]:
             if event.kind == "step":
                 if event.fact("unknown") or not event.nodes:
                     return None
-                return frozenset(n for number in event.nodes for n in self._parameters(number))
-        return None
+                stepped.update(n for number in event.nodes for n in self._parameters(number))
+            elif stepped and event.kind in ("backward", "grad"):
+                break
+        return frozenset(stepped) or None
 
     # -- partial cuts
 

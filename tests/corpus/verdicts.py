@@ -54,6 +54,9 @@ PROTOCOL = {
     "GS214": "warning",
 }
 
+# What a state that is carried on with its graph leads to.
+STATE_RAISES = re.compile(r"backward through the graph a second time|modified by an inplace operation")
+
 # Backward ran, and then there was nothing to clip.
 NOTHING_TO_CLIP = "nested_tensorlist[0].empty()"
 
@@ -176,6 +179,8 @@ def _protocol_verdict(mutant: Mutant, good: truth.Snapshot, bad: truth.Snapshot)
         return Verdict(mutant, "misfit", None, f"raises {bad.error}")
     if mutant.rule in ("GS207", "GS209", "GS109") and bad.error is None:
         return Verdict(mutant, "not confirmed", None, "runs")
+    if mutant.rule == "GS209" and bad.error is not None and not STATE_RAISES.search(bad.error.text):
+        return Verdict(mutant, "misfit", None, f"that was no state: raises {bad.error}")
     differences = truth.compare(good, bad, DIFFERS)
     if not differences:
         return Verdict(mutant, "not confirmed", None, "same gradients, losses and parameters")

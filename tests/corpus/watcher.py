@@ -76,6 +76,9 @@ def call(site: int, function: Any, *args: Any, **kwargs: Any) -> Any:
             marks.add("backward")
             _look_back(site, receiver)
     marks |= _protocol(function, receiver)
+    if function is torch.autograd.grad:  # asks for the things themselves
+        args = (*args[:1], *(_original(each) for each in args[1:2]), *args[2:])
+        kwargs = {name: _original(each) if name == "inputs" else each for name, each in kwargs.items()}
     result = function(*args, **kwargs)
     if isinstance(result, nn.Sequential) and isinstance(function, type):
         result.__dict__["_site"] = site
@@ -143,10 +146,19 @@ def _seen(site: int, value: Any, tags: set[int], leaf: bool) -> Any:
     if value.is_leaf and not leaf:
         return value
     copy = value.clone()  # no view: what is written into it later must not look like a write to both
+    copy._original = value
     copy._sites = getattr(value, "_sites", set()) | tags | {site}
     _tags[site] = copy._sites
     _nodes[site].append(copy.grad_fn)
     return copy
+
+
+def _original(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_original(each) for each in value]
+    while hasattr(value, "_original"):
+        value = value._original
+    return value
 
 
 # What is left of a loss without one use.

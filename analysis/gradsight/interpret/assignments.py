@@ -192,7 +192,7 @@ class Assignments(Calls):
         if name in ("grad", "_grad"):
             facts = {"by": "hand", **({"unknown": "yes"} if isinstance(receiver, Unknown) else {})}
             self.event("zero", nodes=self.nodes_in(receiver), facts=facts, call=self.here(target))
-        if name == "data" and self.in_forward:
+        if name == "data" and self.in_method:
             self.event("filled", nodes=self.nodes_in(receiver))
         if name == "data" and isinstance(receiver, Tensor) and receiver.origin not in OWN_VALUES:
             # The numbers are another's, the graph stays what it was.
@@ -372,6 +372,9 @@ class Assignments(Calls):
         for target in node.targets:
             if isinstance(target, ast.Name):
                 self.state.env.pop(target.id, None)
+            elif isinstance(target, ast.Attribute) and target.attr == "grad":
+                cleared = self.evaluate(target.value)
+                self.event("zero", nodes=self.nodes_in(cleared), facts={"by": "hand"}, call=self.here(target))
 
 
 def is_seen_as_module(value: Unknown, written: ast.expr) -> bool:

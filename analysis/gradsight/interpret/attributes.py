@@ -228,6 +228,9 @@ class Attributes(Containers):
             if fid is not None:
                 return Bound(receiver.receiver, Func(fid))
         if name == "__init__":
+            stub = model.module(self.world.library_base(receiver.cid))
+            if stub is not None and stub.name == "torch.nn.Sequential":
+                return Partial(Lib("gradsight.container_init"), (receiver.receiver,), ())
             return Lib("gradsight.nothing")
         if name == "forward" and isinstance(receiver.receiver, Ref):
             stub = model.module(self.world.library_base(receiver.cid))

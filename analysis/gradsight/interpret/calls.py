@@ -341,7 +341,7 @@ class Calls(Functions):
         reference = self.allocate(Obj("instance", cls, fields))
         if self.world.is_module(cls.cid):
             self.event("module", oids=(reference.oid,), facts={"class": cls.cid}, call=self.here(node))
-            if self.in_forward:
+            if self.in_method:
                 self.event("made", oids=(reference.oid,), call=self.here(node))
         init = self.world.find_method(cls.cid, "__init__")
         if init is not None:
@@ -396,8 +396,11 @@ class Calls(Functions):
             if stub is not None and library != "torch.nn.Module":
                 if stub.container:
                     value = args[0] if args else NONE
+                    if isinstance(hidden := obj.get("*"), Unknown):
+                        return self.unknown_call(hidden.why, hidden, args, kwargs, node)
                     for _, item in obj.fields:
-                        value = self.call(item, [value], {}, node)
+                        if self.all_modules((item,)):
+                            value = self.call(item, [value], {}, node)
                     return self.note_call(start, reference, value, node)
                 return self.apply(stub.forward, args, kwargs, node)
             parameters, _ = self.parameters_of(reference)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 
 from gradsight import model
 from gradsight.domain import Edge
@@ -32,6 +33,8 @@ from gradsight.values import (
     Value,
     is_plain,
 )
+
+MOST_TURNS = 8  # that are read one by one
 
 
 class Containers(Activation):
@@ -78,6 +81,11 @@ class Containers(Activation):
         if fid is None:
             return None
         return self.call(Bound(receiver, Func(fid)), args, {}, as_call(node))
+
+    def unknown_call(
+        self, why: str, function: Value | None, args: list[Value], kwargs: dict[str, Value], node: ast.AST
+    ) -> Value:
+        raise NotImplementedError
 
     # -- displays
 
@@ -129,40 +137,83 @@ class Containers(Activation):
         before = dict(self.state.env)
         outer, context = self.graph.loops, self.context
         start = len(self.events)
-        size = self.generators(node.generators)
-        value = self.evaluate(node.elt)
+        iterable = self.evaluate(node.generators[0].iter)
+        parts = self.known_parts(node.generators, iterable)
+        size: int | None
+        if parts is not None:
+            items = tuple(self.evaluate(node.elt) for _ in self.turns(node.generators[0], parts))
+            size = len(parts)
+        else:
+            size = self.generators(node.generators, iterable)
+            value = self.evaluate(node.elt)
+            items = (value,)
+            if size is not None and 1 < size <= MOST_TURNS and self.has_objects(value):
+                items = (value, *(self.evaluate(node.elt) for _ in range(size - 1)))  # a part for each turn
+            elif size is not None and 0 < size <= 16 and not any(True for _ in self.nodes_in(value)):
+                items = (value,) * size
         self.graph.loops, self.context = outer, context
         self.repeats(start, [node.elt], [one.target for one in node.generators])
         self.state.env = {**before}
         if self.state.module is not self.state.env and self.at_module_level:
             self.state.module = self.state.env
-        if only_requiring(node) and isinstance(value, Tensor) and value.origin == "parameter":
-            return Params((value.node,), False, False, False, True)
-        items = (
-            (value,) * size
-            if size is not None and 0 < size <= 16 and not any(True for _ in self.nodes_in(value))
-            else (value,)
-        )
+        if only_requiring(node) and isinstance(items[0], Tensor) and items[0].origin == "parameter":
+            return Params((items[0].node,), False, False, False, True)
         return self.allocate(Obj("list", None, items=items, many=size is None or len(items) != size))
 
     def dictionary_comprehension(self, node: ast.DictComp) -> Value:
         before = dict(self.state.env)
         outer, context = self.graph.loops, self.context
-        self.generators(node.generators)
-        self.evaluate(node.key)
-        value = self.evaluate(node.value)
+        iterable = self.evaluate(node.generators[0].iter)
+        parts = self.known_parts(node.generators, iterable)
+        made = Obj("dict", None)
+        if parts is not None:
+            for _ in self.turns(node.generators[0], parts):
+                key, value = self.evaluate(node.key), self.evaluate(node.value)
+                if isinstance(key, Const):
+                    made = made.with_field(repr(key.value), value)
+                else:
+                    made = Obj("dict", None, made.fields, (*made.items, value), many=True)
+        else:
+            self.generators(node.generators, iterable)
+            self.evaluate(node.key)
+            made = Obj("dict", None, items=(self.evaluate(node.value),), many=True)
         self.graph.loops, self.context = outer, context
         self.state.env = before
         if self.at_module_level:
             self.state.module = self.state.env
-        return self.allocate(Obj("dict", None, items=(value,), many=True))
+        return self.allocate(made)
 
-    def generators(self, generators: list[ast.comprehension]) -> int | None:
+    def known_parts(self, generators: list[ast.comprehension], iterable: Value) -> tuple[Value, ...] | None:
+        """A few known modules that a comprehension runs over: each turn does something of its own."""
+        items, obj = self.items(iterable), self.obj(iterable)
+        if len(generators) > 1 or generators[0].ifs or items is None or not 1 < len(items) <= MOST_TURNS:
+            return None
+        known = not (obj is not None and obj.many) and any(self.has_objects(item) for item in items)
+        return items if known else None
+
+    def turns(self, generator: ast.comprehension, items: tuple[Value, ...]) -> Iterator[None]:
+        """Each turn of a comprehension, its target bound."""
+        self.each()
+        for item in items:
+            self.assign(generator.target, item, generator.iter)
+            yield
+
+    def has_objects(self, value: Value) -> bool:
+        """Whether it is a module, an object or an optimizer, or a tuple with one."""
+        if isinstance(value, Seq):
+            return any(self.has_objects(item) for item in value.items)
+        obj = self.obj(value)
+        return obj is not None and obj.kind in ("module", "instance", "optimizer")
+
+    def generators(self, generators: list[ast.comprehension], first: Value) -> int | None:
+        """Binds the targets; the number of turns, where it is known. The first one runs over `first`."""
         size: int | None = 1
         for generator in generators:
-            iterable = self.evaluate(generator.iter)
+            iterable = first
             if generator is generators[0]:
                 self.each()
+            else:
+                iterable = self.evaluate(generator.iter)
             known = self.items(iterable)
             obj = self.obj(iterable)
             if known is None or (obj is not None and obj.many) or generator.ifs or size is None:
@@ -360,6 +411,8 @@ class Containers(Activation):
                 ):
                     return obj.items[index.value]
                 return self.joiner.values(obj.items) if obj.items else Unknown("an item of an empty list")
+            held = [value for _, value in obj.fields if not isinstance(value, Ref)]
+            return self.unknown_call("an item of an object", None, [*held, *obj.items], {}, node)
         nodes = [(n, Edge.LIVE) for n in self.nodes_in(receiver)]
         why = receiver.why if isinstance(receiver, Unknown) else "an item of something unknown"
         return Unknown(why, self.combine("item", nodes, node, keep_off=True))

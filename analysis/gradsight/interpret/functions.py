@@ -485,6 +485,14 @@ def _partial(it: Functions, name: str, args: list[Value], kwargs: dict[str, Valu
     return Partial(args[0], tuple(args[1:]), tuple(kwargs.items())) if args else Unknown("partial")
 
 
+def _cleared_together(
+    it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+) -> Value:
+    """`torch._foreach_zero_([p.grad for p in ...])`: which gradients these are is not followed."""
+    it.event("zero", facts={"by": "hand", "unknown": "yes"}, call=it.here(node))
+    return NONE
+
+
 def _getattr(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
     if len(args) > 1 and isinstance(args[1], Const) and isinstance(args[1].value, str):
         return it.get_attribute(args[0], args[1].value, node)
@@ -536,6 +544,24 @@ def _undecorated(
 
 
 def _nothing(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    return NONE
+
+
+def _container_init(
+    it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+) -> Value:
+    """`super().__init__(conv, norm)` in a class derived from nn.Sequential: its parts, in their order."""
+    owner, *parts = args
+    obj = it.obj(owner)
+    if isinstance(owner, Ref) and obj is not None and parts:
+        if it.all_modules(tuple(parts)) and not it.starred_many:
+            for position, part in enumerate(parts):
+                obj = obj.with_field(repr(position), part)
+        else:
+            own = it.source("call", "the parts of a container", node)
+            obj = obj.with_field("*", Unknown("the parts of a container", own))
+        it.put(owner, obj)
+    it.starred_many = False
     return NONE
 
 
@@ -621,11 +647,13 @@ HANDLERS: dict[str, Handler] = {
     "torch.utils.data.random_split": _random_split,
     "functools.partial": _partial,
     "builtins.getattr": _getattr,
+    "torch._foreach_zero_": _cleared_together,
     "builtins.vars": _vars,
     "torch.utils.checkpoint.checkpoint": _checkpoint,
     "torch.nn.parallel.data_parallel": _data_parallel,
     "gradsight.function_apply": _function_apply,
     "gradsight.nothing": _nothing,
+    "gradsight.container_init": _container_init,
     "gradsight.undecorated": _undecorated,
     "gradsight.module_forward": _module_forward,
     "torch.stack": _stack,

@@ -33,13 +33,15 @@ from gradsight.values import (
 
 MOST_PARAMETERS = 64  # of a module that are noted with each of its calls
 
+COPYING = ("torch.nn.TransformerEncoder", "torch.nn.TransformerDecoder")  # what they are given is a pattern
+
 
 class Modules(Training):
     """Library modules as objects of the heap."""
 
     def make_module(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
         module = self.library_module(name, args, kwargs, node)
-        if self.in_forward and self.parameters_of(module)[0]:
+        if self.in_method and self.parameters_of(module)[0]:
             self.event("made", oids=(module.oid,), call=self.here(node))
         return module
 
@@ -86,8 +88,9 @@ class Modules(Training):
         if stub.criterion is not None or stub.forward.role in ("probability", "log-probability"):
             fields["@"] = Number(self.source("made", name, node))
         for key, value in kwargs.items():
-            fields[key] = value
+            fields[key] = self.copied(value, node, {}) if name in COPYING else value
         for position, value in enumerate(args):
+            value = self.copied(value, node, {}) if name in COPYING else value
             fields[stub.init[position] if position < len(stub.init) else f"#{position}"] = value
         return self.allocate(Obj("module", Lib(name), tuple(fields.items())))
 
@@ -119,6 +122,12 @@ class Modules(Training):
         else:
             return not isinstance(function, Lib)
         return any(".eval" in text or ".train" in text for text in texts)
+
+    @property
+    def in_method(self) -> bool:
+        """Whether what is read is a method of a module, other than the one that makes it."""
+        made = self.function_name.endswith(".__init__")
+        return self.cid is not None and not made and self.world.is_module(self.cid)
 
     @property
     def in_forward(self) -> bool:

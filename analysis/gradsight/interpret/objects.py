@@ -179,6 +179,8 @@ class Objects(Modules):
             self.freeze(flag, nodes, node)
             return receiver
         if name in MODULE_SELF:
+            if name == "apply" and args and isinstance(args[0], Closure):
+                self.call(args[0], [receiver], {}, node)
             asked = [exact_dtype(value) for value in (*args, *kwargs.values())]
             exact = method_dtype(name) or next((one for one in asked if one), "")
             if exact and exact != "float32":

@@ -15,11 +15,13 @@ from gradsight.values import (
     NONE,
     NOWHERE,
     Array,
+    Bound,
     Choice,
     Class,
     Const,
     Func,
     Lib,
+    Method,
     Number,
     Obj,
     Params,
@@ -50,7 +52,7 @@ class Event:
           "each" (its loop is a comprehension) | "idle" (its loop uses nothing of what it runs over) |
           "flag" (`requires_grad` set on what is no tensor) | "group" (given to an optimizer later) |
           "container" (a plain list, tuple or dictionary becomes an attribute of a module) |
-          "made" (a module with parameters, inside of a forward) | "filled" (a weight's numbers, there) |
+          "made" (a module with parameters, in a method of one) | "filled" (a weight, there) |
           "mode" (`train()`, `eval()` and the like of a module; without an object: of whichever) |
           "layer" (inside of a forward: whose mode counts there) |
           "called" (a module, then all whose mode counts in that call) | "lent" (modules, to code not seen) |
@@ -155,7 +157,7 @@ class Joiner:
         flat: list[Value] = []
         for value in distinct:
             flat += value.options if isinstance(value, Choice) else (value,)
-        if all(isinstance(value, (Ref, Func, Lib, Class)) for value in flat):
+        if all(isinstance(value, (Ref, Func, Lib, Class, Bound, Method)) for value in flat):
             unique = list(dict.fromkeys(flat))
             if len(unique) <= MOST_OPTIONS:
                 return Choice(tuple(unique))

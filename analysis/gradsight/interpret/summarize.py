@@ -128,7 +128,8 @@ def nodes_of(value: Value | None) -> list[int]:
 
 def summarize(it: Statements, key: Key, value: Value) -> Summary:
     """Keep what can be seen from outside: what is returned or changed, events, and the nodes they need."""
-    it.events = [told(it.graph, event) for event in it.events]
+    forward = it.in_forward
+    it.events = [told(it.graph, event, forward) for event in it.events]
     heap = it.state.heap
     changed = [oid for oid in range(len(key.heap)) if oid in heap and heap[oid] != key.heap[oid]]
     written = tuple(
@@ -203,8 +204,12 @@ def summarize(it: Statements, key: Key, value: Value) -> Summary:
     )
 
 
-def told(graph: Graph, event: Event) -> Event:
-    """An event that says of what a module gave whether it is measured: what that hangs on does not leave."""
+def told(graph: Graph, event: Event, forward: bool) -> Event:
+    """An event that says of what a module gave whether it is measured: what that hangs on does not leave.
+    One that says of a module that was made that it was in a forward.
+    """
+    if event.kind == "made" and forward and not event.fact("forward"):
+        return replace(event, facts=(*event.facts, ("forward", "yes")))
     if event.kind != "called" or event.fact("measured"):
         return event
     how = measured(graph, event.nodes)

@@ -92,7 +92,7 @@ GROUPS: list[tuple[str, str]] = [
     ("| role probability | shape same", "softmax sigmoid expit softmin gumbel_softmax hardsigmoid"),
     ("| role log-probability | shape same", "log_softmax logsigmoid"),
     ("| role log | shape same", "log"),
-    ("| role one-hot | dtype int | other none", "one_hot"),
+    ("| role one-hot | dtype int | other none | edges tensor:cut | cause argmax", "one_hot"),
     (
         "| role logit",
         """linear bilinear conv1d conv2d conv3d conv_tbc conv_transpose1d conv_transpose2d conv_transpose3d

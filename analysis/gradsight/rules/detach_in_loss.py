@@ -26,6 +26,7 @@ behind the cut should learn. None of these is flagged.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from gradsight import surgery
@@ -35,12 +36,16 @@ from gradsight.rule import Report, Rule
 from gradsight.rules import wording
 from gradsight.text import Source
 
+WRITTEN = re.compile(r"[ \t]*=(?!=)")
+
 
 def check(q: Queries) -> Iterator[Report]:
     yield from wording.reports(RULE, q)
 
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
+    if WRITTEN.match(source.text, finding.where.end):
+        return  # `kept.data = h`: what `kept` should be is not known
     edits = surgery.unwrap_method_call(source, finding.where)
     if isinstance(edits, surgery.Refusal):
         return

@@ -29,6 +29,7 @@ from collections.abc import Iterator
 
 from gradsight import surgery
 from gradsight.finding import Applicability, Finding, Fix
+from gradsight.graph import There
 from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
 from gradsight.protocol import Step, branches, loops, protocol_of
@@ -52,7 +53,7 @@ def check(q: Queries) -> Iterator[Report]:
         if not passes or id(passes[0]) in said:
             continue
         clears = [event for _, event in protocol.clears(step)]
-        inside = [event for event in clears if loop in loops(event)]
+        inside = [event for event in clears if loop in loops(event) or in_a_generator(event, step.event)]
         if any(event.fact("by") for event in inside) or any(event.fact("unknown") for event in clears):
             continue  # by hand, or by somebody: which gradients is not known
         why = unclear(step, inside, loop)
@@ -66,9 +67,13 @@ def unclear(step: Step, inside: list[Event], loop: int) -> str | None:
     """Why the gradients are not cleared in each turn: "nowhere", "branch"; None where they may be."""
     if not inside:
         return "nowhere"
+    if any(in_a_generator(event, step.event) for event in inside):
+        return None  # it runs whenever something is asked of it
     own = branches(step.event, loop)
     if own:
         return None  # a step that not every turn takes: gradients are accumulated
+    if any(one_function(event) != one_function(step.event) for event in inside):
+        return None  # a switch of somebody else: `if self.training` where the module clears itself
     arms = [branches(event, loop) for event in inside]
     if any(not arm for arm in arms):
         return None
@@ -76,6 +81,17 @@ def unclear(step: Step, inside: list[Event], loop: int) -> str | None:
     if len(numbers) != len(set(numbers)):
         return None  # both arms of a branch
     return "branch"
+
+
+def in_a_generator(event: Event, step: Event) -> bool:
+    """Whether an event is one of a generator that the step is not in."""
+    return any(kind == "m" and (kind, number, arm) not in step.context for kind, number, arm in event.context)
+
+
+def one_function(event: Event) -> object:
+    """The function that an event stands in; None for that which is read."""
+    place = event.place("call")
+    return place.callee.fid if isinstance(place, There) else None
 
 
 def report(q: Queries, step: Step, backward: Event, why: str, clears: list[Event]) -> Iterator[Report]:

@@ -38,7 +38,11 @@ from gradsight.values import Ref, Seq, Value
 
 
 def check(q: Queries) -> Iterator[Report]:
-    made = {event.oids[0]: event for event in q.all("made") if event.oids and event.oids[0] in q.program.heap}
+    made = {
+        event.oids[0]: event
+        for event in q.all("made")
+        if event.fact("forward") and event.oids and event.oids[0] in q.program.heap
+    }
     if not made:
         return
     heap = q.program.heap

@@ -3,8 +3,9 @@ A weight that is a plain tensor.
 
 ## What it does
 Flags a tensor kept on a module that stands where a weight or bias stands but is no `nn.Parameter`: an
-optimizer takes the `parameters()` of a module that owns none, or a random (or `requires_grad=True`) attribute
-that nothing writes again is multiplied with the input.
+optimizer takes the `parameters()` of a module that owns none, a random (or `requires_grad=True`) attribute
+that nothing writes again is multiplied with the input, or a loss gives a `requires_grad=True` attribute a
+gradient while every optimizer is known and none holds it.
 
 ## Why is this bad?
 A plain tensor is in neither `parameters()` nor `state_dict()`, and `.to(device)` leaves it behind. The
@@ -29,7 +30,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gradsight import surgery
-from gradsight.domain import Edge
+from gradsight.domain import Edge, Tri
 from gradsight.finding import Applicability, Finding, Fix, Severity
 from gradsight.graph import Node, Place
 from gradsight.interpret.state import Event
@@ -64,6 +65,7 @@ def check(q: Queries) -> Iterator[Report]:
         if sink.kind == "backward" and sink.fact("kind") == "tensor" and not q.is_live(root, sink)
         for n in q.graph.feeding(root, (Edge.LIVE,))
     }
+    forgotten = missed(q)
     weights: dict[int, Event] = {}
     beside: list[Event] = []
     for event in q.all("attribute"):
@@ -77,11 +79,11 @@ def check(q: Queries) -> Iterator[Report]:
             weights.setdefault(event.node, event)
         elif not event.fact("method").endswith(USES) and random and position == "product":
             weights.setdefault(event.node, event)
-        elif position == "sum" and learns:
+        elif learns and (position == "sum" or event.node in forgotten):
             beside.append(event)
     modules = {event.oids[0] for event in weights.values() if event.oids}
-    for event in beside:  # a bias beside a weight
-        if event.oids and event.oids[0] in modules:
+    for event in beside:  # a bias beside a weight, or a leaf that only its module knows
+        if event.oids and (event.oids[0] in modules or event.node in forgotten):
             weights.setdefault(event.node, event)
     for event in weights.values():
         where = event.place("value")
@@ -124,6 +126,25 @@ def check(q: Queries) -> Iterator[Report]:
                 SEVERITY["wrong"],
                 "it is not in `parameters()` and requires no gradient, so it keeps its first random values",
             )
+
+
+def missed(q: Queries) -> frozenset[int]:
+    """Leaves that a loss surely gives a gradient, where every optimizer is known and none holds them."""
+    if not q.optimizers or any(event.fact("unknown") for event in (*q.optimizers, *q.all("step"))):
+        return frozenset()
+    by_hand = {n for event in q.all("read") for m in event.nodes for n in q.graph.feeding(m, (Edge.LIVE,))}
+    return frozenset(
+        source
+        for sink in q.sinks
+        if sink.kind == "backward"
+        for root in q.roots(sink)
+        for source, reach in q.graph.reach(root).items()
+        if reach.live is Tri.MUST
+        and not reach.unknown
+        and q.graph[source].op == "leaf"
+        and source not in q.held
+        and source not in by_hand
+    )
 
 
 def weight_position(q: Queries, number: int) -> str:
