@@ -330,7 +330,11 @@ def plain_weight(script: Script) -> Iterator[Mutant]:
     One of zeros or ones is a buffer to everybody who reads it, and nobody can speak of it.
     """
     for site in script.sites:
-        if isinstance(site.node, ast.Call) and _makes_parameter(script, site.node):
+        if (
+            isinstance(site.node, ast.Call)
+            and "gradient" in site.flags
+            and _makes_parameter(script, site.node)
+        ):
             if len(site.node.args) != 1 or site.node.keywords:
                 continue
             value = site.node.args[0]

@@ -263,9 +263,7 @@ def _compare(edge: _Edge, now: Nodes) -> None:
     elif _reaches(now, earlier):
         edge.late += 1
     elif edge.connected and not torch.is_grad_enabled():
-        edge.connected += (
-            1  # one line, with gradients in one turn and without in another: the mode is switched
-        )
+        edge.connected += 1  # one line, in one turn with gradients and in another without
     else:
         edge.apart += 1
 

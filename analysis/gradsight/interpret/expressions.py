@@ -135,6 +135,8 @@ class Expressions(Attributes):
             left = self.widen(left)
         if isinstance(right, Choice):
             right = self.widen(right)
+        if isinstance(left, Const) and isinstance(left.value, (str, bytes)):
+            return Unknown("a string")  # `"loss %.3f" % loss`
         if isinstance(left, Const) and isinstance(right, Const):
             return self.fold(op, left, right)
         if isinstance(left, Params) or isinstance(right, Params):
@@ -340,6 +342,11 @@ class Expressions(Attributes):
                 return Const((values[0] == NONE) is isinstance(node.ops[0], ast.Is))
             left, right = values[:2]
             known = self.obj(right)
+            listed = self.items(right)
+            if len(values) == 2 and isinstance(left, Const) and isinstance(node.ops[0], (ast.In, ast.NotIn)):
+                exact = known is None or (known.kind == "list" and not known.many)
+                if listed and exact and all(isinstance(each, Const) for each in listed):
+                    return Const((left in listed) is isinstance(node.ops[0], ast.In))
             if len(values) == 2 and isinstance(left, Const) and isinstance(node.ops[0], (ast.In, ast.NotIn)):
                 if (
                     known is not None
