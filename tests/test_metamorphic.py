@@ -109,9 +109,9 @@ def as_split(finding: tuple[str, str, int, int]) -> tuple[str, str, int, int]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TRANSFORMATIONS)
 def test_the_same_truth(name: str) -> None:
-    """The rewritten programs do what the programs did."""
+    """The rewritten programs do what the programs did: every third, another third for each transformation."""
     runs = {}
-    for path in PROGRAMS:
+    for path in PROGRAMS[list(TRANSFORMATIONS).index(name) % 3 :: 3]:
         if result := rewritten(path, name):
             runs[path] = truth.Run(result.text, result.facts, path.name, result.locals_of)
     outcomes = truth.run_many(list(runs.values()))

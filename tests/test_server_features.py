@@ -248,7 +248,7 @@ def test_fix_all_is_what_the_command_line_writes(client: Client, tmp_path: Path)
         if fixed != text:
             client.change(uri, {"text": fixed})
             assert not [each for each in client.diagnostics(uri) if each["code"] == "GS001"]
-    assert changed > len(PROGRAMS) // 2
+    assert changed > len(PROGRAMS) // 3  # not every rule has a safe fix
 
 
 def test_only_the_kinds_that_are_asked_for(client: Client) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from command_line import KEPT, LOST, ROOT
+from gradsight.text import Source
 from gradsight_server.analyses import Analyses, Analysis
 from gradsight_server.convert import Encoding
 from gradsight_server.documents import Document
@@ -112,7 +113,13 @@ def test_a_bug_in_publishing_leaves_nobody_waiting() -> None:
             raise RuntimeError("a bug")
         said.put(analysis)
 
-    analyses = Analyses(done, lambda: None, lambda uri: True)
+    class Nothing:
+        state = None
+
+        def read(self, file: str) -> Source | None:
+            return None
+
+    analyses = Analyses(done, lambda: None, lambda uri: True, Nothing(), lambda files: ())
     analyses.start()
     try:
         opened = Document("file:///a.py", 1, LOST, Encoding.UTF16)
