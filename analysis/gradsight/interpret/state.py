@@ -47,6 +47,7 @@ class Event:
           "read" (a `.grad`) | "clip" | "scaled", "unscale", "scaler_step" and "update" (of a GradScaler) |
           "accumulate" and "append" (what a loop adds up or collects) | "unreturned" |
           "every" (its branch is taken every so many turns) | "once" (its loop has one turn) |
+          "most" (its branch is left out in a few turns at an end: `if i > 0`) |
           "carried" (what a turn of the loop leaves for the next) |
           "ending" (from here on a turn of its loop is the last one) |
           "each" (its loop is a comprehension) | "idle" (its loop uses nothing of what it runs over) |

@@ -24,6 +24,7 @@ from gradsight.values import (
     Const,
     Lib,
     Method,
+    Number,
     Obj,
     Ref,
     Seq,
@@ -56,6 +57,16 @@ def is_literal(call: ast.expr) -> bool:
         isinstance(value, ast.Constant)
         for value in (*call.args, *(keyword.value for keyword in call.keywords))
     )
+
+
+def bounded(test: ast.expr | None) -> str:
+    """The name that a test wants to be no end of what it counts: `i > 0`, `i != last`, `i < steps - 1`."""
+    if not isinstance(test, ast.Compare) or not isinstance(test.left, ast.Name) or len(test.ops) != 1:
+        return ""
+    op, bound = test.ops[0], test.comparators[0]
+    before = isinstance(op, ast.Lt) and isinstance(bound, ast.BinOp) and isinstance(bound.op, ast.Sub)
+    behind = isinstance(op, (ast.Gt, ast.GtE)) and isinstance(bound, ast.Constant)
+    return test.left.id if before or behind or isinstance(op, ast.NotEq) else ""
 
 
 def is_dotted(node: ast.expr) -> bool:
@@ -254,6 +265,8 @@ class Statements(Loops):
             self.tests = (*tests, *conditions_of(test or node.test, test is not None))
             if test is not None and self.in_loop() and any(isinstance(n, ast.Mod) for n in ast.walk(test)):
                 self.event("every")
+            if self.in_loop() and (counter := bounded(test)) and isinstance(self.look_up(counter), Number):
+                self.event("most")
             self.narrow(test)
             early, turns = len(self.breaks[-1]) if self.breaks else 0, self.continues
             self.run_body(lines, nodes)

@@ -73,7 +73,8 @@ def unclear(q: Queries, step: Step, inside: list[Event], loop: int) -> str | Non
         return None  # a step that not every turn takes: gradients are accumulated
     if any(function(q, event) != function(q, step.event) for event in inside):
         return None  # a switch of somebody else: `if self.training` where the module clears itself
-    arms = [branches(event, loop) for event in inside]
+    most = {event.context[-1][1:] for event in q.all("most")}
+    arms = [branches(event, loop) - most for event in inside]
     if any(not arm for arm in arms):
         return None
     numbers = [number for arm in arms for number, _ in arm]
