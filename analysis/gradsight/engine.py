@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from gradsight import suppression
+from gradsight import linking, suppression
 from gradsight.broken import Standing, unparsable, unparsable_whole
 from gradsight.domain import Edge
 from gradsight.finding import Finding, Fix, Severity, Step, apply
@@ -41,7 +41,7 @@ ACROSS = "across files"  # a fact of findings whose places are not all in the fi
 MOST_DOCUMENTS = 16
 MOST_ROOTS = 384
 FORGOTTEN = 32  # files, after which what is kept of their lines goes, too
-CACHES = (parsed, line_binds, line_links, links, stores)
+CACHES = (parsed, line_binds, line_links, links, stores, *linking.CACHES)
 
 
 @dataclass(frozen=True, slots=True)

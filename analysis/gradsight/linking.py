@@ -312,10 +312,12 @@ def _wanted(line: Line) -> Iterator[_Wanted]:
             yield _Wanted(node.level, path, tuple(alias.name for alias in node.names))
 
 
-@lru_cache(65536)
 def _imports(line: Line) -> tuple[ast.Import | ast.ImportFrom, ...]:
-    if "import" not in line.text:
-        return ()
+    return _import_nodes(line) if "import" in line.text else ()
+
+
+@lru_cache(4096)
+def _import_nodes(line: Line) -> tuple[ast.Import | ast.ImportFrom, ...]:
     return tuple(
         node
         for part in line.nodes
@@ -527,15 +529,16 @@ def _one_line(line: Line) -> frozenset[str]:
     return _parameters(line) if line.role == "def" and not line.header else frozenset()
 
 
-@lru_cache(65536)
 def _declared(line: Line) -> frozenset[str]:
     return line_links(line).declared if "global" in line.text else frozenset()
 
 
-@lru_cache(65536)
 def _parameters(line: Line) -> frozenset[str]:
-    if line.role != "def":
-        return frozenset()
+    return _parameters_of(line) if line.role == "def" else frozenset()
+
+
+@lru_cache(4096)
+def _parameters_of(line: Line) -> frozenset[str]:
     return frozenset(one.arg for part in line.nodes for one in ast.walk(part) if isinstance(one, ast.arg))
 
 
@@ -577,7 +580,7 @@ def _linked_line(
     return _rewritten(line, suffix, tuple(resolved), tuple(spaces), defines, function, renamed)
 
 
-@lru_cache(65536)
+@lru_cache(16384)
 def _rewritten(
     line: Line,
     suffix: str,
@@ -725,3 +728,6 @@ def _placed(node: _Node, at: ast.expr | ast.alias) -> _Node:
     for name in ("lineno", "col_offset", "end_lineno", "end_col_offset"):
         setattr(node, name, getattr(at, name))
     return node
+
+
+CACHES = (_import_nodes, _parameters_of, _rewritten)

@@ -136,7 +136,7 @@ def _unit_span(source: Source, at: int) -> Span:
     return Span(start, source.offset(row, len(text.rstrip())))
 
 
-@functools.lru_cache(65536)
+@functools.lru_cache(4096)
 def _names(line: Line) -> frozenset[str]:
     return frozenset(_named(line))
 
@@ -148,7 +148,7 @@ def _named(line: Line) -> Iterator[str]:
                 yield node.id
 
 
-@functools.lru_cache(65536)
+@functools.lru_cache(4096)
 def _asks(line: Line) -> bool:
     """Whether a line asks for gradients itself, as far as its words say."""
     if not line.code:

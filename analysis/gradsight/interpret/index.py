@@ -117,7 +117,7 @@ def hands_back(lines: Iterable[Line]) -> bool:
     )
 
 
-@functools.lru_cache(4096)
+@functools.lru_cache(2048)
 def parsed(lines: tuple[Line, ...]) -> Parsed | None:
     """The definition that a region's lines hold; None where its header does not parse."""
     for statement in nest(lines):
@@ -141,7 +141,7 @@ def parsed(lines: tuple[Line, ...]) -> Parsed | None:
     return None
 
 
-@functools.lru_cache(65536)
+@functools.lru_cache(16384)
 def line_binds(line: Line) -> frozenset[str]:
     """Every name that a line may bind where it stands."""
     if line.role == "@":
@@ -180,7 +180,7 @@ class Links:
     backward: bool  # they ask for gradients themselves, as far as their text says
 
 
-@functools.lru_cache(65536)
+@functools.lru_cache(16384)
 def line_links(line: Line) -> Links:
     """The links of one line."""
     names: set[str] = set()
@@ -230,7 +230,7 @@ def line_links(line: Line) -> Links:
     )
 
 
-@functools.lru_cache(8192)
+@functools.lru_cache(2048)
 def links(region: Region) -> Links:
     """The links of all lines of a region."""
     each = [line_links(line) for line in region.lines]

@@ -467,7 +467,7 @@ def body_parts(node: ast.stmt, block: Block | None) -> Iterator[ast.AST]:
                 yield from body_parts(node, clause.block)
 
 
-@functools.lru_cache(65536)
+@functools.lru_cache(16384)
 def stores(part: ast.AST) -> Stored:
     """The names that a statement of one line binds, and the attributes and items of names that it stores."""
     names: dict[str, None] = {}
