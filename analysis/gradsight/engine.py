@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 FRAMEWORKS = re.compile(r"\btorch\b|\blightning\b|\baccelerate\b")
 ACROSS = "across files"  # a fact of findings whose places are not all in the file that was analysed
-MOST_DOCUMENTS = 16
-MOST_ROOTS = 384
+MOST_DOCUMENTS = 8
+MOST_ROOTS = 192
 FORGOTTEN = 32  # files, after which what is kept of their lines goes, too
 CACHES = (parsed, line_binds, line_links, links, stores, *linking.CACHES)
 

@@ -15,8 +15,8 @@ from gradsight.interpret.codec import Key
 from gradsight.interpret.summary import Summary
 from gradsight.outline import Region
 
-MOST_ENTRIES = 1000  # functions, as they are called, whose summaries are kept: some 60 kB each
-MOST_VERSIONS = 6  # of one of them
+MOST_ENTRIES = 500  # functions, as they are called, whose summaries are kept: some 60 kB each
+MOST_VERSIONS = 4  # of one of them
 
 Question = tuple[Any, ...]
 
