@@ -90,6 +90,8 @@ OTHERWISE = {
     "clean_in_place_inside_a_function.py": "what an autograd function computes has no graph",
     "clean_reptile_and_lookahead.py": "copies into parameters where gradients are off",
     "clean_functional_parameters.py": "copies into parameters where gradients are off",
+    "clean_the_other_network_before_its_own_step.py": "one line makes two networks",
+    "clean_attributes_of_others.py": "parameters that another object is told not to learn",
     "clean_step_in_a_branch.py": "one line is read for several models",
     "clean_meters_and_dictionaries.py": "a tensor or a number, by a test of its type",
     "clean_shadow_and_average.py": "an average updates itself without gradients",

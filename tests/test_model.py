@@ -191,7 +191,7 @@ WRITTEN: list[tuple[str, str, str, str]] = [
     ("(x * 1).copy_(torch.zeros(3))", "torch.Tensor.copy_", "self", "zero-here"),
     ("torch.zeros_like(x)", "torch.zeros_like", "input", "none-or-cut"),
     ("torch.softmax(x, 0)", "torch.softmax", "input", "live"),
-    ("torch.nn.functional.one_hot(x.argmax(), 3)", "torch.nn.functional.one_hot", "tensor", "none-or-cut"),
+    ("torch.nn.functional.one_hot(x.argmax(), 3)", "torch.nn.functional.one_hot", "tensor", "cut"),
 ]  # fmt: skip
 
 

@@ -262,7 +262,11 @@ export async function closeAll(page) {
   await tab.click(); // out of a page that shows Markdown
   await command(page, 'File: Revert File').catch(() => {});
   await command(page, 'View: Close All Editors');
-  await page.locator('.tabs-container .tab').first().waitFor({ state: 'detached' });
+  const asked = page.locator('.monaco-dialog-box .monaco-button', { hasText: "Don't Save" }).first();
+  await until('no editor', async () => {
+    if (await asked.count()) await asked.click(); // the window had swallowed the command to revert
+    return !await tab.count();
+  });
 }
 
 function freePort() {
