@@ -497,10 +497,13 @@ class _Analysis:
         told: list[tuple[Telling, Place, object]] = []
 
         def noted(telling: Telling) -> Any:
+            known: dict[int, object] = {}  # by the place's identity: `told` keeps it
+
             def ask(place: Place) -> object:
-                answer = telling(self.places, place, name)
-                told.append((telling, place, comparable(answer)))
-                return answer
+                if id(place) not in known:
+                    known[id(place)] = answer = telling(self.places, place, name)
+                    told.append((telling, place, comparable(answer)))
+                return known[id(place)]
 
             return ask
 
