@@ -31,8 +31,8 @@ REASONS = {
     "editor": "the 95th percentile are keys that change what a function does for its callers: it, they and "
     "what the rules ask of the whole program are made anew. Since the rules are forty, these ask the text "
     "of some 150 places of it, and most keys inside a function that it calls ask them again (4 to 8 ms); "
-    "the flip reads 300 statements anew, at some 7 µs a node of syntax; of the start, 50 ms are our own modules "
-    "(`python -m cProfile -s tottime edit.py` shows the analysis alone)",
+    "the flip reads 300 statements anew, at some 7 µs a node of syntax; of the start, 50 ms are "
+    "our own modules (`python -m cProfile -s tottime edit.py` shows the analysis alone)",
     "cold": "most goes into interpreting functions (`python -m cProfile -m gradsight_cli check FOLDER`)",
 }
 
