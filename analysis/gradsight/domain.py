@@ -56,6 +56,11 @@ class Reach:
         return max(self.cut, self.zero)
 
     @property
+    def surely_live(self) -> bool:
+        """A way is live whatever happens, and none is unknown."""
+        return self.live is Tri.MUST and not self.unknown
+
+    @property
     def dead(self) -> bool:
         """No way is left and one was surely lost."""
         return self.live is Tri.NO and self.lost is Tri.MUST and not self.unknown

@@ -23,7 +23,7 @@ from gradsight.interpret.index import line_binds, line_links, links, parsed
 from gradsight.interpret.loops import stores
 from gradsight.interpret.memo import MOST_VERSIONS, Memo, Record
 from gradsight.interpret.world import World
-from gradsight.linking import STRIDE, Files, Linked, Linker, plain
+from gradsight.linking import STRIDE, Files, Linked, Linker, is_linked, plain
 from gradsight.outline import Outline, Region, outline
 from gradsight.places import Bugs, Placed, Places, Spot
 from gradsight.queries import Program, Queries
@@ -614,30 +614,15 @@ class _Analysis:
 
 
 def finding(report: Report, file: str, linker: Linker, spans: Sequence[Span]) -> Finding:
-    """A report at the spans of its places: where, its path's, its others'."""
-    if any(span.start >= STRIDE for span in spans):
-        return _finding_across(report, file, linker, spans)
-    where, *rest = spans
+    """A report at the spans of its places: where, its path's, its others'.
+
+    A fix would have to change several files together: where they are not all one, none is offered.
+    """
+    located = [linker.place(file, span) for span in spans]
+    across = any(one != file for one, _ in located)
+    (where_file, where), *rest = located
     path, places = rest[: len(report.path)], rest[len(report.path) :]
-    return Finding(
-        report.rule.code,
-        report.rule.name,
-        report.severity,
-        plain(report.message),
-        file,
-        where,
-        tuple(
-            [Step(plain(message), file, span) for (message, _), span in zip(report.path, path, strict=True)]
-        ),
-        tuple([(key, span) for (key, _), span in zip(report.places, places, strict=True)]),
-        report.facts,
-    )
-
-
-def _finding_across(report: Report, file: str, linker: Linker, spans: Sequence[Span]) -> Finding:
-    """The same of places in several files. A fix would have to change them together: none is offered."""
-    (where_file, where), *rest = [linker.place(file, span) for span in spans]
-    path = zip(report.path, rest, strict=False)
+    steps = zip(report.path, path, strict=True)
     return Finding(
         report.rule.code,
         report.rule.name,
@@ -645,9 +630,11 @@ def _finding_across(report: Report, file: str, linker: Linker, spans: Sequence[S
         plain(report.message),
         where_file,
         where,
-        tuple([Step(plain(message), one, span) for (message, _), (one, span) in path]),
-        (),
-        (*report.facts, (ACROSS, "yes")),
+        tuple([Step(plain(message), one, span) for (message, _), (one, span) in steps]),
+        ()
+        if across
+        else tuple([(key, span) for (key, _), (_, span) in zip(report.places, places, strict=True)]),
+        (*report.facts, (ACROSS, "yes")) if across else report.facts,
     )
 
 
@@ -661,11 +648,6 @@ def brought_home(found: Finding, source: Source, files: Files | None) -> Finding
     row = other.row_column(found.where.start)[0] + 1
     message = f"{found.message} ({name}, line {row})"
     return replace(found, file=source.file, where=steps[-1].where, message=message)
-
-
-def is_linked(name: str) -> bool:
-    """Whether a function or class is another file's."""
-    return "\0" in name
 
 
 def silence(reason: str, file: str, spans: Sequence[Span]) -> Silence:

@@ -57,6 +57,11 @@ def plain(text: str) -> str:
     return _MARK.sub("", text) if "\0" in text else text
 
 
+def is_linked(name: str) -> bool:
+    """Whether a function or class is another file's."""
+    return "\0" in name
+
+
 class Linked:
     """The lines of a file and of those that it imports from: what is read as one program. Frozen."""
 
@@ -155,13 +160,13 @@ class Linker:
         if before is not None and edited and not _touches_imports(units, before.units):
             imports = before.imports
         else:
-            imports = _Module(source).imports
+            imports = _importing(units)
         if not imports:
             self._before.pop(source.file, None)
             return None
         state = files.state
         if before is None or state is None or (before.state, before.imports) != (state, imports):
-            plan = self._plan(source, files)
+            plan = self._plan(source.file, imports, files)
         else:
             plan = before.plan
         linked = None
@@ -171,31 +176,32 @@ class Linker:
         self._before[source.file] = _Before(units, imports, state, plan, linked)
         return linked
 
-    def _plan(self, source: Source, files: Files) -> _Plan | None:
+    def _plan(self, file: str, imports: Sequence[Line], files: Files) -> _Plan | None:
         """What a file is read together with; None where nothing that it imports is there."""
         finder = _Finder(files)
         order: dict[str, _Module] = {}
         targets: dict[str, _Targets] = {}
-        self._gather(_Module(source), finder, order, targets, [0])
-        self._asked[source.file] = finder.asked
+        self._gather(file, imports, finder, order, targets, [0])
+        self._asked[file] = finder.asked
         if not order:
             return None
-        parts = tuple(self._part(module, targets[file], order) for file, module in order.items())
-        return _Plan(parts, targets[source.file], order)
+        parts = tuple(self._part(module, targets[other], order) for other, module in order.items())
+        return _Plan(parts, targets[file], order)
 
     def _gather(
         self,
-        module: _Module,
+        asking: str,
+        imports: Sequence[Line],
         finder: _Finder,
         order: dict[str, _Module],
         targets: dict[str, _Targets],
         size: list[int],
     ) -> None:
-        """Whom a module imports from, those first whom these import from."""
-        mine = targets[module.source.file] = _Targets()
-        for line in module.imports:
+        """Whom a file imports from, those first whom these import from."""
+        mine = targets[asking] = _Targets()
+        for line in imports:
             for target in _wanted(line):
-                for source in finder.find(module.source.file, target):
+                for source in finder.find(asking, target):
                     file = source.file
                     if file in targets:
                         continue
@@ -205,10 +211,10 @@ class Linker:
                     if len(targets) > MOST_FILES or size[0] + len(source.units) > MOST_UNITS:
                         continue
                     size[0] += len(source.units)
-                    self._gather(other, finder, order, targets, size)
+                    self._gather(file, other.imports, finder, order, targets, size)
                     order[file] = other
-        for line in module.imports:
-            mine.add(line, module.source.file, finder, targets)
+        for line in imports:
+            mine.add(line, asking, finder, targets)
 
     def _part(self, module: _Module, targets: _Targets, order: Mapping[str, _Module]) -> Part:
         file = module.source.file
@@ -308,8 +314,16 @@ def _wanted(line: Line) -> Iterator[_Wanted]:
             for alias in node.names:
                 yield _Wanted(0, tuple(alias.name.split(".")))
         else:
-            path = tuple(node.module.split(".")) if node.module else ()
-            yield _Wanted(node.level, path, tuple(alias.name for alias in node.names))
+            yield _Wanted(node.level, _path(node), tuple(alias.name for alias in node.names))
+
+
+def _path(node: ast.ImportFrom) -> tuple[str, ...]:
+    return tuple(node.module.split(".")) if node.module else ()
+
+
+def _importing(units: Sequence[Line]) -> list[Line]:
+    """The lines that import something."""
+    return [line for line in units if line.code and _imports(line)]
 
 
 def _imports(line: Line) -> tuple[ast.Import | ast.ImportFrom, ...]:
@@ -345,15 +359,9 @@ class _Finder:
 
     def find(self, file: str, wanted: _Wanted) -> list[Source]:
         """The files that an import reads, as far as they are ours: the module, and submodules by name."""
-        out: list[Source] = []
-        if wanted.path and (found := self.module(file, wanted.dots, wanted.path)) is not None:
-            out.append(found)
-        elif wanted.dots and not wanted.path and (found := self.module(file, wanted.dots, ())) is not None:
-            out.append(found)
-        for name in wanted.names:
-            if name != "*" and (found := self.module(file, wanted.dots, (*wanted.path, name))) is not None:
-                out.append(found)
-        return out
+        paths = [wanted.path, *((*wanted.path, name) for name in wanted.names if name != "*")]
+        found = (self.module(file, wanted.dots, path) for path in paths)
+        return [source for source in found if source is not None]
 
     def module(self, file: str, dots: int, path: tuple[str, ...]) -> Source | None:
         """The file of a module, named from within another."""
@@ -415,7 +423,7 @@ class _Targets:
                     if found is not None and found.file in known:
                         self.spaces[alias.asname or alias.name] = found.file
                 continue
-            path = tuple(node.module.split(".")) if node.module else ()
+            path = _path(node)
             module = finder.module(file, node.level, path)
             for number, alias in enumerate(node.names):
                 inner = finder.module(file, node.level, (*path, alias.name)) if alias.name != "*" else None
@@ -453,7 +461,7 @@ class _Module:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.imports = [line for line in source.units if line.code and _imports(line)]
+        self.imports = _importing(source.units)
         self._scoped: list[tuple[int, Line, _Scope]] | None = None
         self._bound: frozenset[str] | None = None
 

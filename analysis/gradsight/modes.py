@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from gradsight import ownership
-from gradsight.domain import DEPENDING, Edge, Tri
+from gradsight.domain import DEPENDING, Edge
 from gradsight.interpret.state import Event
 from gradsight.interpret.summarize import measured
 from gradsight.protocol import Step, loops, protocol_of
@@ -59,6 +59,7 @@ class Modes:
         self.events = queries.events
         self.protocol = protocol_of(queries)
         self._parts: dict[int, frozenset[int]] = {}
+        self._live: dict[int, frozenset[int]] = {}  # of each root, what it depends on with a gradient
         # Of each call, by position: in each turn that was gone through, who may have set each layer's mode.
         self.seen: dict[int, list[dict[int, Setters]]] = {}
         self._early: tuple[list[_State], list[_State]] = [], []  # what ends this turn, what ends its loop
@@ -136,19 +137,10 @@ class Modes:
             known = self._live[top] = frozenset(self.q.graph.feeding(top, (Edge.LIVE,)))
         return known
 
-    @cached_property
-    def _live(self) -> dict[int, frozenset[int]]:
-        return {}
-
     def learns(self, oid: int, at: int, step: Step) -> bool:
         """Whether a backward pass surely gives parameters of a module a gradient that the step takes."""
         own = self.parameters(oid) & step.held
-        return any(
-            reach.live is Tri.MUST and not reach.unknown
-            for top in self.q.roots(self.events[at])
-            for source, reach in self.q.graph.reach(top).items()
-            if source in own
-        )
+        return any(self.protocol.gives(top, own) for top in self.q.roots(self.events[at]))
 
     def is_measured(self, at: int, call: Event) -> bool:
         """Whether what a call gave is compared with something or becomes a number, and nothing learns by it.

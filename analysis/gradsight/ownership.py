@@ -23,7 +23,7 @@ def parts(heap: Mapping[int, Obj], oid: int) -> Iterator[int]:
             obj = heap.get(value.oid)
             if obj is not None and obj.kind in MODULES:
                 yield value.oid
-                stack += [*obj.items, *(item for _, item in obj.fields)]
+                stack += obj.held
 
 
 def parameters(heap: Mapping[int, Obj], oid: int) -> frozenset[int]:
@@ -31,7 +31,7 @@ def parameters(heap: Mapping[int, Obj], oid: int) -> frozenset[int]:
     return frozenset(
         value.node
         for part in parts(heap, oid)
-        for value in (*heap[part].items, *(item for _, item in heap[part].fields))
+        for value in heap[part].held
         if isinstance(value, Tensor) and value.origin == "parameter"
     )
 
@@ -52,7 +52,7 @@ def hidden(heap: Mapping[int, Obj], value: Value | None) -> Iterator[int | Tenso
             if obj is None:
                 continue
             if obj.kind in ("list", "dict"):
-                stack += [*obj.items, *(item for _, item in obj.fields)]
+                stack += obj.held
             elif obj.kind in ("module", "instance"):
                 yield one.oid
 

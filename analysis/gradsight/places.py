@@ -34,10 +34,7 @@ class Places:
 
     def __init__(self, source: Source | Linked, world: World, report_bug: Bugs) -> None:
         self.source, self.world, self.report_bug = source, world, report_bug
-        self._summaries: dict[
-            tuple[int, ...], Summary
-        ] = {}  # by the calls that lead to them: objects in `_kept`
-        self._kept: list[Key] = []
+        self._summaries: dict[tuple[Key, ...], Summary] = {}  # by the calls that lead to them
 
     def locate(self, place: Place, root: str) -> tuple[str, Here]:
         """The function that a place stands in, and where in it."""
@@ -57,10 +54,9 @@ class Places:
 
     def _inside(self, place: There, chain: list[Key]) -> Place | None:
         """Where a place inside a call stands in the callee; `chain` holds the calls before it, and grows."""
-        way = (*map(id, chain), id(place.callee))
+        way = (*chain, place.callee)
         summary = self._summaries.get(way)
         if summary is None:
-            self._kept += [*chain, place.callee]
             summary = self._summaries[way] = self.world.settled(place.callee, chain)
         chain.append(place.callee)
         if isinstance(place.node, tuple):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from gradsight.domain import DEPENDING, Edge, Tri
+from gradsight.domain import DEPENDING, Edge
 from gradsight.interpret.state import Event
 from gradsight.queries import LEARNING, Queries
 from gradsight.values import Ref, Seq, Value
@@ -96,7 +96,7 @@ class Protocol:
             seen.add(value.oid)
             obj = self.q.program.heap.get(value.oid)
             if obj is not None:
-                stack += [*obj.items, *(item for _, item in obj.fields)]
+                stack += obj.held
         return seen
 
     def passes(self, held: frozenset[int]) -> tuple[tuple[int, Event], ...]:
@@ -115,10 +115,7 @@ class Protocol:
 
     def gives(self, top: int, held: frozenset[int]) -> bool:
         """Whether a gradient of this value surely reaches some of these parameters."""
-        return any(
-            source in held and reach.live is Tri.MUST and not reach.unknown
-            for source, reach in self.q.graph.reach(top).items()
-        )
+        return any(source in held and reach.surely_live for source, reach in self.q.graph.reach(top).items())
 
     def clears(self, step: Step) -> Iterator[tuple[int, Event]]:
         """What clears gradients of the step's optimizer, or may."""

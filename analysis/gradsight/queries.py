@@ -205,7 +205,7 @@ class Queries:
         if any(event.fact("unknown") for event in self.optimizers):
             return frozenset()
         free = any(
-            reach.live is Tri.MUST and not reach.unknown and s not in self.held
+            reach.surely_live and s not in self.held
             for sink in self.sinks
             for root in self.roots(sink)
             for s, reach in self.graph.reach(root).items()
@@ -321,7 +321,7 @@ class Queries:
     def _requires(self, number: int) -> bool:
         nodes, frozen = self.graph.nodes, self.frozen
         for source, reach in self.graph.reach(number).items():
-            if reach.live is Tri.MUST and not reach.unknown:
+            if reach.surely_live:
                 node = nodes[source]
                 if node.kind == "source" and node.op in LEARNING and source not in frozen:
                     return True

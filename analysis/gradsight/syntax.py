@@ -98,6 +98,11 @@ def parse(text: str) -> list[ast.stmt]:
     return module.body
 
 
+def is_dotted(text: str) -> bool:
+    """Whether a text looks like a name, or names with points between them: `self.model`."""
+    return text.replace(".", "").replace("_", "").isalnum()
+
+
 def parses(text: str) -> bool:
     """Whether a text parses."""
     try:

@@ -231,6 +231,11 @@ class Obj:
     items: tuple[Value, ...] = ()
     many: bool = False
 
+    @property
+    def held(self) -> tuple[Value, ...]:
+        """All that it holds: its items, then what its fields are."""
+        return (*self.items, *(value for _, value in self.fields))
+
     def get(self, name: str) -> Value | None:
         for key, value in self.fields:
             if key == name:

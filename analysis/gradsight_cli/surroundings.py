@@ -9,7 +9,7 @@ import os
 
 from gradsight.text import Source
 
-from gradsight_cli.reading import Unreadable, decode, display
+from gradsight_cli.reading import Unreadable, display, read
 
 MOST_BYTES = 1_000_000  # of a file
 
@@ -58,7 +58,6 @@ class Surroundings:
         try:
             if not os.path.isfile(path) or os.path.getsize(path) > MOST_BYTES:
                 return None
-            with open(path, "rb") as stream:
-                return Source(name, decode(stream.read()).text)
+            return Source(name, read(path).text)
         except (OSError, Unreadable):
             return None

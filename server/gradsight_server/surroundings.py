@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable, Iterable
 
 from gradsight.text import Source
-from gradsight_cli.reading import Unreadable, decode
+from gradsight_cli.reading import Unreadable, read
+from gradsight_cli.surroundings import MOST_BYTES
 
-MOST_BYTES = 1_000_000  # of a file
 LOOKS = 3.0  # seconds between two looks at whether a file on disk changed
 
 
@@ -24,7 +24,8 @@ class Surroundings:
         self._opened, self._folders = opened, folders
         self._known: dict[str, tuple[float, tuple[int, int] | None, Source | None]] = {}
         self._asked: set[str] = set()
-        self._changes = 0
+        self._changes = 0  # of files that were asked for
+        self._changed = 0.0  # when one did on disk; what was seen before does not count
 
     @property
     def state(self) -> object:
@@ -39,7 +40,7 @@ class Surroundings:
             return source
         now = time.monotonic()
         known = self._known.get(file)
-        if known is not None and now - known[0] < LOOKS:
+        if known is not None and known[0] >= self._changed and now - known[0] < LOOKS:
             return known[2]
         state = self._state(file)
         if known is not None and known[1] == state:
@@ -58,7 +59,7 @@ class Surroundings:
     def look_again(self) -> None:
         """Files have changed on disk."""
         self._changes += 1
-        self._known = {file: (0.0, *rest) for file, (_, *rest) in self._known.items()}  # type: ignore[misc]
+        self._changed = time.monotonic()
 
     def _state(self, file: str) -> tuple[int, int] | None:
         """What says whether a file is another one now; None where there is none to read."""
@@ -75,7 +76,6 @@ class Surroundings:
 
 def _read(file: str) -> Source | None:
     try:
-        with open(file, "rb") as stream:
-            return Source(file, decode(stream.read()).text)
-    except (OSError, Unreadable):
+        return Source(file, read(file).text)
+    except Unreadable:
         return None

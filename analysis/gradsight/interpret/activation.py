@@ -256,9 +256,7 @@ class Activation:
             return value.origin == "parameter"
         obj = self.obj(value)
         if obj is not None and obj.kind in ("list", "dict") and depth < MOST_DEPTH:
-            return any(
-                self.registers(item, depth + 1) for item in (*obj.items, *(item for _, item in obj.fields))
-            )
+            return any(self.registers(item, depth + 1) for item in obj.held)
         if isinstance(value, Seq) and depth < MOST_DEPTH:
             return any(self.registers(item, depth + 1) for item in value.items)
         return self.is_module(value)
@@ -291,7 +289,7 @@ class Activation:
         if not self.closures:
             return value
         for oid, obj in self.state.heap.items():
-            if any(isinstance(item, _CALLABLE) for item in (*obj.items, *(one for _, one in obj.fields))):
+            if any(isinstance(item, _CALLABLE) for item in obj.held):
                 fields = tuple((name, self._leaving(item)) for name, item in obj.fields)
                 items = tuple(self._leaving(item) for item in obj.items)
                 self.state.heap[oid] = replace(obj, fields=fields, items=items)
@@ -350,7 +348,7 @@ class Activation:
         elif isinstance(value, Ref):
             obj = self.state.heap.get(value.oid)
             if obj is not None and obj.kind in ("list", "dict", "record"):
-                for item in (*obj.items, *(field for _, field in obj.fields)):
+                for item in obj.held:
                     yield from self.tensors_in(item, depth + 1)
 
     def parameters_of(self, value: Value) -> tuple[list[int], bool]:

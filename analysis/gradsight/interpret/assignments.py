@@ -271,8 +271,7 @@ class Assignments(Calls):
         kind = "tuple" if isinstance(value, Seq) else obj.kind if obj is not None else ""
         if kind not in ("list", "dict", "tuple") or self.world.find_method(cls.cid, "parameters") is not None:
             return
-        held = value.items if isinstance(value, Seq) else obj.items if obj is not None else ()
-        held = (*held, *(item for _, item in obj.fields)) if obj is not None else held
+        held = value.items if isinstance(value, Seq) else obj.held if obj is not None else ()
         if not held or any(self.registers(item) for item in held):
             self.event(
                 "container",

@@ -384,7 +384,7 @@ class Containers(Activation):
                 if made is not None:
                     return made
                 return (
-                    self.joiner.values([*obj.items, *(value for _, value in obj.fields)])
+                    self.joiner.values(obj.held)
                     if obj.items or obj.fields
                     else Unknown("a key that is not known")
                 )

@@ -160,7 +160,7 @@ class Loops(Assignments):
                     base = base.value
                 if isinstance(base, ast.Name) and isinstance(inner.ctx, ast.Load):
                     obj = self.obj(self.evaluate(inner.value))
-                    if obj is not None and self.worth_unrolling((*obj.items, *(v for _, v in obj.fields))):
+                    if obj is not None and self.worth_unrolling(obj.held):
                         return True
             elif isinstance(inner, ast.Call) and isinstance(inner.func, (ast.Name, ast.Attribute)):
                 called = inner.func.id if isinstance(inner.func, ast.Name) else inner.func.attr
@@ -369,7 +369,7 @@ class Loops(Assignments):
             return [node_of(item) for item in value.items if isinstance(item, Tensor)]
         obj = self.obj(value)
         if obj is not None:
-            held = (*obj.items, *(item for _, item in obj.fields))
+            held = obj.held
             return [node_of(item) for item in held if isinstance(item, Tensor)]
         return [node_of(value)]
 

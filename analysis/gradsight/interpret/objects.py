@@ -124,7 +124,7 @@ class Objects(Modules):
     def dict_method(
         self, receiver: Ref, obj: Obj, name: str, args: list[Value], kwargs: dict[str, Value]
     ) -> Value:
-        values = (*obj.items, *(value for _, value in obj.fields))
+        values = obj.held
         if name == "items":
             pairs = tuple(Seq((Unknown("a key"), value)) for value in values)
             return self.allocate(Obj("list", None, items=pairs, many=obj.many))

@@ -37,6 +37,7 @@ from gradsight.interpret.dtypes import kind_of
 from gradsight.policy import SEVERITY
 from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
+from gradsight.rules import nll_without_log_softmax
 from gradsight.rules.loss_inputs import Call, Sizes, calls, is_raw, making, sized, swapped, turned
 from gradsight.rules.softmax_before_cross_entropy import origin
 from gradsight.text import Source
@@ -60,17 +61,15 @@ def check(q: Queries) -> Iterator[Report]:
 def exchanged(q: Queries, call: Call, given: Place, target: Place) -> Report:
     integer = kind_of(call.exact) in ("int", "bool")
     index = "index" in call.target_wants
+    raises = index or integer
     if integer and index:
         end = ": raises \"not implemented for 'Long'\""
-    elif index:
-        end = ": it raises"
-    elif integer:
+    elif raises:
         end = ": it raises"
     elif call.wants == "probability":
         end = ": its gradient is another function's, and infinite where a label is 0 or 1"
     else:
         end = ": nothing is raised, and the gradients are those of another function"
-    raises = index or integer
     return RULE.report(
         SEVERITY["raises" if raises else "wrong"],
         f"`{call.criterion}` is given the target `{q.text_of(given)}` first and the prediction "
@@ -130,7 +129,7 @@ def classes_last(q: Queries, call: Call, given: Place) -> Iterator[Report]:
     if kind_of(call.target_exact) != "int" or not fits(shape[:-1], target):
         return
     certain = not fits(shape[2:], target[1:], strict=True)
-    if not certain and not (is_raw_linear(q, call.event.nodes[0])):
+    if not certain and not is_raw_linear(q, call.event.nodes[0]):
         return
     dims = len(shape)
     right = (
@@ -188,12 +187,7 @@ def fix(source: Source, finding: Finding) -> Iterator[Fix]:
         if not isinstance(edits, surgery.Refusal):
             yield Fix(f"Use `{method}`", safety, edits)
     elif kind == "log":
-        softmax = finding.place("softmax")
-        if softmax is None and finding.fact("role") == "probability":
-            return  # probabilities of unknown making
-        edits = surgery.log_softmax_for(source, softmax if softmax is not None else finding.where)
-        if not isinstance(edits, surgery.Refusal):
-            yield Fix("Use `log_softmax`", Applicability.UNSAFE, edits)
+        yield from nll_without_log_softmax.fix(source, finding)
     elif kind == "log_target":
         call = finding.place("call")
         if call is not None:

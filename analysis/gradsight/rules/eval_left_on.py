@@ -42,6 +42,7 @@ from gradsight.protocol import entry, loops
 from gradsight.queries import Queries, shortened
 from gradsight.rule import Report, Rule
 from gradsight.rules import wording
+from gradsight.syntax import is_dotted
 from gradsight.text import Source
 
 
@@ -147,11 +148,6 @@ def report(
             ("backward shared", str(len(common(switch, backward)))),
         ),
     )
-
-
-def is_dotted(text: str) -> bool:
-    """`model`, `self.model`."""
-    return text.replace(".", "").replace("_", "").isalnum()
 
 
 def receiver(text: str) -> str:

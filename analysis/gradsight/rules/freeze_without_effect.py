@@ -33,7 +33,7 @@ from gradsight.finding import Applicability, Edit, Finding, Fix
 from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
 from gradsight.protocol import branches, entry, loops, protocol_of
-from gradsight.queries import LEARNING, Queries
+from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
 from gradsight.text import Source, Span
 
@@ -52,7 +52,7 @@ def check(q: Queries) -> Iterator[Report]:
 
 def about(q: Queries, event: Event) -> frozenset[int]:
     """The parameters that an event is about."""
-    return frozenset(source for source in q.parameters_of(event) if q.graph[source].op in LEARNING)
+    return protocol_of(q).parameters(event)
 
 
 # -- a plain attribute
@@ -205,6 +205,7 @@ def used_between(q: Queries, frozen: frozenset[int], freeze: Event, thaw: Event)
 
 
 def thawed_too_late(q: Queries) -> Iterator[Report]:
+    protocol = protocol_of(q)
     for at, event in enumerate(q.events):
         if event.kind != "optimizer" or not event.fact("filtered"):
             continue
@@ -217,11 +218,7 @@ def thawed_too_late(q: Queries) -> Iterator[Report]:
             after = q.events[q.events.index(thaw) :]
             if not any(
                 one.kind == "backward"
-                and any(
-                    source in late and reach.live is Tri.MUST and not reach.unknown
-                    for top in q.roots(one)
-                    for source, reach in q.graph.reach(top).items()
-                )
+                and any(protocol.gives(top, late) for top in q.roots(one))
                 and (one in after or set(loops(one)) & set(turns(q, thaw)))
                 for one in q.events
             ):

@@ -38,6 +38,7 @@ from gradsight.finding import Applicability, Finding, Fix
 from gradsight.graph import Place
 from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
+from gradsight.protocol import loops
 from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
 from gradsight.rules import repeated_backward
@@ -64,8 +65,7 @@ def check(q: Queries) -> Iterator[Report]:
             continue
         if event.fact("off") or event.fact("retain") or event.place("call") is None:
             continue
-        loops = [number for kind, number, _ in event.context if kind == "l"]
-        for loop in reversed(loops):
+        for loop in reversed(loops(event)):
             depth = event.context.index(("l", loop, 0)) + 1
             if any(context == event.context[:depth] and at < position for context, at in last):
                 continue  # whatever it does, there is no turn behind it

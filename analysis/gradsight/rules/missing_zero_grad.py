@@ -34,6 +34,7 @@ from gradsight.policy import SEVERITY
 from gradsight.protocol import Step, branches, loops, protocol_of
 from gradsight.queries import Queries, shortened
 from gradsight.rule import Report, Rule
+from gradsight.syntax import is_dotted
 from gradsight.text import Source
 
 
@@ -133,7 +134,7 @@ def optimizer_name(q: Queries, step: Step) -> str:
     before, _, given = text.partition(".step(")
     by_scaler = any(event.kind == "scaler_step" and step.event.oids[0] in event.oids for event in q.events)
     name = given.rpartition(")")[0] if by_scaler else before if given else ""
-    return shortened(name) if name.replace(".", "").replace("_", "").isalnum() else "optimizer"
+    return shortened(name) if is_dotted(name) else "optimizer"
 
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:

@@ -28,13 +28,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gradsight import ownership
-from gradsight.domain import Tri
 from gradsight.finding import Finding, Fix
 from gradsight.policy import SEVERITY
 from gradsight.queries import Queries, shortened
 from gradsight.rule import Report, Rule
 from gradsight.text import Source
-from gradsight.values import Ref, Seq, Value
+from gradsight.values import Obj, Ref, Seq, Value
 
 
 def check(q: Queries) -> Iterator[Report]:
@@ -46,7 +45,7 @@ def check(q: Queries) -> Iterator[Report]:
     if not made:
         return
     heap = q.program.heap
-    kept = {oid for owner, obj in heap.items() if owner not in made for oid in held_by(obj.items, obj.fields)}
+    kept = {oid for owner, obj in heap.items() if owner not in made for oid in held_by(obj)}
     within = {oid for owner in made for oid in ownership.parts(heap, owner) if oid != owner}
     given = {node for event in q.all("filled") for node in event.nodes}
     live = {
@@ -55,7 +54,7 @@ def check(q: Queries) -> Iterator[Report]:
         if not sink.fact("off")
         for top in q.roots(sink)
         for source, reach in q.graph.reach(top).items()
-        if reach.live is Tri.MUST and not reach.unknown
+        if reach.surely_live
     }
     stepped = {source for event in (*q.optimizers, *q.all("step")) for source in q.parameters_of(event)}
     for oid, event in made.items():
@@ -79,9 +78,9 @@ def check(q: Queries) -> Iterator[Report]:
         )
 
 
-def held_by(items: tuple[Value, ...], fields: tuple[tuple[str, Value], ...]) -> Iterator[int]:
+def held_by(obj: Obj) -> Iterator[int]:
     """The objects that an object holds itself."""
-    stack = [*items, *(value for _, value in fields)]
+    stack: list[Value] = [*obj.held]
     while stack:
         value = stack.pop()
         if isinstance(value, Ref):

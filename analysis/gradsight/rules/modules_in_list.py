@@ -24,7 +24,7 @@ layers that own nothing, and modules that are hidden so that they do not learn. 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from gradsight import ownership, surgery
 from gradsight.finding import Applicability, Finding, Fix
@@ -33,38 +33,35 @@ from gradsight.policy import SEVERITY
 from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
 from gradsight.text import Source
+from gradsight.values import Obj, Ref, Seq, Value
 
 WORDS = {"list": "list", "tuple": "tuple", "dict": "dictionary"}
 
 
 def check(q: Queries) -> Iterator[Report]:
-    for event, name in kept(q):
-        heap = q.program.heap
-        layers = [
-            one for one in ownership.hidden(heap, heap[event.oids[0]].get(name)) if isinstance(one, int)
-        ]
+    heap = q.program.heap
+    for event, value in kept(q):
+        layers = [one for one in ownership.hidden(heap, value) if isinstance(one, int)]
         own = [oid for oid in layers if oid > event.oids[0]]  # made by the module itself
         lost = frozenset(node for oid in own for node in ownership.parameters(heap, oid))
-        yield from unlisted(q, RULE, event, lost, "layers", nested(q, event, name))
+        yield from unlisted(q, RULE, event, lost, "layers", nested(heap, value))
 
 
-def kept(q: Queries) -> Iterator[tuple[Event, str]]:
-    """Plain containers that still are attributes of their module at the end, the last of each name."""
+def kept(q: Queries) -> Iterator[tuple[Event, Value]]:
+    """Plain containers that still are attributes of their module at the end, the last of each name: where
+    they became one, and what they are."""
     last = {(event.oids[0], event.fact("name")): event for event in q.all("container")}
     for (oid, name), event in last.items():
         obj = q.program.heap.get(oid)
-        if obj is not None and ownership.is_plain(q.program.heap, obj.get(name)):
-            yield event, name
+        value = obj.get(name) if obj is not None else None
+        if value is not None and ownership.is_plain(q.program.heap, value):
+            yield event, value
 
 
-def nested(q: Queries, event: Event, name: str) -> bool:
-    """Whether the container holds containers, or keys that no `ModuleDict` takes: to wrap it would not do."""
-    heap = q.program.heap
-    value = heap[event.oids[0]].get(name)
-    obj = heap.get(value.oid) if value is not None and hasattr(value, "oid") else None
-    items = (
-        (*obj.items, *(item for _, item in obj.fields)) if obj is not None else getattr(value, "items", ())
-    )
+def nested(heap: Mapping[int, Obj], value: Value) -> bool:
+    """Whether a container holds containers, or keys that no `ModuleDict` takes: to wrap it would not do."""
+    obj = heap.get(value.oid) if isinstance(value, Ref) else None
+    items = value.items if isinstance(value, Seq) else obj.held if obj is not None else ()
     if any(ownership.is_plain(heap, item) for item in items):
         return True
     return (

@@ -28,11 +28,10 @@ from collections.abc import Iterator
 
 from gradsight import surgery
 from gradsight.finding import Applicability, Finding, Fix
-from gradsight.graph import Place
 from gradsight.policy import SEVERITY
 from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
-from gradsight.rules.softmax_before_cross_entropy import origin
+from gradsight.rules.softmax_before_cross_entropy import origin, way
 from gradsight.text import Source
 
 
@@ -54,11 +53,7 @@ def check(q: Queries) -> Iterator[Report]:
         made = origin(q, event.nodes[0]) if role == "probability" else None
         kind = "probabilities" if role == "probability" else "raw scores"
         consequence = "the loss is negative" if role == "probability" else "the loss falls without bound"
-        path: tuple[tuple[str, Place], ...] = ((f"`{criterion}` takes them for log-probabilities", where),)
-        places: tuple[tuple[str, Place], ...] = ()
-        if made is not None:
-            path = (("these are probabilities", made), *path)
-            places = (("softmax", made),)
+        path, places = way(made, (f"`{criterion}` takes them for log-probabilities", where), "softmax")
         yield RULE.report(
             SEVERITY["wrong"],
             f"`{q.text_of(where)}` holds {kind}, and `{criterion}` wants log-probabilities: {consequence}; "

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gradsight.domain import Tri
 from gradsight.finding import Finding, Fix
 from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
@@ -133,7 +132,7 @@ def copy_of(q: Queries, number: int) -> frozenset[int]:
 def is_computed(q: Queries, number: int) -> bool:
     """Whether it surely requires a gradient without being a leaf."""
     return any(
-        reach.live is Tri.MUST and not reach.unknown and q.graph[source].op == "parameter"
+        reach.surely_live and q.graph[source].op == "parameter"
         for source, reach in q.graph.reach(number).items()
     )
 
@@ -149,8 +148,7 @@ def free(q: Queries) -> frozenset[int]:
         if not sink.fact("off")
         for top in q.roots(sink)
         for source, reach in q.graph.reach(top).items()
-        if reach.live is Tri.MUST
-        and not reach.unknown
+        if reach.surely_live
         and q.graph[source].op in LEARNING
         and source not in q.held
         and source not in stepped

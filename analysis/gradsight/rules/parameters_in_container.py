@@ -36,11 +36,10 @@ from gradsight.values import Tensor
 
 
 def check(q: Queries) -> Iterator[Report]:
-    for event, name in kept(q):
-        heap = q.program.heap
-        held = ownership.hidden(heap, heap[event.oids[0]].get(name))
-        lost = frozenset(one.node for one in held if isinstance(one, Tensor))
-        yield from unlisted(q, RULE, event, lost, "parameters", nested(q, event, name))
+    heap = q.program.heap
+    for event, value in kept(q):
+        lost = frozenset(one.node for one in ownership.hidden(heap, value) if isinstance(one, Tensor))
+        yield from unlisted(q, RULE, event, lost, "parameters", nested(heap, value))
 
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:

@@ -35,7 +35,7 @@ from gradsight.policy import SEVERITY
 from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
 from gradsight.rules.loss_inputs import Call, calls, is_raw, same_criterion, squashing
-from gradsight.rules.softmax_before_cross_entropy import origin
+from gradsight.rules.softmax_before_cross_entropy import origin, way
 from gradsight.text import Source
 
 WITH_LOGITS = {
@@ -62,12 +62,8 @@ def check(q: Queries) -> Iterator[Report]:
 
 
 def too_many(q: Queries, call: Call, where: Place, number: int) -> Report:
-    made = origin(q, number)
-    path: tuple[tuple[str, Place], ...] = ((f"`{call.criterion}` takes the sigmoid of it once more", where),)
-    places: tuple[tuple[str, Place], ...] = ()
-    if made is not None:
-        path = (("these are probabilities", made), *path)
-        places = (("drop", made),)
+    taken = f"`{call.criterion}` takes the sigmoid of it once more", where
+    path, places = way(origin(q, number), taken, "drop")
     return RULE.report(
         SEVERITY["wrong"],
         f"`{q.text_of(where)}` holds probabilities, and `{call.criterion}` applies a sigmoid itself: "

@@ -47,12 +47,8 @@ def check(q: Queries) -> Iterator[Report]:
         if where is None:
             continue
         criterion = event.fact("criterion").rpartition(".")[2]
-        made = origin(q, event.nodes[0])
-        path: tuple[tuple[str, Place], ...] = ((f"`{criterion}` takes the softmax of it once more", where),)
-        places: tuple[tuple[str, Place], ...] = ()
-        if made is not None:
-            path = (("these are probabilities", made), *path)
-            places = (("softmax", made),)
+        taken = f"`{criterion}` takes the softmax of it once more", where
+        path, places = way(origin(q, event.nodes[0]), taken, "softmax")
         yield RULE.report(
             SEVERITY["wrong"],
             f"`{q.text_of(where)}` holds probabilities, and `{criterion}` applies softmax itself: "
@@ -61,6 +57,15 @@ def check(q: Queries) -> Iterator[Report]:
             path,
             places,
         )
+
+
+def way(
+    made: Place | None, taken: tuple[str, Place], name: str
+) -> tuple[tuple[tuple[str, Place], ...], tuple[tuple[str, Place], ...]]:
+    """The path of probabilities to the criterion that takes them, and by `name` the place that made them."""
+    if made is None:
+        return (taken,), ()
+    return (("these are probabilities", made), taken), ((name, made),)
 
 
 def origin(q: Queries, number: int) -> Place | None:

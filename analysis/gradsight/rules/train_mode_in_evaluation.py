@@ -40,6 +40,7 @@ from gradsight.protocol import entry, loops
 from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
 from gradsight.rules import wording
+from gradsight.syntax import is_dotted
 from gradsight.text import Source, Span
 
 
@@ -184,7 +185,7 @@ def report(
 def function_of(text: str) -> str:
     """`model` of `model(x)`, where that is a plain name."""
     name = text.partition("(")[0]
-    return name if name.replace(".", "").replace("_", "").isalnum() else ""
+    return name if is_dotted(name) else ""
 
 
 # -- fixes

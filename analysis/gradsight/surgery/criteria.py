@@ -65,14 +65,21 @@ def log_softmax_for(source: Source, where: Span, *, dim: str = "1") -> tuple[Edi
             built = _built_module(source, dotted(function), "Softmax")
             if built is not None:
                 return built
-    written = shortest(source, "torch.nn.functional.log_softmax", "torch.log_softmax")
+    return over_dimension(source, piece, node, "log_softmax", dim)
+
+
+def over_dimension(
+    source: Source, piece: Piece, node: cst.CSTNode, name: str, dim: str
+) -> tuple[Edit, ...] | Refusal:
+    """An expression becomes what one of torch's functions makes of it along a dimension."""
+    written = shortest(source, f"torch.nn.functional.{name}", f"torch.{name}")
     if isinstance(written, Refusal):
         return written
     span = piece.whole(node)
-    name, edits = written
+    called, edits = written
     return merged(
         (
-            Edit(source.file, Span(span.start, span.start), f"{name}("),
+            Edit(source.file, Span(span.start, span.start), f"{called}("),
             Edit(source.file, Span(span.end, span.end), f", dim={dim})"),
         ),
         edits,

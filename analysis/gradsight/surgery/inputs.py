@@ -5,7 +5,7 @@ from __future__ import annotations
 import libcst as cst
 
 from gradsight.finding import Edit
-from gradsight.surgery.criteria import renamed, shortest
+from gradsight.surgery.criteria import over_dimension, renamed
 from gradsight.surgery.cuts import last_name
 from gradsight.surgery.piece import find, merged, replaced
 from gradsight.surgery.refusal import Refusal
@@ -99,18 +99,4 @@ def with_keyword(source: Source, where: Span, name: str, value: str) -> tuple[Ed
 def softmax_for(source: Source, where: Span, *, dim: str = "1") -> tuple[Edit, ...] | Refusal:
     """Raw scores become probabilities: `F.softmax(scores, dim=1)`."""
     found = find(source, where)
-    if isinstance(found, Refusal):
-        return found
-    piece, node = found
-    written = shortest(source, "torch.nn.functional.softmax", "torch.softmax")
-    if isinstance(written, Refusal):
-        return written
-    span = piece.whole(node)
-    name, edits = written
-    return merged(
-        (
-            Edit(source.file, Span(span.start, span.start), f"{name}("),
-            Edit(source.file, Span(span.end, span.end), f", dim={dim})"),
-        ),
-        edits,
-    )
+    return found if isinstance(found, Refusal) else over_dimension(source, *found, "softmax", dim)
