@@ -244,3 +244,15 @@ def nested_line(text: str) -> NestedLine:
             comment = -1
         elif kind == "broken":
             return NestedLine(position, False, -1, strings)
+
+
+def walk(node: ast.AST) -> list[ast.AST]:
+    """The node and all below it, contexts and operators left out. `ast.walk` takes three times as long."""
+    out = [node]
+    for one in out:  # it grows meanwhile
+        for value in one.__dict__.values():
+            if value.__class__ is list:
+                out += [item for item in value if isinstance(item, ast.AST)]
+            elif isinstance(value, ast.AST) and value._fields:
+                out.append(value)
+    return out

@@ -16,6 +16,7 @@ from gradsight.interpret.loops import Loops, body_parts
 from gradsight.interpret.state import State
 from gradsight.names import canonical
 from gradsight.outline import Block, Clause, Statement
+from gradsight.syntax import walk
 from gradsight.values import (
     NONE,
     Bound,
@@ -519,7 +520,7 @@ class Statements(Loops):
         owner = self.owner or self.function_name
         closure = Closure(node.name, node, block, off, owner, self.at)
         self.state.env[node.name] = closure
-        parts = (n for part in body_parts(node, block) for n in ast.walk(part))
+        parts = (n for part in body_parts(node, block) for n in walk(part))
         if any(isinstance(part, ast.Attribute) and part.attr == "backward" for part in parts):
             self.waiting[id(node)] = closure
 
