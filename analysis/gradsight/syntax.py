@@ -246,6 +246,11 @@ def nested_line(text: str) -> NestedLine:
             return NestedLine(position, False, -1, strings)
 
 
+def written_as(node: ast.AST) -> str:
+    """The text of an expression."""
+    return node.id if isinstance(node, ast.Name) else ast.unparse(node)  # which takes a hundred times as long
+
+
 def walk(node: ast.AST) -> list[ast.AST]:
     """The node and all below it, contexts and operators left out. `ast.walk` takes three times as long."""
     out = [node]

@@ -11,6 +11,7 @@ from gradsight.graph import Node
 from gradsight.interpret.calls import Calls
 from gradsight.interpret.containers import is_container
 from gradsight.interpret.expressions import OPERATORS
+from gradsight.syntax import written_as
 from gradsight.values import (
     NOWHERE,
     Array,
@@ -40,7 +41,7 @@ class Assignments(Calls):
             isinstance(written, ast.BinOp)
             and isinstance(written.op, ast.Add)
             and isinstance(written.left, (ast.Name, ast.Attribute))
-            and ast.unparse(written.left) == ast.unparse(node.targets[0])
+            and written_as(written.left) == written_as(node.targets[0])
             and isinstance(value, Tensor)
             and value.node != NOWHERE
         ):
@@ -88,7 +89,7 @@ class Assignments(Calls):
                     "accumulate",
                     value.node,
                     (node_of(left), node_of(right)),
-                    facts={"name": ast.unparse(target)},
+                    facts={"name": written_as(target)},
                     call=self.here(at),
                     value=self.here(added),
                 )
