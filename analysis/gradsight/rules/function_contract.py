@@ -126,7 +126,7 @@ def said(q: Queries, event: Event) -> str:
         )
     if kind == "missing":
         return (
-            f'`{name}` has no `backward`: the backward pass raises "You must implement either the backward or '
+            f'`{name}` has no `backward`: the pass raises "You must implement either the backward or '
             'vjp method for your custom autograd.Function"'
         )
     return (
