@@ -968,7 +968,7 @@ class Queries:
                         if name == "*":
                             if node_of(item) != NOWHERE:
                                 out.setdefault(node_of(item), path)
-                        elif not name.startswith("#"):
+                        elif not name.startswith(("#", "@")):
                             queue.append(
                                 (
                                     f"{path}[{name}]"

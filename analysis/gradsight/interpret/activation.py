@@ -387,6 +387,8 @@ class Activation:
         if obj is None or obj.kind not in ("module", "instance"):
             return [], False
         for name, item in obj.fields:
+            if name[:1] == "@":
+                continue
             if name == "*":
                 if node_of(item) != NOWHERE:
                     nodes.append(node_of(item))
@@ -402,7 +404,10 @@ class Activation:
             more, blind = self._parameters_of(item, seen)
             nodes += more
             unknown = unknown or blind
-        for item in obj.items:
+        owner, path = self.obj(obj.get("@of")), obj.get("@path")
+        put = owner.fields if owner is not None and isinstance(path, Const) else ()
+        within = [item for name, item in put if isinstance(path, Const) and name.startswith(f"{path.value}.")]
+        for item in (*obj.items, *within):
             more, blind = self._parameters_of(item, seen)
             nodes += more
             unknown = unknown or blind

@@ -11,6 +11,7 @@ from gradsight.graph import Node
 from gradsight.interpret.calls import Calls
 from gradsight.interpret.containers import is_container
 from gradsight.interpret.expressions import OPERATORS
+from gradsight.interpret.zoos import is_library_model, put_into
 from gradsight.values import (
     NOWHERE,
     Array,
@@ -208,6 +209,9 @@ class Assignments(Calls):
                 return
             if self.special(receiver, f"{name}.setter", [value], target) is not None:
                 return
+            if is_library_model(obj):
+                put_into(self, receiver, name, value, target)
+                return
             if obj.kind == "instance" and isinstance(obj.cls, Class) and self.world.is_module(obj.cls.cid):
                 value = self.plain_tensor(receiver, obj.cls, name, value, at)
                 self.plain_container(receiver, obj.cls, name, value, at)
@@ -301,6 +305,9 @@ class Assignments(Calls):
         if isinstance(receiver, Ref):
             obj = self.state.heap.get(receiver.oid)
             if obj is None:
+                return
+            if is_library_model(obj):
+                put_into(self, receiver, str(index.value) if isinstance(index, Const) else "*", value, target)
                 return
             if obj.kind == "dict" or (obj.kind == "module" and is_container(obj)):
                 if isinstance(index, Const):

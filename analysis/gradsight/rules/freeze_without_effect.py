@@ -177,6 +177,7 @@ def undoes(q: Queries, thaw: Event, freeze: Event, frozen: frozenset[int]) -> bo
         thaw.kind == "thaw"
         and frozen <= about(q, thaw)
         and not branches(thaw)
+        and not thaw.fact("some")
         and entry(thaw) == entry(freeze)
         and turns(q, thaw) == turns(q, freeze)
     )
