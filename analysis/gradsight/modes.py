@@ -97,7 +97,8 @@ class Modes:
         return ownership.parameters(self.q.program.heap, oid)
 
     def kind(self, oid: int) -> str:
-        """What a layer is: `Dropout`, also that in a library's model, or the class of the program whose own code asks for its mode."""
+        """What a layer is: `Dropout`, also one in a library's model, or the class of the program whose own
+        code asks for its mode."""
         cls = self.q.program.heap[oid].cls
         inside = self.q.program.heap[oid].get("@mode")
         if isinstance(inside, Const):

@@ -16,7 +16,6 @@ from gradsight.interpret.state import Event
 from gradsight.queries import LEARNING, Queries
 from gradsight.values import Ref, Seq, Value
 
-
 UNSEEN = ("call", "argument")  # sources that a model may be of which nothing is seen
 
 
@@ -57,7 +56,9 @@ class Protocol:
     @cached_property
     def steps(self) -> tuple[Step, ...]:
         """The steps of optimizers whose parameters are all known and that nobody else can have used."""
-        return tuple(step for step in self.all_steps if not is_blind(step.event) and not is_blind(step.optimizer))
+        return tuple(
+            step for step in self.all_steps if not is_blind(step.event) and not is_blind(step.optimizer)
+        )
 
     @cached_property
     def all_steps(self) -> tuple[Step, ...]:

@@ -9,7 +9,7 @@ from gradsight import model
 from gradsight.domain import Edge
 from gradsight.interpret.containers import Containers, is_container
 from gradsight.interpret.shapes import ranked
-from gradsight.interpret.zoos import FIELDS, is_library_model, part
+from gradsight.interpret.zoos import FIELDS, is_library_model, part_named
 from gradsight.names import canonical
 from gradsight.values import (
     MANY,
@@ -72,7 +72,7 @@ class Attributes(Containers):
             return Tensor(self.combine(f"torch.distributions.{node.attr}", parts, node), "float")
         if isinstance(value, Method) and isinstance(value.receiver, Ref):
             if is_library_model(self.obj(value.receiver)):
-                return part(self, value.receiver, node.attr, node)  # type: ignore[arg-type]
+                return part_named(self, value.receiver, node.attr, node)  # type: ignore[arg-type]
         if isinstance(value, Method) and isinstance(value.receiver, Unknown):
             parts = [(n, Edge.LIVE) for n in self.nodes_in(value.receiver)]
             number = self.combine("attribute", parts, node, keep_off=True)

@@ -10,7 +10,7 @@ from gradsight.interpret.containers import is_container
 from gradsight.interpret.dtypes import exact_dtype, method_dtype
 from gradsight.interpret.libraries import GRAD_OFF, GRAD_ON, MODULE_SELF, REPARAMETRIZED
 from gradsight.interpret.modules import Modules
-from gradsight.interpret.zoos import is_library_model, part
+from gradsight.interpret.zoos import ANY, is_library_model, part_named
 from gradsight.values import (
     NONE,
     NOWHERE,
@@ -281,7 +281,7 @@ class Objects(Modules):
     def parts_of(self, receiver: Ref, obj: Obj, name: str, node: ast.Call) -> Value:
         """What running over the parts of a library's model gives."""
         put = [value for key, value in obj.fields if key[:1] != "@" and isinstance(value, Ref)]
-        items = (part(self, receiver, "*", node), *put)
+        items = (part_named(self, receiver, ANY, node), *put)
         if name.startswith("named"):
             items = tuple(Seq((Unknown("a name"), item)) for item in items)
         return self.allocate(Obj("list", None, items=items, many=True))

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from gradsight.interpret.modules import Modules
 
 PART = "gradsight.part"
+ANY = "?"  # an item of a part, nobody knows which
 FIELDS = "transformers.ModelOutput"  # the operation of a node that has `loss` and `logits`
 
 
@@ -70,7 +71,9 @@ def activated(given: Value | None, output: str) -> str:
 
 def is_library_model(obj: Obj | None) -> bool:
     """Whether an object is a library's model, or a part of one."""
-    return obj is not None and (obj.get("@output") is not None or obj.get("@of") is not None)
+    if obj is None or obj.kind != "module" or not isinstance(obj.cls, Lib):
+        return False
+    return obj.cls.name == PART or model.library_model(obj.cls.name) is not None
 
 
 def whole(it: Modules, reference: Ref) -> tuple[Ref, str]:
@@ -82,7 +85,7 @@ def whole(it: Modules, reference: Ref) -> tuple[Ref, str]:
     return reference, ""
 
 
-def part(it: Modules, reference: Ref, name: str, node: ast.AST) -> Value:
+def part_named(it: Modules, reference: Ref, name: str, node: ast.AST) -> Value:
     """An attribute or an item of a library's model: what the program has put there, or a part."""
     if name in model.PLAIN_ATTRIBUTES:
         return Unknown("a setting")

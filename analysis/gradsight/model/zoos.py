@@ -1,7 +1,7 @@
 """Models that libraries make: which calls give one, what calling it returns, and in which mode it is born.
 
 Written by hand from the libraries' sources. What a model is made of stands nowhere: it is one module whose
-parameters are known to be there, and that is all the analysis needs of it. A name that is not here is unknown.
+parameters are known to be there, and that is all the analysis needs of it. What is not here is unknown.
 """
 
 from __future__ import annotations
@@ -116,7 +116,11 @@ def _library_model(name: str) -> LibraryModel | None:
             return None
         return LibraryModel("logit", "BatchNorm" if last in _UNETS else "")
     if top == "monai":
-        return LibraryModel("any", "BatchNorm" if last.startswith("DenseNet") else "") if last[:1].isupper() else None
+        return (
+            LibraryModel("any", "BatchNorm" if last.startswith("DenseNet") else "")
+            if last[:1].isupper()
+            else None
+        )
     if top == "efficientnet_pytorch" and parts[-2] == "EfficientNet" and last in _LOADERS:
         return LibraryModel("logit", "BatchNorm")
     return None

@@ -57,7 +57,8 @@ def check(q: Queries) -> Iterator[Report]:
                 continue
             kind = ""
             used = any(
-                at < other.at < position and other.event.oids == step.event.oids for other in protocol.all_steps
+                at < other.at < position and other.event.oids == step.event.oids
+                for other in protocol.all_steps
             )
             if used:
                 continue  # what this one clears has had its step
