@@ -215,6 +215,8 @@ class Attributes(Containers):
             value = self.world.classes[one].attributes.get(name)
             if value is not None:
                 return self.default(value)
+        if name == "apply" and self.world.derives(cls.cid, "torch.autograd.Function"):
+            return self.class_attribute(cls, name)
         return None
 
     def class_attribute(self, cls: Class, name: str) -> Value:
@@ -229,7 +231,7 @@ class Attributes(Containers):
             if value is not None:
                 return self.default(value)
         if name == "apply" and self.world.derives(cls.cid, "torch.autograd.Function"):
-            return Lib("gradsight.function_apply")
+            return Partial(Lib("gradsight.function_apply"), (cls,), ())
         return Unknown(f"`{cls.cid}.{name}` comes from code that is not seen")
 
     def super_attribute(self, receiver: Super, name: str) -> Value:

@@ -64,7 +64,9 @@ class Event:
           "off" (gradients are switched off: a block, a decorator, a switch) |
           "grad mode" (a switch, or the end of a block that undoes one) |
           "require" (`x.requires_grad = True`) |
-          "left off" (a turn of its loop ends with gradients switched off)
+          "left off" (a turn of its loop ends with gradients switched off) |
+          "checkpoint" (a segment that re-enters, of what it was given) |
+          "contract" (what an autograd.Function does not keep to)
     node: the value that it happened to; nodes: further values (an optimizer's parameters); oids: objects
     context: the loops ("l", number), branches ("b", number, arm), guards ("g", number, 0) and entries ("m",
         number, 0) that it stands in or behind, outermost first; a guard is a branch that may leave before it;
