@@ -354,9 +354,9 @@ class Activation:
 
     def parameters_of(self, value: Value) -> tuple[list[int], bool]:
         """The parameter nodes that `value.parameters()` would give, and whether some cannot be seen."""
-        if not isinstance(value, Ref):
-            return self._parameters_of(value, {})
         heap = self.state.heap
+        if not isinstance(value, Ref) or ((obj := heap.get(value.oid)) is not None and obj.get("@of")):
+            return self._parameters_of(value, {})
         known = self._parameters.get(value.oid)
         if known is not None:
             seen, nodes, unknown = known
@@ -388,6 +388,8 @@ class Activation:
         if obj is None or obj.kind not in ("module", "instance"):
             return [], False
         for name, item in obj.fields:
+            if name[:1] == "@":
+                continue
             if name == "*":
                 if node_of(item) != NOWHERE:
                     nodes.append(node_of(item))
@@ -403,7 +405,12 @@ class Activation:
             more, blind = self._parameters_of(item, seen)
             nodes += more
             unknown = unknown or blind
-        for item in obj.items:
+        within: list[Value] = []
+        path = obj.get("@path")
+        if isinstance(path, Const) and (owner := self.obj(obj.get("@of"))) is not None:
+            # A part of a library's model, and what the program has put into it.
+            within = [item for name, item in owner.fields if name.startswith(f"{path.value}.")]
+        for item in (*obj.items, *within):
             more, blind = self._parameters_of(item, seen)
             nodes += more
             unknown = unknown or blind

@@ -284,7 +284,9 @@ class Statements(Loops):
             self.event("arms", facts={"else": "yes" if has_else else "", "arms": str(arms), **left})
         guarded = left and (outer or not self.at_module_level)
         self.context = (*outer, ("g", number, 0)) if guarded else outer
-        self.tests = tests
+        asked = conditions_of(node.test, False) if left.get("0") == "leave" and len(clauses) == 1 else ()
+        # Behind `if x.requires_grad: return` it does not.
+        self.tests = (*tests, *(one for one in asked if "requires_grad" in one))
         if not has_else:
             states.append(before)
         self.state = before
