@@ -504,7 +504,9 @@ class Queries:
             if self.graph[cause].cause in NOT_FINDINGS:
                 continue
             chain = self._chain(cause, root)
-            code = "GS109" if self._only_switched_off(cause, root) else self._code(cause, chain)
+            code = self._code(cause, chain)
+            if self._only_off(cause, root):
+                code = "GS109" if self.is_switch(cause) else "GS105"
             where = self.block(cause) if code == "GS109" else self._where(cause)
             if where is None:
                 continue
@@ -562,7 +564,7 @@ class Queries:
         """A block without gradients is one root cause, placed at its first operation that loses something."""
         out: dict[int, list[int]] = {}
         first: dict[int, int] = {}
-        for cause in sorted(causes, key=lambda cause: (not self._only_switched_off(cause, root), cause)):
+        for cause in sorted(causes, key=lambda cause: (not self._only_off(cause, root), cause)):
             node = self.graph[cause]
             if node.cause == "no_grad" and node.block:
                 cause_kept = first.setdefault(node.block, cause)
@@ -576,12 +578,9 @@ class Queries:
     def _where(self, cause: int) -> Place | None:
         """Where the cut stands: for what is called inside a no_grad block, the call."""
         node = self.graph[cause]
-        place = node.place
-        if place is not None and node.off and node.cause == "no_grad":
-            block = self.block(cause)
-            if block is None or isinstance(self.syntax_of(block), (ast.With, ast.AsyncWith)):
-                return self.call_off(place) or place
-        return place
+        if node.place is not None and node.off and node.cause == "no_grad":
+            return self.call_off(node.place) or node.place
+        return node.place
 
     def _chain(self, cause: int, root: int) -> tuple[int, ...]:
         """Lossy nodes behind the cause, on any way to the root."""
@@ -605,9 +604,9 @@ class Queries:
         self._chains[cause, root] = tuple(out)
         return self._chains[cause, root]
 
-    def _only_switched_off(self, cause: int, root: int) -> bool:
-        """Whether some way from a cause to the root is lost to one switch of the gradient mode alone."""
-        if self.graph[cause].cause != "no_grad" or not self.is_switch(cause):
+    def _only_off(self, cause: int, root: int) -> bool:
+        """Whether some way from a cause to the root is lost to one block or switch of the mode alone."""
+        if self.graph[cause].cause != "no_grad":
             return False
         nodes, block = self.graph.nodes, self.graph[cause].block
         reached = {cause}
