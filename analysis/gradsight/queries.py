@@ -395,13 +395,25 @@ class Queries:
     @cached_property
     def alive(self) -> frozenset[int]:
         """Sources with some live way to some sink of the program."""
-        out: set[int] = set()
-        for sink in self.sinks:
-            if sink.fact("off"):
-                continue
-            for root in self.roots(sink):
-                out |= {s for s, reach in self.graph.reach(root).items() if reach.live or reach.unknown}
-        return frozenset(out)
+        return frozenset(s for sink in self.sinks for s in self._alive_at(sink))
+
+    @cached_property
+    def given(self) -> frozenset[int]:
+        """Those of them that some sink leaves a gradient with: not what it only asks for, an attack's."""
+        return frozenset(
+            s
+            for sink in self.sinks
+            if sink.kind != "grad"
+            for s in self._alive_at(sink) - self.frozen_at(sink)
+        )
+
+    def _alive_at(self, sink: Event) -> set[int]:
+        return {
+            s
+            for root in (() if sink.fact("off") else self.roots(sink))
+            for s, reach in self.graph.reach(root).items()
+            if reach.live or reach.unknown
+        }
 
     def _of_sink(self, sink: Event, root: int, alive: frozenset[int]) -> Iterator[Lost]:
         reaches = self.graph.reach(root)
@@ -453,7 +465,8 @@ class Queries:
                 wanted = {
                     s
                     for s in wanted
-                    if s not in alive and (s in self.must_learn or self.graph[s].op in ("call", "argument"))
+                    if s not in self.given
+                    and (s in self.must_learn or self.graph[s].op in ("call", "argument"))
                 }
                 at_the_loss = any(laundered & set(self.graph[term].inputs) for term in self.terms(root))
                 if not self.optimizers and (
