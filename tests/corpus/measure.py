@@ -1,9 +1,12 @@
 """Put every mistake into every good program, ask torch and the analysis about it, and write it down.
 
-    python tests/corpus/measure.py [--sample N] [--seed N] [--out mutants.jsonl] [--log] [--only TEXT] [--rules GS2,GS304]
+    python tests/corpus/measure.py [--sample N] [--seed N] [--out mutants.jsonl] [--log] [--only TEXT]
+                                   [--rules GS2,GS304]
 
 `--sample N`: of each program N mutants by chance, else all (half an hour). `--only`: programs whose name
-contains it. `--rules`: of these rules alone, by the beginnings of their codes. `--log`: the figures go into tests/corpus/RESULTS.md. `--out`: one JSON object a line:
+contains it. `--rules`: of these rules alone, by the beginnings of their codes. `--log`: the figures go into
+tests/corpus/RESULTS.md.
+`--out`: one JSON object a line:
 
 - `program`: the file's name in fixtures/corpus, or a package's file and what of it is driven
 - `package`: "timm 1.0.19", or null; `in_package`: whether the mistake is in that package's text

@@ -554,7 +554,11 @@ def _same_function(script: Script, step: Step, flag: str) -> list[Step]:
 
 def _near(script: Script, step: Step, flag: str) -> list[Step]:
     """Those in the same block, else in the same function, else all."""
-    return _same_block(script, step, flag) or _same_function(script, step, flag) or list(statements_of(script, flag))
+    return (
+        _same_block(script, step, flag)
+        or _same_function(script, step, flag)
+        or list(statements_of(script, flag))
+    )
 
 
 def _between(script: Script, node: ast.AST, outer: ast.AST) -> Iterator[ast.AST]:

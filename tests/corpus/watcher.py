@@ -67,7 +67,7 @@ def call(site: int, function: Any, *args: Any, **kwargs: Any) -> Any:
     kind = _criterion(function)
     both = len(args) >= 2 and isinstance(args[0], torch.Tensor) and isinstance(args[1], torch.Tensor)
     if kind and both and torch.is_grad_enabled():
-        marks |= {kind, *_shapes(args[0], args[1])}
+        marks |= {kind, *_shapes(args[0], args[1]), *(("raw",) if _is_raw(args[0]) else ())}
         arrived[site] |= getattr(args[0], "_sites", set())
         if not args[1].is_floating_point() and args[1].ndim < args[0].ndim:
             marks.add("indices")
@@ -142,6 +142,20 @@ _KINDS = {each: kind for kind, functions in _CRITERIA.items() for each in functi
 
 def _criterion(function: Any) -> str:
     return _KINDS.get(function if inspect.isfunction(function) else type(function), "")
+
+
+_SAME_NUMBERS = re.compile(
+    r"(Clone|View|UnsafeView|Reshape\w*|Squeeze|Unsqueeze|Permute|Transpose|T)Backward\d"
+)
+_PRODUCTS = re.compile(r"(Addmm|Mm|Bmm|Baddbmm|Convolution\w*)Backward\d")
+
+
+def _is_raw(given: torch.Tensor) -> bool:
+    """Whether it comes straight from a linear layer or a convolution: scores of any size."""
+    node = given.grad_fn
+    while node is not None and _SAME_NUMBERS.fullmatch(type(node).__name__):
+        node = node.next_functions[0][0]
+    return node is not None and _PRODUCTS.fullmatch(type(node).__name__) is not None
 
 
 def _shapes(given: torch.Tensor, target: torch.Tensor) -> set[str]:
