@@ -36,17 +36,20 @@ class Fates:
     """The names and bindings of one function.
 
     `unread` and `shown`: names that no line reads, and those that lines only show (print, log, take the
-    number of). `lost`: from a line that binds a name to the one beside it that binds it anew, where nothing
-    between them computes with it.
+    number of). `handed`: those that, beside that, are only returned. `lost`: from a line that binds a name to
+    the one beside it that binds it anew, where nothing between them computes with it.
     """
 
     unread: frozenset[str] = frozenset()
     shown: frozenset[str] = frozenset()
+    handed: frozenset[str] = frozenset()
     lost: dict[int, int] = field(default_factory=dict)
 
     def of(self, name: str) -> str:
-        """ "unread", "shown", or nothing."""
-        return "unread" if name in self.unread else "shown" if name in self.shown else ""
+        """ "unread", "shown", "handed", or nothing."""
+        if name in self.unread:
+            return "unread"
+        return "shown" if name in self.shown else "handed" if name in self.handed else ""
 
 
 @functools.lru_cache(256)
@@ -54,6 +57,7 @@ def fates(lines: tuple[Line, ...]) -> Fates:
     """The fates of all names that a function's lines bind."""
     used: set[str] = set()
     shown: set[str] = set()
+    handed: set[str] = set()
     bound: set[str] = set()
     for line in lines:
         if line.vague is not None or (line.code and line.error is not None):
@@ -67,9 +71,17 @@ def fates(lines: tuple[Line, ...]) -> Fates:
                         return Fates()
                     if not isinstance(part.ctx, ast.Load):
                         bound.add(part.id)
+            if isinstance(node, ast.Return) and isinstance(node.value, (ast.Name, ast.Tuple)):
+                parts = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
+                handed.update(part.id for part in parts if isinstance(part, ast.Name))
+                node = ast.Tuple([part for part in parts if not isinstance(part, ast.Name)], ast.Load())
             for name, only_shown in reads(node):
                 (shown if only_shown else used).add(name)
-    out = Fates(frozenset(bound - used - shown), frozenset(bound & shown - used))
+    out = Fates(
+        frozenset(bound - used - shown - handed),
+        frozenset(bound & shown - used - handed),
+        frozenset(bound & handed - used),
+    )
     rebound(nest(lines), out.lost)
     return out
 

@@ -75,7 +75,7 @@ def check(q: Queries) -> Iterator[Report]:
 def without_use(q: Queries, event: Event, terms: list[Event]) -> Report | None:
     """A term that reaches no loss although one is differentiated right behind it."""
     name, fate, where = event.fact("name"), event.fact("fate"), event.place("target")
-    if where is None or not fate or protocol_of(q).reached.issuperset(q.terms(event.node)):
+    if where is None or fate in ("", "handed") or protocol_of(q).reached.issuperset(q.terms(event.node)):
         return None
     sink = next((one for one in q.sinks if sums(q, event, one)), None)
     if sink is None:
@@ -89,6 +89,8 @@ def without_use(q: Queries, event: Event, terms: list[Event]) -> Report | None:
     if not alone and not is_meant(q, event, sink):
         return None
     loss = q.sink_text(sink)
+    # Where it was computed, if a function has handed it on since.
+    where = next((place for one in terms if one.node == event.node and (place := one.place("target"))), where)
     how = "never used" if fate == "unread" else "only shown"
     end = sink.place("call") or sink.place("root")
     path = (
