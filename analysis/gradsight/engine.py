@@ -13,21 +13,23 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from gradsight import linking, suppression
+from gradsight import importing, renaming, suppression
 from gradsight.broken import Standing, unparsable, unparsable_whole
 from gradsight.domain import Edge
 from gradsight.finding import Finding, Fix, Severity, Step, apply
 from gradsight.graph import Place, Within
+from gradsight.importing import Files
 from gradsight.interpret.activation import OutOfBudget
 from gradsight.interpret.index import line_binds, line_links, links, parsed
 from gradsight.interpret.loops import picking, stores
 from gradsight.interpret.memo import MOST_VERSIONS, Memo, Record
 from gradsight.interpret.world import World
 from gradsight.lines import Line
-from gradsight.linking import STRIDE, Files, Linked, Linker, is_linked, plain
+from gradsight.linking import STRIDE, Linked, Linker
 from gradsight.outline import Outline, Region, outline
 from gradsight.places import Bugs, Placed, Places, Spot
 from gradsight.queries import Program, Queries
+from gradsight.renaming import is_linked, plain
 from gradsight.roots import class_root, function_root, is_lone_loss, module_root
 from gradsight.roots import plain as plain_value
 from gradsight.rule import Report
@@ -42,7 +44,7 @@ ACROSS = "across files"  # a fact of findings whose places are not all in the fi
 MOST_DOCUMENTS = 8
 MOST_ROOTS = 192
 FORGOTTEN = 32  # files, after which what is kept of their lines goes, too
-CACHES = (parsed, line_binds, line_links, links, picking, stores, *linking.CACHES)
+CACHES = (parsed, line_binds, line_links, links, picking, stores, *importing.CACHES, *renaming.CACHES)
 
 
 @dataclass(frozen=True, slots=True)
