@@ -112,7 +112,7 @@ class Client:
 
     # -- what editors do
 
-    def initialize(self) -> Message:
+    def initialize(self, options: object = None) -> Message:
         """The server's answer to it."""
         document = {"publishDiagnostics": {"versionSupport": True, "relatedInformation": True}}
         answer = self.request(
@@ -122,6 +122,7 @@ class Client:
                 "rootUri": self.root.as_uri(),
                 "workspaceFolders": [{"uri": self.root.as_uri(), "name": self.root.name}],
                 "capabilities": {"textDocument": document, "workspace": {"workspaceFolders": True}},
+                "initializationOptions": options,
             },
         )
         self.send("initialized", {})
@@ -166,6 +167,17 @@ class Client:
         )
         diagnostics: list[Message] = message["params"]["diagnostics"]
         return diagnostics
+
+    def probe(self, file: str, python: str) -> tuple[float, Message]:
+        """Seconds from the request for a probe of a document to the answer, and the answer."""
+        argument = {"uri": self.uri(file), "python": python}
+        params = {"command": "gradsight.runProbe", "arguments": [argument]}
+        began = time.perf_counter()
+        answer = self.request("workspace/executeCommand", params)
+        if "error" in answer:
+            raise RuntimeError(f"the server says: {answer['error']}")
+        view: Message = answer["result"]
+        return self._arrived - began, view
 
     def close(self, file: str) -> None:
         """Close a document."""

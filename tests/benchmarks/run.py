@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+import answering
 import cold
 import edit
 import editor
@@ -38,7 +39,7 @@ REASONS = {
 
 
 def probe_rows() -> list[Row]:
-    """What the probe costs. There is no target but that it be known."""
+    """What the probe costs. For most of it there is no target but that it be known."""
     rows = []
     for name, (ratio, without) in probe.overheads().items():
         note = f"{without * 1e6:.0f} µs without the probe"
@@ -48,6 +49,7 @@ def probe_rows() -> list[Row]:
     rows.append(
         Row("probe: one warm call, one tiny step, beside `python`", (with_probe / without,), "×", None, note)
     )
+    rows.append(answering.row())
     return rows
 
 
