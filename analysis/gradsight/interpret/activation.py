@@ -264,6 +264,13 @@ class Activation:
     def put(self, ref: Ref, obj: Obj) -> None:
         self.state.heap[ref.oid] = obj
 
+    def whole(self, part: Tensor) -> Tensor | None:
+        """The tensor that another one is a part of, as far out as is known."""
+        view, base = self.views.get(id(part), (None, None))
+        if view is not part or base is None:
+            return None
+        return self.whole(base) or base
+
     # -- closures
 
     def sealed(self, closure: Closure) -> Closure:

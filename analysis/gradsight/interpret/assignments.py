@@ -11,6 +11,7 @@ from gradsight.graph import Node
 from gradsight.interpret.calls import Calls
 from gradsight.interpret.containers import is_container
 from gradsight.interpret.expressions import OPERATORS
+from gradsight.interpret.writing import written_in_place
 from gradsight.values import (
     NOWHERE,
     Array,
@@ -67,12 +68,15 @@ class Assignments(Calls):
             self.list_method(left, obj, "extend", [right], ast.Call(load, [node.value], []))
             return
         if isinstance(left, Tensor) and left.origin in ("parameter", "leaf") and self.state.grad == "off":
+            written_in_place(self, left, left, f"{op}_", node, target, right)
             return  # a manual update: `w -= lr * w.grad` under no_grad
         if isinstance(left, Tensor) and left.origin == "data":
             return
         value = self.operate(op, left, right, node)
         if op == "add":
             self.accumulates(target, left, right, value, node, node.value)
+        if isinstance(left, Tensor):
+            written_in_place(self, left, value, f"{op}_", node, target, right)
         self.changed_in_place(target, left, value, node.value)
 
     def accumulates(
@@ -348,6 +352,7 @@ class Assignments(Calls):
                 role = "one-hot"
             origin = receiver.origin if number == receiver.node else ""
             new = Tensor(number, receiver.dtype, receiver.shape, role, origin, receiver.exact)
+            written_in_place(self, receiver, new, "[]", target, target.value, value)
             self.changed_in_place(target.value, receiver, new, at)
         elif isinstance(receiver, Array):
             parts = [

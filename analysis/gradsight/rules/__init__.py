@@ -17,6 +17,7 @@ from gradsight.rules import (
     grad_mode_left_off,
     graph_retained,
     hidden_state_not_detached,
+    in_place_on_leaf,
     loss_not_returned,
     missing_zero_grad,
     module_made_in_forward,
@@ -28,6 +29,7 @@ from gradsight.rules import (
     numpy_in_loss,
     one_hot_target,
     optimizer_misses_parameters,
+    overwritten_for_backward,
     parameters_in_container,
     plain_tensor_weight,
     repeated_backward,
@@ -41,6 +43,7 @@ from gradsight.rules import (
     target_dtype,
     train_mode_in_evaluation,
     uncalled_method,
+    unseen_write,
     wrong_optimizer,
     zero_grad_before_step,
 )
@@ -80,6 +83,9 @@ RULES: tuple[Rule, ...] = (
     parameters_in_container.RULE,
     module_made_in_forward.RULE,
     freeze_without_effect.RULE,
+    in_place_on_leaf.RULE,
+    overwritten_for_backward.RULE,
+    unseen_write.RULE,
     eval_left_on.RULE,
     train_mode_in_evaluation.RULE,
 )
