@@ -81,6 +81,7 @@ class Activation:
         self.born: dict[int, tuple[int, ...]] = {}  # of objects made here, the loops around that
         # Tensors that are a part of another one, with that: what is written to the part is written to both.
         self.views: dict[int, tuple[Tensor, Tensor]] = {}
+        self.putting_back = False  # what was changed in place is stored where it came from
         self.closures = False  # some were made
         self.sealing: set[int] = set()  # the definitions of those whose free names are being looked up
         self.nonlocals: set[str] = set()

@@ -52,7 +52,9 @@ class Containers(Activation):
 
     def changed_in_place(self, base: ast.expr, old: Value, new: Value, at: ast.AST) -> None:
         """A tensor was changed where it is: whatever else is that very tensor is another one, too."""
+        before, self.putting_back = self.putting_back, True  # the write itself is known
         self.assign(base, new, at)
+        self.putting_back = before
         self.replace_everywhere(old, new, at)
 
     def replace_everywhere(self, old: Value, new: Value, at: ast.AST) -> None:

@@ -52,6 +52,11 @@ class Writes:
             if event.kind == "written" and where is not None and event.nodes and not event.fact("leaf"):
                 yield Write(at, event, event.node, event.nodes[0], where)
 
+    def recorded(self, write: Write) -> bool:
+        """Whether autograd sees a write."""
+        hidden = memory.taken(self.graph, write.old, self.before, ("data", "detach"))
+        return write.event.fact("grad") == "on" and hidden < 0
+
     def keepers(self, write: Write) -> Iterator[Keeper]:
         """Who has kept what a write writes over: found again in the whole program, or known where it stands."""
         found = {k.node: k for k in memory.keepers(self.graph, write.old, self.before, write.mark)}

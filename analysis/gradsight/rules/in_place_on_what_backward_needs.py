@@ -56,7 +56,7 @@ def check(q: Queries) -> Iterator[Report]:
         found = overwritten(writes, write)
         if found is not None:
             said.add(syntax)
-            yield report(q, write, *found)
+            yield report(writes, write, *found)
 
 
 def overwritten(writes: Writes, write: Write) -> tuple[Keeper, Event, bool] | None:
@@ -81,10 +81,11 @@ def needs(writes: Writes, keeper: Keeper) -> bool:
     return not keeper.others or any(map(writes.requires, keeper.others))
 
 
-def report(q: Queries, write: Write, keeper: Keeper, sink: Event, later: bool) -> Report:
+def report(writes: Writes, write: Write, keeper: Keeper, sink: Event, later: bool) -> Report:
+    q = writes.q
     place, asked = q.graph[keeper.node].place, sink.place("call")
     target = write.event.place("target")
-    name = f"`{shortened(q.text_of(target))}`" if target is not None else "its input"
+    name = f"`{shortened(q.text_of(target))}`" if target is not None else f"the input of `{write.name}`"
     who = f"`{q.text(keeper.node)}`" if place is not None else "an operation"
     keeps = "its result" if keeper.what == "result" else "its input"
     when = " of the turn before" if later else ""
@@ -100,20 +101,22 @@ def report(q: Queries, write: Write, keeper: Keeper, sink: Event, later: bool) -
         write.where,
         tuple(path),
         (("keeper", place),) if place is not None else (),
-        (("what", keeper.what), ("name", write.name)),
+        (("what", keeper.what), ("recorded", "yes" if writes.recorded(write) else "")),
     )
 
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
+    if not finding.fact("recorded"):
+        return  # out of place it would change nothing, or be cut
     edits = surgery.out_of_place(source, finding.where)
     if not isinstance(edits, surgery.Refusal):
         yield Fix("Make a new tensor instead of writing in place", Applicability.UNSAFE, edits)
         return
     keeper = finding.place("keeper")
-    if keeper is not None and finding.fact("what") == "result":
+    if keeper is not None and finding.fact("what") == "result" and keeper != finding.where:
         edits = surgery.cloned(source, keeper)
         if not isinstance(edits, surgery.Refusal):
             yield Fix("Write to a copy", Applicability.SAFE, edits)
 
 
-RULE = Rule("GS502", "in-place-on-saved", check, fix)
+RULE = Rule("GS502", "in-place-on-what-backward-needs", check, fix)

@@ -74,7 +74,7 @@ def unseen(writes: Writes, write: Write) -> tuple[str, int, Event] | None:
         value, by = (value, by) if value >= 0 else (write.old, "no_grad")
     if value < 0 or not computed(writes, value):
         return None
-    kept = [k for k in memory.keepers(graph, value, writes.before, write.mark)]
+    kept = [k for k in memory.keepers(graph, value, writes.before, write.mark) if writes.requires(k.node)]
     if by != "data" and kept:
         return None  # then it raises
     root = memory.origin(graph, value, writes.before)
@@ -136,4 +136,4 @@ def fix(source: Source, finding: Finding) -> Iterator[Fix]:
         yield Fix("Compute it where autograd sees it", Applicability.UNSAFE, edits)
 
 
-RULE = Rule("GS503", "in-place-unseen", check, fix)
+RULE = Rule("GS503", "write-that-autograd-does-not-see", check, fix)
