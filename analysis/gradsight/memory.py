@@ -1,8 +1,8 @@
 """Which values of a graph lie in the same memory, and who keeps them for backward.
 
-Everything here is certain or not said: a `reshape` may copy, a branch may bind another tensor, and neither is
-followed. A write in place makes a new node; which nodes are such, and of what, the caller says (`writes`: from
-the written value's node to that of what it was before).
+Everything here is certain or not said: a `reshape` may copy, a branch may bind another tensor, and neither
+is followed. A write in place makes a new node; which nodes are such, and of what, the caller says (`writes`:
+from the written value's node to that of what it was before).
 """
 
 from __future__ import annotations

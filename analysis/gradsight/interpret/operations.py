@@ -174,9 +174,7 @@ class Operations(Expressions):
             return self.several(operation, result, args, kwargs)
         return result
 
-    def written_over(
-        self, old: Value, new: Value, name: str, node: ast.AST, base: ast.expr | None
-    ) -> None:
+    def written_over(self, old: Value, new: Value, name: str, node: ast.AST, base: ast.expr | None) -> None:
         """A function or module wrote its result over the tensor that it was given."""
         if not isinstance(old, Tensor) or not isinstance(new, Tensor):
             return
@@ -212,7 +210,10 @@ class Operations(Expressions):
         return Tensor(number, "int", result.shape, "index", exact="int64")
 
     def raising_conversion(self, operation: model.Operation, value: Value, node: ast.AST) -> None:
-        """numpy refuses a tensor that requires a gradient; whether it does is asked of the graph later."""
+        """numpy refuses a tensor that requires a gradient; whether it does is asked of the graph later, if
+        the program does not ask itself."""
+        if any("requires_grad" in test for test in self.tests):
+            return
         for number in self.nodes_in(value):
             self.event(
                 "raises",

@@ -19,7 +19,13 @@ MOST_KEEPERS = 4  # that one write names
 
 
 def written_in_place(
-    it: Activation, old: Value, new: Value, name: str, at: Any, base: ast.expr | None, given: Value | None = None
+    it: Activation,
+    old: Value,
+    new: Value,
+    name: str,
+    at: Any,
+    base: ast.expr | None,
+    given: Value | None = None,
 ) -> None:
     """A tensor was written to in place: an event, where a gradient may have to do with it.
 

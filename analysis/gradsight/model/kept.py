@@ -23,9 +23,7 @@ INPUT = frozenset(
     LeakyReLU ReLU6 Hardtanh Hardsigmoid Hardswish LogSigmoid Softplus Softsign Softshrink MaxPool2d AvgPool2d
     NLLLoss""".split()
 )
-INPUT_AND_RESULT = frozenset(
-    "cumprod logsumexp prod norm std amax amin vector_norm logcumsumexp".split()
-)
+INPUT_AND_RESULT = frozenset("cumprod logsumexp prod norm std amax amin vector_norm logcumsumexp".split())
 # Each operand where the other one requires a gradient.
 OTHER = frozenset("mul matmul mm bmm mv dot linear".split())
 # The divisor always, the dividend where the divisor requires a gradient.

@@ -6,8 +6,8 @@ Flags in-place operations on what requires a gradient and was not computed: `wei
 `weight[0] = 1`, `w -= lr * w.grad`, `x += noise`, also through a view like `weight[0].zero_()`.
 
 ## Why is this bad?
-Raises at that line "a leaf Variable that requires grad is being used in an in-place operation", through a view
-"a view of a leaf Variable that requires grad is being used in an in-place operation".
+Raises at that line "a leaf Variable that requires grad is being used in an in-place operation", through a
+view "a view of a leaf Variable that requires grad is being used in an in-place operation".
 
 ## Use instead
 Initialise and update under `torch.no_grad()`, where nothing is recorded. On the way to a loss compute a new

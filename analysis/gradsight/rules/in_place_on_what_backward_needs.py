@@ -60,7 +60,7 @@ def check(q: Queries) -> Iterator[Report]:
 
 
 def overwritten(writes: Writes, write: Write) -> tuple[Keeper, Event, bool] | None:
-    """Who needs what the write writes over, the pass that asks for it, and whether that is a turn's before."""
+    """Who needs what the write writes over, the pass that asks for it, whether that is of the turn before."""
     for keeper in writes.keepers(write):
         if not needs(writes, keeper):
             continue

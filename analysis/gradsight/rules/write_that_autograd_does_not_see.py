@@ -2,15 +2,16 @@
 A write in place that autograd does not see.
 
 ## What it does
-Flags arithmetic in place on a computed tensor through `.data` or `.detach()`, or under `torch.no_grad()`, where
-a loss is computed with the changed numbers, or where `.data` changes what an operation has kept for backward.
+Flags arithmetic in place on a computed tensor through `.data` or `.detach()`, or under `torch.no_grad()`,
+where a loss is computed with the changed numbers, or where `.data` changes what an operation has kept for
+backward.
 
 ## Why is this bad?
 The numbers change and the graph does not know: the gradients are those of the numbers before. A mask that was
 multiplied in through `.data` lets the gradient of what it hides pass. Nothing is raised.
 
 ## Use instead
-The operation itself, where gradients are recorded.
+The operation itself, on the tensor itself, where gradients are recorded.
 
 ```python
 hidden = hidden * mask  # instead of hidden.data.mul_(mask)
@@ -112,7 +113,9 @@ def report(q: Queries, write: Write, by: str, used: int, sink: Event) -> Report:
     late = used < write.mark
     path: list[tuple[str, Place]] = [("autograd does not see this write", write.where)]
     if place is not None:
-        path.insert(0 if late else 1, ("this has kept its numbers" if late else "this computes with it", place))
+        path.insert(
+            0 if late else 1, ("this has kept its numbers" if late else "this computes with it", place)
+        )
     if asked is not None:
         path.append(("and this goes back through it", asked))
     loss = "the backward pass" if sink.kind == "return" else f"the backward pass of {q.sink_text(sink)}"

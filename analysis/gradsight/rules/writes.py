@@ -58,7 +58,7 @@ class Writes:
         return write.event.fact("grad") == "on" and hidden < 0
 
     def keepers(self, write: Write) -> Iterator[Keeper]:
-        """Who has kept what a write writes over: found again in the whole program, or known where it stands."""
+        """Who has kept what a write writes over: found in the whole program, or known where it stands."""
         found = {k.node: k for k in memory.keepers(self.graph, write.old, self.before, write.mark)}
         numbers = iter(write.event.nodes[1:])
         for word in write.event.fact("kept").split():

@@ -36,8 +36,8 @@ def under_no_grad(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
 
 
 def out_of_place(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
-    """`x += y` becomes `x = x + y`, `x.mul_(2)` as a statement `x = x.mul(2)`, `f(x, inplace=True)` leaves `x`
-    alone. Only names and attributes are bound anew.
+    """`x += y` becomes `x = x + y`, `x.mul_(2)` as a statement `x = x.mul(2)`, and `f(x, inplace=True)` is
+    told not to. Only names and attributes are bound anew.
     """
     unit = source.unit_at(source.row_column(where.start)[0])
     statement = simple_statement(source, unit, where)
@@ -87,8 +87,7 @@ def seen_by_autograd(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
         target, sign = statement.target, _SIGNS.get(type(statement.op))
         if sign is None or not (isinstance(target, ast.Attribute) and target.attr == "data"):
             return Refusal("this is no write through `.data`")
-        edits = _augmented(source, unit, statement, target.value)
-        return edits
+        return _augmented(source, unit, statement, target.value)
     if not isinstance(statement, ast.Expr) or not isinstance(statement.value, ast.Call):
         return Refusal("this is no statement of its own")
     method = statement.value.func
