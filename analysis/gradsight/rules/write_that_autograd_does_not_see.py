@@ -19,9 +19,9 @@ hidden = hidden * mask  # instead of hidden.data.mul_(mask)
 
 ## When it is right
 Weights between a backward pass and the next forward pass: `w.data.clamp_()` behind `optimizer.step()`, moving
-averages, initialisation. Scores that are set to minus infinity before a softmax, whose gradient is zero there
-anyway. Numbers that are copied in on purpose while the gradient passes as if nothing had been: straight-through
-estimators. None of these is flagged.
+averages, initialisation. Scores that are set to minus infinity before a softmax, whose gradient is zero
+there anyway. Numbers that are copied in on purpose while the gradient passes as if nothing had been, as in
+straight-through estimators. None of these is flagged.
 """
 
 from __future__ import annotations
