@@ -76,11 +76,13 @@ def unseen(writes: Writes, write: Write) -> tuple[str, int, Event] | None:
         value, by = (value, by) if value >= 0 else (write.old, "no_grad")
     if value >= 0 and by == "data" and are_weights(writes, value):
         return changed_weights(writes, write, value)
-    if value < 0 or write.event.fact("leaf") or not computed(writes, value):
+    if value < 0 or write.event.fact("leaf") or not computed(writes, value, by):
         return None
     kept = [k for k in memory.keepers(graph, value, writes.before, write.mark) if writes.requires(k.node)]
     if by != "data" and kept:
         return None  # then it raises
+    if by == "data" and follows(writes, write, value):
+        return None
     root = memory.origin(graph, value, writes.before)
     shared = memory.sharing(graph, root, writes.before, len(graph))
     for sink in writes.passes(write):
@@ -92,6 +94,13 @@ def unseen(writes: Writes, write: Write) -> tuple[str, int, Event] | None:
             if keeper.node in walked and all(map(writes.requires, keeper.others)):
                 return by, keeper.node, sink
     return None
+
+
+def follows(writes: Writes, write: Write, value: int) -> bool:
+    """Whether the gradient follows a write after all: that of `exp` is its result, whatever scales it."""
+    root = writes.graph[memory.origin(writes.graph, value, writes.before)]
+    scaled = write.name in ("mul_", "div_", "zero_", "masked_fill_", "[]")
+    return scaled and root.op.rpartition(".")[2] in ("exp", "exp_")
 
 
 def are_weights(writes: Writes, value: int) -> bool:
@@ -122,10 +131,13 @@ def uses(writes: Writes, number: int, shared: set[int]) -> bool:
     )
 
 
-def computed(writes: Writes, value: int) -> bool:
-    """Whether a value has a graph of its own: a parameter or leaf may be set to whatever somebody wants."""
-    root = memory.origin(writes.graph, value, writes.before)
-    return writes.graph[root].kind == "op" and writes.requires(value)
+def computed(writes: Writes, value: int, by: str) -> bool:
+    """Whether a value has a graph of its own: a parameter or leaf may be set to whatever somebody wants.
+
+    Of one that comes from several branches nobody knows who keeps it: but for `.data` the write may raise.
+    """
+    kind = writes.graph[memory.origin(writes.graph, value, writes.before)].kind
+    return (kind == "op" or (kind == "join" and by == "data")) and writes.requires(value)
 
 
 def report(q: Queries, write: Write, by: str, used: int, sink: Event) -> Report:
