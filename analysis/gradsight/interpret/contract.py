@@ -71,13 +71,13 @@ def method(lines: tuple[Line, ...]) -> Method | None:
     if clause is None or not clause.line.nodes or not isinstance(clause.line.nodes[0], ast.FunctionDef):
         return None
     header = clause.line.nodes[0]
-    body: list[tuple[int, ast.stmt]] = list(_own(clause.block))
+    body: list[tuple[int, ast.stmt]] = list(own_statements(clause.block))
     if not clause.line.header:
         body += [(clause.at, node) for node in header.body]
-    return _Reader(header, body).read()
+    return Reader(header, body).read()
 
 
-def _own(block: Block) -> Iterator[tuple[int, ast.stmt]]:
+def own_statements(block: Block) -> Iterator[tuple[int, ast.stmt]]:
     """The statements of a function, those of functions nested in it left out."""
     for statement in block:
         for clause in statement:
@@ -85,14 +85,22 @@ def _own(block: Block) -> Iterator[tuple[int, ast.stmt]]:
                 continue
             for node in clause.line.nodes:
                 yield clause.at, node  # type: ignore[misc]
-            yield from _own(clause.block)
+            yield from own_statements(clause.block)
 
 
-class _Reader:
-    def __init__(self, header: ast.FunctionDef, body: list[tuple[int, ast.stmt]]) -> None:
+class Reader:
+    """A function's own statements, and which of its expressions are surely one tensor.
+
+    `skip`: how many of its parameters come before those that are tensors.
+    """
+
+    def __init__(
+        self, header: ast.FunctionDef | ast.AsyncFunctionDef, body: list[tuple[int, ast.stmt]], skip: int = 1
+    ) -> None:
         self.header, self.body = header, body
         positional = [*header.args.posonlyargs, *header.args.args]
         self.names = tuple(one.arg for one in positional)
+        self.tensors = self.names[skip:]
         self.nodes = [(at, node) for at, top in body for node in ast.walk(top)]
         self.bound: dict[str, list[ast.expr | None]] = {}  # None: by something else than `name = value`
         for _, node in self.nodes:
@@ -173,7 +181,7 @@ class _Reader:
     def _name(self, name: str) -> bool:
         values = self.bound.get(name)
         if values is None:
-            return name in self.names[1:]
+            return name in self.tensors
         if name in self._asking or self._tuple_of_saved(name):
             return False
         self._asking.add(name)
@@ -181,7 +189,7 @@ class _Reader:
             value is not None and (self._is_saved(value) or self.tensor(value)) for value in values
         )
         known = known or (
-            name in self.names[1:]
+            name in self.tensors
             and bool(values)
             and all(value is not None and self._of_itself(name, value) for value in values)
         )
@@ -204,8 +212,8 @@ class _Reader:
         return isinstance(first, ast.Name) and first.id == name
 
     def returns(self, at: int, node: ast.Return) -> Returned:
-        where = (at, node)
         value = node.value
+        where = (at, value if value is not None else node)
         if isinstance(value, ast.Name) and len(values := self.bound.get(value.id, [])) == 1:
             value = values[0] if isinstance(values[0], ast.Tuple) else value
         if isinstance(value, ast.Tuple):
@@ -259,22 +267,40 @@ class _Reader:
         )
 
     def _computed(self) -> Found | None:
-        """The last statement, where it computes a tensor that nobody takes."""
-        at, last = self.body[-1] if self.body else (0, None)
-        if isinstance(last, ast.Expr) and self.tensor(last.value):
-            if isinstance(last.value, ast.Call) and isinstance(last.value.func, ast.Attribute):
-                if last.value.func.attr.endswith("_"):
-                    return None
-            return at, last.value
-        if isinstance(last, ast.Assign) and len(last.targets) == 1 and isinstance(last.targets[0], ast.Name):
-            return at, last.targets[0]
-        if isinstance(last, ast.AugAssign) and isinstance(last.target, ast.Name):
-            return at, last.target
-        if isinstance(last, ast.Assign) and isinstance(last.targets[0], ast.Subscript):
-            base = last.targets[0].value
-            if isinstance(base, ast.Name) and self.tensor(base):
-                return at, base
+        """The last statement that computes with tensors, where nobody takes what it computes."""
+        for number in range(len(self.body) - 1, -1, -1):
+            at, last = self.body[number]
+            found = self._result(last)
+            if found is not None:
+                name = found.id if isinstance(found, ast.Name) else ""
+                return None if name and self.read_behind(number, name) else (at, found)
+            if any(isinstance(node, ast.Name) and self.tensor(node) for node in ast.walk(last)):
+                return None
         return None
+
+    def _result(self, statement: ast.stmt) -> ast.expr | None:
+        """What a statement computes, where that is a tensor: itself, or the name that it binds or changes."""
+        if isinstance(statement, ast.Expr):
+            value = statement.value
+            in_place = isinstance(value, ast.Call) and (
+                isinstance(value.func, ast.Attribute) and value.func.attr.endswith("_")
+            )
+            return value if self.tensor(value) and not in_place and not isinstance(value, ast.Name) else None
+        target: ast.expr | None = None
+        if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+            target = statement.targets[0]
+        elif isinstance(statement, ast.AugAssign):
+            target = statement.target
+        base = target.value if isinstance(target, ast.Subscript) else target
+        return base if isinstance(base, ast.Name) and self.tensor(base) else None
+
+    def read_behind(self, number: int, name: str) -> bool:
+        """Whether a name is read behind a statement of the body."""
+        return any(
+            isinstance(node, ast.Name) and node.id == name and not isinstance(node.ctx, ast.Store)
+            for _, later in self.body[number + 1 :]
+            for node in ast.walk(later)
+        )
 
     def _saved(self, context: str) -> Iterator[tuple[Found, int | None, tuple[str, ...]]]:
         for at, node in self.nodes:

@@ -157,12 +157,14 @@ def strange(it: Statements, fid: str) -> bool:
     info = it.world.function(fid)
     decorators = info.decorators if info is not None else ()
     calls = [one.func if isinstance(one, ast.Call) else one for one in decorators]
-    return any(ast.unparse(one).rpartition(".")[2] not in KNOWN_DECORATORS for one in calls)
+    named = [it.default(one) for one in calls if ast.unparse(one) not in ("staticmethod", "classmethod")]
+    return any(
+        not isinstance(one, Lib) or one.name.rpartition(".")[2] not in KNOWN_DECORATORS for one in named
+    )
 
 
 KNOWN_DECORATORS = frozenset({
-    "staticmethod", "classmethod", "once_differentiable", "custom_fwd", "custom_bwd", "no_grad",
-    "enable_grad", "override",
+    "once_differentiable", "custom_fwd", "custom_bwd", "no_grad", "enable_grad", "override",
 })  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from gradsight.rules import (
     grad_mode_left_off,
     graph_retained,
     hidden_state_not_detached,
+    hook_without_effect,
     loss_not_returned,
     missing_create_graph,
     missing_zero_grad,
@@ -86,6 +87,7 @@ RULES: tuple[Rule, ...] = (
     eval_left_on.RULE,
     train_mode_in_evaluation.RULE,
     function_contract.RULE,
+    hook_without_effect.RULE,
     missing_create_graph.RULE,
     checkpoint_with_frozen_input.RULE,
 )
