@@ -914,6 +914,8 @@ class Queries:
                 seen.add(value.oid)
                 obj = self.program.heap.get(value.oid)
                 if obj is not None and obj.kind in ("module", "instance"):
+                    if obj.get("@output") is not None:
+                        return  # a library's model: it may be loaded, and meant to stay as it is
                     for _, item in obj.fields:
                         visit(item)
                     for item in obj.items:
@@ -973,7 +975,7 @@ class Queries:
                         if name == "*":
                             if node_of(item) != NOWHERE:
                                 out.setdefault(node_of(item), path)
-                        elif not name.startswith("#"):
+                        elif not name.startswith(("#", "@")):
                             queue.append(
                                 (
                                     f"{path}[{name}]"

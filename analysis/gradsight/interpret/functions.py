@@ -34,6 +34,7 @@ from gradsight.interpret.methods import Methods
 from gradsight.interpret.python import PYTHON
 from gradsight.interpret.shapes import ranked
 from gradsight.interpret.training import argument_ast
+from gradsight.interpret.zoos import make_library_model
 from gradsight.values import (
     MANY,
     NONE,
@@ -99,6 +100,8 @@ class Functions(Methods):
             and name.rpartition(".")[0] in ("torch", "torch.cuda")
         ):
             return self.rewrap(last, args, kwargs, node)
+        if (made_here := model.library_model(name)) is not None:
+            return make_library_model(self, made_here, name, args, kwargs, node)
         if model.optimizer(name) is not None:
             return self.make_optimizer(name, args, kwargs, node)
         if model.criterion(name) is not None and name.startswith("torch.nn.functional."):

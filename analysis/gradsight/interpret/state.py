@@ -143,9 +143,12 @@ class Joiner:
         return out
 
     def _names(self, out: dict[str, Value], branches: list[dict[str, Value]]) -> None:
-        for name in {key: None for branch in branches for key in branch}:
-            values = [branch[name] for branch in branches if name in branch]
-            out[name] = self.values(values)
+        """`out` is what the first of them binds."""
+        first, *rest = branches
+        differing = {name for one in rest for name, value in one.items() if first.get(name) is not value}
+        for name in {key: None for one in branches for key in one} if differing else ():
+            if name in differing:
+                out[name] = self.values([one[name] for one in branches if name in one])
 
     def values(self, values: Iterable[Value]) -> Value:
         """One value standing for any of them."""
