@@ -504,6 +504,8 @@ class Queries:
             if self.graph[cause].cause in NOT_FINDINGS:
                 continue
             chain = self._chain(cause, root)
+            if self.graph[cause].cause == "grad":  # what an earlier turn carries over is cut on purpose
+                chain = tuple(n for n in chain if root == n or root in self.graph.fed((n,)))
             code = "GS109" if self._only_switched_off(cause, root) else self._code(cause, chain)
             where = self.block(cause) if code == "GS109" else self._where(cause)
             if where is None or not code:

@@ -42,7 +42,8 @@ class Method:
     Attributes:
         names: its positional parameters; `defaults`: how many of them have one; `star`: `*args`.
         returned: each `return` with a value. `ends`: it has none, and does not raise either.
-        computed: the last statement where `ends` and it computes something: what was meant to be returned.
+        computed: where `ends`, the last tensor that it computes, which was meant to be returned;
+            `last`: by its last statement.
         saved: each call of `save_for_backward`, with how many values; None: not known.
         unpacked: each `a, b = ctx.saved_tensors`, with how many names.
         whole: each use as a tensor of what is all of `ctx.saved_tensors`.
@@ -56,6 +57,7 @@ class Method:
     returned: tuple[Returned, ...]
     ends: bool
     computed: Found | None
+    last: bool
     saved: tuple[tuple[Found, int | None, tuple[str, ...]], ...]
     unpacked: tuple[tuple[Found, int], ...]
     whole: tuple[tuple[Found, Found], ...]
@@ -252,13 +254,15 @@ class Reader:
             for _, node in self.nodes
         ) or any(isinstance(node, (ast.Lambda,)) for _, node in self.nodes)
         ends = not valued and not raises
+        computed = self._computed() if ends and not returned else None
         return Method(
             self.names,
             len(arguments.defaults),
             arguments.vararg is not None,
             tuple(self.returns(at, node) for at, node in valued),
             ends,
-            self._computed() if ends and not returned else None,
+            computed,
+            computed is not None and self._result(self.body[-1][1]) is computed[1],
             tuple(self._saved(context)),
             tuple(self._unpacked()),
             tuple(self._whole()),
@@ -267,15 +271,11 @@ class Reader:
         )
 
     def _computed(self) -> Found | None:
-        """The last statement that computes with tensors, where nobody takes what it computes."""
-        for number in range(len(self.body) - 1, -1, -1):
-            at, last = self.body[number]
-            found = self._result(last)
+        """The last statement that computes a tensor."""
+        for at, statement in reversed(self.body):
+            found = self._result(statement)
             if found is not None:
-                name = found.id if isinstance(found, ast.Name) else ""
-                return None if name and self.read_behind(number, name) else (at, found)
-            if any(isinstance(node, ast.Name) and self.tensor(node) for node in ast.walk(last)):
-                return None
+                return at, found
         return None
 
     def _result(self, statement: ast.stmt) -> ast.expr | None:
@@ -389,7 +389,7 @@ def breaches(
         if forward is not None:
             yield from _outputs(forward, backward)
     if backward.computed is not None:
-        yield Breach("nothing", "backward", backward.computed)
+        yield Breach("nothing", "backward", backward.computed, (("last", "yes" if backward.last else ""),))
     saving = setup if setup is not None else forward
     if saving is not None and not decorated:
         yield from _saved(saving, backward)

@@ -66,6 +66,7 @@ class Event:
           "require" (`x.requires_grad = True`) |
           "left off" (a turn of its loop ends with gradients switched off) |
           "checkpoint" (a segment that re-enters, of what it was given) |
+          "ungiven" (gradients that are computed and that nobody takes) |
           "hook" (registered on a tensor or a module) |
           "contract" (what an autograd.Function does not keep to)
     node: the value that it happened to; nodes: further values (an optimizer's parameters); oids: objects

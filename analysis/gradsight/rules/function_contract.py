@@ -67,7 +67,7 @@ def check(q: Queries) -> Iterator[Report]:
             where,
             (("the contract is broken here", where), *steps) if steps else (),
             (),
-            (("kind", event.fact("kind")), ("class", event.fact("class"))),
+            (("kind", event.fact("kind")), ("class", event.fact("class")), ("last", event.fact("last"))),
         )
 
 
@@ -139,7 +139,7 @@ def said(q: Queries, event: Event) -> str:
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     where, kind = finding.where, finding.fact("kind")
     text = source.slice(where)
-    if kind == "nothing":
+    if kind == "nothing" and finding.fact("last"):
         edits = surgery.insert_return(source, where)
         if not isinstance(edits, surgery.Refusal):
             title = "Return the gradient (whether it is the one that is meant is not checked)"
