@@ -64,6 +64,7 @@ class Event:
           "off" (gradients are switched off: a block, a decorator, a switch) |
           "grad mode" (a switch, or the end of a block that undoes one) |
           "require" (`x.requires_grad = True`) |
+          "term" (a name is given what looks like a loss, and nothing is computed with it) |
           "left off" (a turn of its loop ends with gradients switched off) |
           "checkpoint" (a segment that re-enters, of what it was given) |
           "ungiven" (gradients that are computed and that nobody takes) |
