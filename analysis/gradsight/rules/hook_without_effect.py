@@ -11,7 +11,7 @@ What a hook returns replaces what it was given; `None` leaves it as it was. A ho
 and changes nothing, and nothing is raised. What is no tensor of the same size raises in the backward pass.
 
 ## Use instead
-Return the new value.
+Return the new value: a gradient of the same shape, or the new output.
 
 ```python
 def clip(grad):
