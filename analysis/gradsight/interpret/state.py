@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from gradsight.domain import Edge
 from gradsight.graph import Graph, Node, Place
+from gradsight.interpret.shapes import joined
 from gradsight.values import (
     NONE,
     NOWHERE,
@@ -189,9 +190,7 @@ class Joiner:
             return Tensor(
                 node,
                 first.dtype if all(t.dtype == first.dtype for t in same) else "",
-                first.shape
-                if len(tensors) == len(values) and all(t.shape == first.shape for t in same)
-                else None,
+                joined([tensor.shape for tensor in tensors]) if len(tensors) == len(values) else None,
                 first.role if len(tensors) == len(values) and all(t.role == first.role for t in same) else "",
                 first.origin
                 if len(tensors) == len(values) and all(t.origin == first.origin for t in same)
