@@ -503,8 +503,10 @@ class Queries:
         for cause, sources in self._one_for_each_block(causes, root).items():
             if self.graph[cause].cause in NOT_FINDINGS:
                 continue
-            chain = self._chain(cause, root)
-            code = "GS109" if self._only_switched_off(cause, root) else self._code(cause, chain)
+            switched = self._only_switched_off(cause, root)
+            # Where one way is lost to this cut alone, what other ways lose behind it is another matter.
+            chain = () if not switched and self._alone(cause, root) else self._chain(cause, root)
+            code = "GS109" if switched else self._code(cause, chain)
             where = self.block(cause) if code == "GS109" else self._where(cause)
             if where is None:
                 continue
@@ -607,8 +609,10 @@ class Queries:
 
     def _only_switched_off(self, cause: int, root: int) -> bool:
         """Whether some way from a cause to the root is lost to one switch of the gradient mode alone."""
-        if self.graph[cause].cause != "no_grad" or not self.is_switch(cause):
-            return False
+        return self.graph[cause].cause == "no_grad" and self.is_switch(cause) and self._alone(cause, root)
+
+    def _alone(self, cause: int, root: int) -> bool:
+        """Whether some way from a cut to the root loses nothing behind it, but to the same block."""
         nodes, block = self.graph.nodes, self.graph[cause].block
         reached = {cause}
         for number in range(cause + 1, root + 1):
@@ -768,6 +772,7 @@ class Queries:
         if len(terms) < 2:
             return
         stepped = self._stepped_after(sink)
+        told = {s for s in starved if not self._looks_frozen(s)}
         live_terms = [term for term in terms if self.live_sources(term, sink) - self.laundered(term, sink)]
         for term in terms:
             if term in live_terms:
@@ -781,8 +786,8 @@ class Queries:
                 and (stepped is None or s in stepped)
                 and s not in starved
             }
-            if not lost:
-                continue
+            if not lost or told & set(self.graph.reach(term)):
+                continue  # what is cut besides it in such a term is no other mistake
             if self._summands(term) & set(live_terms):
                 continue  # shifted by its own detached copy: straight-through
             yield from self._by_cause("term", SEVERITY["term"], sink, term, lost)

@@ -336,10 +336,16 @@ class Assignments(Calls):
             return
         if isinstance(receiver, Tensor):
             parts = [(receiver.node, Edge.LIVE)]
-            edge = Edge.NONE if self.state.grad == "off" else Edge.LIVE
+            # Zeros are there to be filled; whatever else is changed without gradients stays what it was.
+            blank = receiver.role == "blank"
+            edge = Edge.NONE if self.state.grad == "off" and not blank else Edge.LIVE
             parts += [(n, edge) for n in self.nodes_in(value)]
-            number = self.combine("torch.Tensor.__setitem__", parts, target, keep_off=True)
+            number = self.combine("torch.Tensor.__setitem__", parts, target, keep_off=not blank)
             role = receiver.role
+            if role in CLASSES or role == "blank":
+                # What is put together row by row is what its rows are.
+                filled = value.role if isinstance(value, Tensor) and keeps_rows(target.slice) else ""
+                role = filled if filled in CLASSES and role in (filled, "blank") else ""
             if (
                 receiver.origin in ("torch.zeros", "torch.zeros_like")
                 and value in (Const(1), Const(1.0))
@@ -388,6 +394,15 @@ PARTS = frozenset({
     "fc", "features", "classifier", "layer1", "layer2", "layer3", "layer4", "conv1", "bn1", "backbone",
     "encoder", "heads", "head", "stages", "AuxLogits",
 })  # fmt: skip
+
+
+CLASSES = frozenset({"logit", "probability", "log-probability"})
+
+
+def keeps_rows(index: ast.expr) -> bool:
+    """`out[t] = y`, `out[:, t] = y`, `out[4:8] = y`: whole rows are put in."""
+    parts = index.elts[1:] if isinstance(index, ast.Tuple) else []
+    return not any(isinstance(part, ast.Slice) and (part.lower or part.upper) for part in parts)
 
 
 def picks_one(index: ast.expr) -> bool:

@@ -297,7 +297,8 @@ class Loops(Assignments):
             if value.origin in ("parameter", "leaf"):
                 return value, ()
             start = self.start(value.node, name)
-            return Tensor(start, value.dtype, None if within else in_any_turn(value.shape)), (start,)
+            shape = None if within else in_any_turn(value.shape)
+            return Tensor(start, value.dtype, shape, "blank" if value.role == "blank" else ""), (start,)
         if isinstance(value, Seq) and not within:
             begun = [self.begin(item, name, True) for item in value.items]
             starts = tuple(start for _, more in begun for start in more)
