@@ -777,20 +777,25 @@ class Queries:
         for term in terms:
             if term in live_terms:
                 continue
+            reaches = self.graph.reach(term)
             lost = {
                 s: reach
-                for s, reach in self.graph.reach(term).items()
+                for s, reach in reaches.items()
                 if reach.dead
                 and s in self.must_learn
                 and s not in self.frozen_at(sink)
                 and (stepped is None or s in stepped)
                 and s not in starved
             }
-            if not lost or told & set(self.graph.reach(term)):
-                continue  # what is cut besides it in such a term is no other mistake
+            if not lost:
+                continue
             if self._summands(term) & set(live_terms):
                 continue  # shifted by its own detached copy: straight-through
-            yield from self._by_cause("term", SEVERITY["term"], sink, term, lost)
+            causes = {cause for s in told if s in reaches for cause in reaches[s].causes}
+            for one in self._by_cause("term", SEVERITY["term"], sink, term, lost):
+                # A factor that is rightly cut beside one that is wrongly cut is no mistake of its own.
+                if all(cause == one.cause or one.cause in self._chain(cause, term) for cause in causes):
+                    yield one
 
     def _summands(self, term: int) -> set[int]:
         """What a cut term is the sum of, seen through the cut: `a` and `b` of `(a - b).detach()`."""

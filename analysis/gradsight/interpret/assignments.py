@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -186,6 +187,14 @@ class Assignments(Calls):
                 return
             self.require_grad(receiver, value, target, base)
             return
+        if (
+            MISSPELT.fullmatch(name)
+            and isinstance(value, Const)
+            and isinstance(value.value, bool)
+            and (isinstance(receiver, Tensor) or self.sets_plainly_from_outside(receiver, target))
+        ):
+            self.event("misspelt", facts={"to": str(value.value)}, call=self.here(target))
+            return
         if name == "training" and not isinstance(receiver, (Tensor, Array)):
             oids = (receiver.oid,) if isinstance(receiver, Ref) else ()
             self.event("mode", oids=oids, facts={"to": "unknown"}, call=self.here(target))
@@ -217,6 +226,11 @@ class Assignments(Calls):
                 obj = obj.with_field("*", value)  # tied: it computes with this one
             if obj.kind in ("instance", "module", "object"):
                 self.state.heap[receiver.oid] = obj.with_field(name, value)
+
+    def sets_plainly_from_outside(self, receiver: Value, target: ast.Attribute) -> bool:
+        """Whether an attribute of a module is set by code that is no method of it."""
+        inside = isinstance(target.value, ast.Name) and target.value.id == "self"
+        return isinstance(receiver, Ref) and not inside and self.sets_plainly(receiver, target.attr)
 
     def sets_plainly(self, module: Ref, name: str) -> bool:
         """Whether to store to an attribute of a module is nothing but that."""
@@ -396,6 +410,7 @@ PARTS = frozenset({
 })  # fmt: skip
 
 
+MISSPELT = re.compile(r"(?!requires_grad$)(?:req\w*_grad(?:_|s|ients?)?|requires?grad(?:ient)?)")
 CLASSES = frozenset({"logit", "probability", "log-probability"})
 
 

@@ -35,10 +35,14 @@ def in_any_turn(shape: Shape) -> Shape:
 
 def fits(shape: Shape, supposed: Shape) -> bool:
     """Whether a turn has left what was supposed of it."""
-    return supposed is None or shape == supposed or (
-        shape is not None
-        and len(shape) == len(supposed)
-        and all(there is None or here == there for here, there in zip(shape, supposed, strict=True))
+    return (
+        supposed is None
+        or shape == supposed
+        or (
+            shape is not None
+            and len(shape) == len(supposed)
+            and all(there is None or here == there for here, there in zip(shape, supposed, strict=True))
+        )
     )
 
 

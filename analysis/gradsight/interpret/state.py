@@ -64,7 +64,8 @@ class Event:
           "cast" (a module, or what floats are by default, becomes another dtype) |
           "off" (gradients are switched off: a block, a decorator, a switch) |
           "grad mode" (a switch, or the end of a block that undoes one) |
-          "require" (`x.requires_grad = True`) |
+          "require" (`x.requires_grad = True`) | "misspelt" (an attribute that was to be that one) |
+          "nothing" (None, where a loss or a prediction is wanted) |
           "left off" (a turn of its loop ends with gradients switched off)
     node: the value that it happened to; nodes: further values (an optimizer's parameters); oids: objects
     context: the loops ("l", number), branches ("b", number, arm), guards ("g", number, 0) and entries ("m",
