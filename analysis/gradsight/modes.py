@@ -17,7 +17,7 @@ from gradsight.interpret.state import Event
 from gradsight.interpret.summarize import measured
 from gradsight.protocol import Step, loops, protocol_of
 from gradsight.queries import Queries
-from gradsight.values import Class, Lib
+from gradsight.values import Class, Const, Lib, node_of
 
 MADE = -1  # a module is made in training mode
 ANYBODY = -2  # somebody who is not seen may have set any mode
@@ -97,8 +97,12 @@ class Modes:
         return ownership.parameters(self.q.program.heap, oid)
 
     def kind(self, oid: int) -> str:
-        """What a layer is: `Dropout`, or the class of the program whose own code asks for its mode."""
+        """What a layer is: `Dropout`, also one in a library's model, or the class of the program whose own
+        code asks for its mode."""
         cls = self.q.program.heap[oid].cls
+        inside = self.q.program.heap[oid].get("@mode")
+        if isinstance(inside, Const):
+            return str(inside.value)
         return (
             cls.name.rpartition(".")[2] if isinstance(cls, Lib) else cls.cid if isinstance(cls, Class) else ""
         )
@@ -245,11 +249,18 @@ class Modes:
     def _apply(self, at: int, state: _State) -> None:
         event = self.events[at]
         if event.kind == "called":
-            self.seen.setdefault(at, []).append({oid: state.get(oid) for oid in event.oids[1:]})
+            somebody = frozenset((ANYBODY,))
+            given = {oid: somebody if self._is_kept(oid) else state.get(oid) for oid in event.oids[1:]}
+            self.seen.setdefault(at, []).append(given)
         elif event.kind == "mode":
             self._set(event, at if event.oids else ANYBODY, state)
         elif event.kind == "lent":
             self._set(event, ANYBODY, state)
+
+    def _is_kept(self, oid: int) -> bool:
+        """Whether a layer is that of a library's model some of which is frozen: it may be kept as it is."""
+        obj = self.q.program.heap[oid]
+        return obj.get("@mode") is not None and node_of(obj.get("*")) in self.q.frozen
 
     def _set(self, event: Event, setter: int, state: _State) -> None:
         if event.kind not in ("mode", "lent"):

@@ -23,7 +23,8 @@ def parts(heap: Mapping[int, Obj], oid: int) -> Iterator[int]:
             obj = heap.get(value.oid)
             if obj is not None and obj.kind in MODULES:
                 yield value.oid
-                stack += obj.held
+                stack += obj.items
+                stack += [item for name, item in obj.fields if name[:1] != "@"]
 
 
 def parameters(heap: Mapping[int, Obj], oid: int) -> frozenset[int]:

@@ -16,6 +16,8 @@ from gradsight.interpret.state import Event
 from gradsight.queries import LEARNING, Queries
 from gradsight.values import Ref, Seq, Value
 
+UNSEEN = ("call", "argument")  # sources that a model may be of which nothing is seen
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -54,16 +56,26 @@ class Protocol:
     @cached_property
     def steps(self) -> tuple[Step, ...]:
         """The steps of optimizers whose parameters are all known and that nobody else can have used."""
+        return tuple(
+            step for step in self.all_steps if not is_blind(step.event) and not is_blind(step.optimizer)
+        )
+
+    @cached_property
+    def all_steps(self) -> tuple[Step, ...]:
+        """The steps of optimizers that nobody else can have used. Some may hold more than is known, and some
+        what a model is made of that is not seen: one source for all of its parameters."""
         return tuple(self._find_steps()) if self.optimizers else ()
 
     def _find_steps(self) -> Iterator[Step]:
         for at, event in enumerate(self.events):
-            if event.kind != "step" or event.fact("unknown") or len(event.oids) != 1:
+            if event.kind != "step" or len(event.oids) != 1:
                 continue
             optimizer = self.optimizers.get(event.oids[0])
-            if optimizer is None or optimizer.fact("unknown") or self.escapes(event.oids[0]):
+            if optimizer is None or self.escapes(event.oids[0]):
                 continue
             held = self.parameters(event)
+            if is_blind(event):
+                held |= {n for n in event.nodes if self.q.graph[n].op in UNSEEN}
             if held:
                 yield Step(at, event, optimizer, held)
 
@@ -160,6 +172,11 @@ class Protocol:
     def blind(self) -> bool:
         """Whether some sink may depend on what cannot be seen."""
         return any(sink.node < 0 for sink in self.q.sinks)
+
+
+def is_blind(event: Event) -> bool:
+    """Whether an optimizer may hold parameters that are not known."""
+    return bool(event.fact("unknown"))
 
 
 def loops(event: Event) -> tuple[int, ...]:

@@ -56,7 +56,7 @@ KEEPING = {
 DETACHING = ("detach", "data")
 NO_DERIVATIVE = ("argmax", "integer", "comparison", "round", "random")
 WHOLE = ("starved", "frozen")  # kinds that say of their sources that they learn nothing
-NOT_FINDINGS = ("copy", "grad", "sample")
+NOT_FINDINGS = ("copy", "sample")
 
 
 @dataclass(frozen=True, slots=True)
@@ -508,7 +508,7 @@ class Queries:
             chain = () if not switched and self._alone(cause, root) else self._chain(cause, root)
             code = "GS109" if switched else self._code(cause, chain)
             where = self.block(cause) if code == "GS109" else self._where(cause)
-            if where is None:
+            if where is None or not code:
                 continue
             beside = cause in parallel and len(causes) > 1
             yield Lost(code, severity, kind, cause, tuple(sources), sink, chain, where, beside)
@@ -627,6 +627,11 @@ class Queries:
 
     def _code(self, cause: int, chain: tuple[int, ...]) -> str:
         causes = [self.graph[cause].cause, *(self.graph[n].cause for n in chain)]
+        if causes[0] == "backward":
+            return "GS701"
+        if causes[0] == "grad":
+            # What leaves torch behind it was meant as a number.
+            return "GS703" if set(causes[1:]) <= {"grad"} else ""
         if any(one in NO_DERIVATIVE for one in causes):
             return "GS107"
         if causes[0] == "draw":
@@ -919,6 +924,8 @@ class Queries:
                 seen.add(value.oid)
                 obj = self.program.heap.get(value.oid)
                 if obj is not None and obj.kind in ("module", "instance"):
+                    if obj.get("@output") is not None:
+                        return  # a library's model: it may be loaded, and meant to stay as it is
                     for _, item in obj.fields:
                         visit(item)
                     for item in obj.items:
@@ -978,7 +985,7 @@ class Queries:
                         if name == "*":
                             if node_of(item) != NOWHERE:
                                 out.setdefault(node_of(item), path)
-                        elif not name.startswith("#"):
+                        elif not name.startswith(("#", "@")):
                             queue.append(
                                 (
                                     f"{path}[{name}]"

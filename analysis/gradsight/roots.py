@@ -9,6 +9,7 @@ import ast
 import re
 from collections.abc import Mapping
 
+from gradsight.interpret.differentiation import declare
 from gradsight.interpret.index import LOSS_NAME, FunctionInfo
 from gradsight.interpret.statements import Statements
 from gradsight.interpret.world import World
@@ -69,6 +70,8 @@ def function_root(world: World, opened: Mapping[str, Value], fid: str) -> Progra
 def class_root(world: World, opened: Mapping[str, Value], cid: str) -> Program:
     """An object of the class, made with unknown arguments; then what its methods do to it."""
     it = opened_activation(world, opened)
+    if world.derives(cid, "torch.autograd.Function"):
+        declare(it, Class(cid), None)
     reference = it.allocate(Obj("instance", Class(cid)))
     init = world.find_method(cid, "__init__")
     if init is not None and (info := world.function(init)) is not None:

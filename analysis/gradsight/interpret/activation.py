@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gradsight.domain import Edge
 from gradsight.graph import Graph, Here, Node, Place, Within
 from gradsight.interpret.state import Event, Joiner, State
+from gradsight.syntax import walk
 from gradsight.values import (
     NOWHERE,
     Array,
@@ -353,9 +354,9 @@ class Activation:
 
     def parameters_of(self, value: Value) -> tuple[list[int], bool]:
         """The parameter nodes that `value.parameters()` would give, and whether some cannot be seen."""
-        if not isinstance(value, Ref):
-            return self._parameters_of(value, {})
         heap = self.state.heap
+        if not isinstance(value, Ref) or ((obj := heap.get(value.oid)) is not None and obj.get("@of")):
+            return self._parameters_of(value, {})
         known = self._parameters.get(value.oid)
         if known is not None:
             seen, nodes, unknown = known
@@ -387,6 +388,8 @@ class Activation:
         if obj is None or obj.kind not in ("module", "instance"):
             return [], False
         for name, item in obj.fields:
+            if name[:1] == "@":
+                continue
             if name == "*":
                 if node_of(item) != NOWHERE:
                     nodes.append(node_of(item))
@@ -402,7 +405,12 @@ class Activation:
             more, blind = self._parameters_of(item, seen)
             nodes += more
             unknown = unknown or blind
-        for item in obj.items:
+        within: list[Value] = []
+        path = obj.get("@path")
+        if isinstance(path, Const) and (owner := self.obj(obj.get("@of"))) is not None:
+            # A part of a library's model, and what the program has put into it.
+            within = [item for name, item in owner.fields if name.startswith(f"{path.value}.")]
+        for item in (*obj.items, *within):
             more, blind = self._parameters_of(item, seen)
             nodes += more
             unknown = unknown or blind
@@ -437,7 +445,7 @@ def free_names(closure: Closure) -> list[str]:
     read: dict[str, None] = {}
     bound: set[str] = set()
     rebound: set[str] = set()
-    for inner in (inner for part in parts for inner in ast.walk(part)):
+    for inner in (inner for part in parts for inner in walk(part)):
         if isinstance(inner, ast.Name):
             if isinstance(inner.ctx, ast.Load):
                 read[inner.id] = None

@@ -12,6 +12,8 @@ from gradsight.graph import Node
 from gradsight.interpret.calls import Calls
 from gradsight.interpret.containers import is_container
 from gradsight.interpret.expressions import OPERATORS
+from gradsight.interpret.zoos import ANY, is_library_model, put_into, whole
+from gradsight.syntax import written_as
 from gradsight.values import (
     NOWHERE,
     Array,
@@ -41,7 +43,7 @@ class Assignments(Calls):
             isinstance(written, ast.BinOp)
             and isinstance(written.op, ast.Add)
             and isinstance(written.left, (ast.Name, ast.Attribute))
-            and ast.unparse(written.left) == ast.unparse(node.targets[0])
+            and written_as(written.left) == written_as(node.targets[0])
             and isinstance(value, Tensor)
             and value.node != NOWHERE
         ):
@@ -89,7 +91,7 @@ class Assignments(Calls):
                     "accumulate",
                     value.node,
                     (node_of(left), node_of(right)),
-                    facts={"name": ast.unparse(target)},
+                    facts={"name": written_as(target)},
                     call=self.here(at),
                     value=self.here(added),
                 )
@@ -162,6 +164,11 @@ class Assignments(Calls):
             base = target.value
             options = receiver.options if isinstance(receiver, Choice) else (receiver,)
             modules = [one for one in options if isinstance(one, Ref)]
+            if any(is_some_part(self, one) for one in modules):
+                self.freeze(
+                    Unknown("a part"), [n for one in modules for n in self.parameters_of(one)[0]], target
+                )
+                return
             if (
                 isinstance(receiver, Unknown)
                 and isinstance(value, Const)
@@ -216,6 +223,9 @@ class Assignments(Calls):
             if obj is None:
                 return
             if self.special(receiver, f"{name}.setter", [value], target) is not None:
+                return
+            if is_library_model(obj):
+                put_into(self, receiver, name, value, target)
                 return
             if obj.kind == "instance" and isinstance(obj.cls, Class) and self.world.is_module(obj.cls.cid):
                 value = self.plain_tensor(receiver, obj.cls, name, value, at)
@@ -316,6 +326,9 @@ class Assignments(Calls):
             obj = self.state.heap.get(receiver.oid)
             if obj is None:
                 return
+            if is_library_model(obj):
+                put_into(self, receiver, str(index.value) if isinstance(index, Const) else ANY, value, target)
+                return
             if obj.kind == "dict" or (obj.kind == "module" and is_container(obj)):
                 if isinstance(index, Const):
                     self.state.heap[receiver.oid] = obj.with_field(repr(index.value), value)
@@ -394,6 +407,15 @@ class Assignments(Calls):
             elif isinstance(target, ast.Attribute) and target.attr == "grad":
                 cleared = self.evaluate(target.value)
                 self.event("zero", nodes=self.nodes_in(cleared), facts={"by": "hand"}, call=self.here(target))
+
+
+def is_some_part(it: Assignments, part: Ref) -> bool:
+    """Whether a part of a library's model may as well be a parameter as a module."""
+    obj = it.obj(part)
+    if not is_library_model(obj) or whole(it, part)[0] == part:
+        return False
+    last = whole(it, part)[1].rpartition(".")[2]
+    return last not in PARTS and not last.lstrip("-").isdigit()
 
 
 def is_seen_as_module(value: Unknown, written: ast.expr) -> bool:

@@ -9,6 +9,7 @@ from gradsight import model
 from gradsight.domain import Edge
 from gradsight.interpret.containers import Containers, is_container
 from gradsight.interpret.shapes import ranked
+from gradsight.interpret.zoos import FIELDS, is_library_model, part_named
 from gradsight.names import canonical
 from gradsight.values import (
     MANY,
@@ -69,10 +70,21 @@ class Attributes(Containers):
             edge = Edge.UNKNOWN if node.attr == "mode" else Edge.LIVE
             parts = [(n, edge) for n in self.nodes_in(distribution.get("*"))]
             return Tensor(self.combine(f"torch.distributions.{node.attr}", parts, node), "float")
+        if isinstance(value, Method) and isinstance(value.receiver, Ref):
+            if is_library_model(self.obj(value.receiver)):
+                return part_named(self, value.receiver, node.attr, node)  # type: ignore[arg-type]
         if isinstance(value, Method) and isinstance(value.receiver, Unknown):
             parts = [(n, Edge.LIVE) for n in self.nodes_in(value.receiver)]
-            return Unknown(value.receiver.why, self.combine("attribute", parts, node, keep_off=True))
+            number = self.combine("attribute", parts, node, keep_off=True)
+            if node.attr in ("loss", "logits") and self.is_model_output(value.receiver):
+                one = node.attr == "loss"
+                return Tensor(number, "float", () if one else None, "" if one else "logit")
+            return Unknown(value.receiver.why, number)
         return value
+
+    def is_model_output(self, value: Unknown) -> bool:
+        """Whether a value is what a model gives that names its loss and logits."""
+        return value.node >= 0 and self.graph[value.node].op == FIELDS
 
     def get_attribute(self, receiver: Value, name: str, node: ast.AST) -> Value:
         if isinstance(receiver, Choice):
@@ -203,6 +215,8 @@ class Attributes(Containers):
             value = self.world.classes[one].attributes.get(name)
             if value is not None:
                 return self.default(value)
+        if name == "apply" and self.world.derives(cls.cid, "torch.autograd.Function"):
+            return self.class_attribute(cls, name)
         return None
 
     def class_attribute(self, cls: Class, name: str) -> Value:
@@ -217,7 +231,7 @@ class Attributes(Containers):
             if value is not None:
                 return self.default(value)
         if name == "apply" and self.world.derives(cls.cid, "torch.autograd.Function"):
-            return Lib("gradsight.function_apply")
+            return Partial(Lib("gradsight.function_apply"), (cls,), ())
         return Unknown(f"`{cls.cid}.{name}` comes from code that is not seen")
 
     def super_attribute(self, receiver: Super, name: str) -> Value:

@@ -328,7 +328,9 @@ class Calls(Functions):
         if info is None:
             return self.unknown_call(f"`{cls.cid}` cannot be read", None, args, kwargs, node)
         if self.world.derives(cls.cid, "torch.autograd.Function"):
-            return self.unknown_call("an autograd function", None, args, kwargs, node)
+            if args or kwargs:
+                return self.unknown_call("an autograd function", None, args, kwargs, node)
+            return self.allocate(Obj("instance", cls))
         if self.world.derives(cls.cid, "typing.TypedDict"):
             return self.call_library("builtins.dict", args, kwargs, node)
         fields: tuple[tuple[str, Value], ...] = ()
@@ -379,6 +381,8 @@ class Calls(Functions):
             value = self.call_module(reference, obj, args, kwargs, node)
             return self.note_call(start, reference, self.through_hooks(reference, args, value, node), node)
         if obj.kind == "instance" and isinstance(obj.cls, Class):
+            if self.world.derives(obj.cls.cid, "torch.autograd.Function"):
+                return self.call_library("gradsight.function_called", [obj.cls, *args], kwargs, node)
             for name in ("__call__", "forward"):
                 found = self.world.find_method(obj.cls.cid, name)
                 if found is not None:

@@ -11,6 +11,7 @@ from gradsight.graph import Node
 from gradsight.interpret.activation import Activation, as_call
 from gradsight.interpret.dtypes import kind_of, literal_of
 from gradsight.interpret.shapes import ranked
+from gradsight.interpret.zoos import ANY, is_library_model, part_named
 from gradsight.values import (
     MANY,
     NONE,
@@ -277,6 +278,8 @@ class Containers(Activation):
                 return Unknown("a key")
             if obj.kind == "record":
                 return self.joiner.values([item for _, item in obj.fields])
+            if isinstance(value, Ref) and is_library_model(obj):
+                return part_named(self, value, ANY, at)  # type: ignore[arg-type]
             if obj.kind == "list" or is_container(obj):
                 if obj.items:
                     return self.joiner.values(obj.items)
@@ -452,6 +455,9 @@ class Containers(Activation):
                 ):
                     return obj.items[index.value]
                 return self.joiner.values(obj.items) if obj.items else Unknown("an item of an empty list")
+            if isinstance(receiver, Ref) and is_library_model(obj):
+                position = str(index.value) if isinstance(index, Const) else ANY
+                return part_named(self, receiver, position, node)  # type: ignore[arg-type]
             held = [value for _, value in obj.fields if not isinstance(value, Ref)]
             return self.unknown_call("an item of an object", None, [*held, *obj.items], {}, node)
         nodes = [(n, Edge.LIVE) for n in self.nodes_in(receiver)]

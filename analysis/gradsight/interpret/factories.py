@@ -235,12 +235,18 @@ class Factories(Operations):
                 return Unknown(receiver.why, number)
         return receiver
 
+    def is_part(self, number: int) -> bool:
+        """Whether something is a part of a library's model: some of its parameters, nobody knows which."""
+        return any(self.graph[n].op == "part" for n in self.graph.feeding(number, (Edge.LIVE,)))
+
     def freeze(self, flag: Value, nodes: Iterable[int], at: ast.AST) -> None:
         """Parameters are frozen or thawed. A node of its own says what was computed before."""
+        nodes = tuple(nodes)
         kind = "thaw" if flag == Const(True) else "freeze"
         # Now it freezes, now it does not; and turns of the loop that have ended before freeze nothing.
         ended = kind == "freeze" and bool(self.breaks and self.breaks[-1])
-        facts = {"some": "yes"} if ended or not isinstance(flag, Const) else {}
+        some = ended or not isinstance(flag, Const) or any(self.is_part(number) for number in nodes)
+        facts = {"some": "yes"} if some else {}
         mark = self.graph.add(Node("mark", kind, place=self.here(at)))
         self.event(kind, mark, nodes, facts=facts, call=self.here(at))
 

@@ -15,6 +15,7 @@ from gradsight.domain import Edge
 from gradsight.interpret import shapes
 from gradsight.interpret.arrays import drawn, made
 from gradsight.interpret.conditions import conditions_of
+from gradsight.interpret.differentiation import DIFFERENTIATION
 from gradsight.interpret.dtypes import kind_of
 from gradsight.interpret.libraries import (
     DROPOUTS,
@@ -33,6 +34,7 @@ from gradsight.interpret.methods import Methods
 from gradsight.interpret.python import PYTHON
 from gradsight.interpret.shapes import ranked
 from gradsight.interpret.training import argument_ast
+from gradsight.interpret.zoos import make_library_model
 from gradsight.values import (
     MANY,
     NONE,
@@ -98,6 +100,8 @@ class Functions(Methods):
             and name.rpartition(".")[0] in ("torch", "torch.cuda")
         ):
             return self.rewrap(last, args, kwargs, node)
+        if (made_here := model.library_model(name)) is not None:
+            return make_library_model(self, made_here, name, args, kwargs, node)
         if model.optimizer(name) is not None:
             return self.make_optimizer(name, args, kwargs, node)
         if model.criterion(name) is not None and name.startswith("torch.nn.functional."):
@@ -231,31 +235,6 @@ def grad_of(flag: Value | None) -> str:
 # -- functions that need more than the model says
 
 Handler = Callable[[Any, str, list[Value], dict[str, Value], ast.Call], Value]
-
-
-def _backward(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
-    root = args[0] if args else kwargs.get("tensors", NONE)
-    given = args[1] if len(args) > 1 else kwargs.get("grad_tensors", NONE)
-    retain = args[2] if len(args) > 2 else kwargs.get("retain_graph", NONE)
-    return it.sink(root, node, node.args[0] if node.args else None, retain, given)
-
-
-def _grad(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
-    root = args[0] if args else kwargs.get("outputs", NONE)
-    inputs = args[1] if len(args) > 1 else kwargs.get("inputs", NONE)
-    given = args[2] if len(args) > 2 else kwargs.get("grad_outputs", NONE)
-    create = kwargs.get("create_graph")
-    retain = kwargs.get("retain_graph", Const(True) if create == Const(True) else NONE)
-    it.sink(root, node, node.args[0] if node.args else None, retain, given, "grad", inputs)
-    live = create == Const(True)
-    parts = [(n, Edge.LIVE if live else Edge.CUT) for value in (root, inputs) for n in it.nodes_in(value)]
-    # create_graph switches recording on, whatever stands around the call.
-    number = it.combine("torch.autograd.grad", parts, node, "" if live else "grad", saves=live, keep_off=live)
-    return (
-        Seq((Tensor(number, "float"),))
-        if it.items(inputs) is None
-        else Seq(tuple(Tensor(number, "float") for _ in (it.items(inputs) or ())))
-    )
 
 
 def _isinstance(
@@ -505,27 +484,12 @@ def _vars(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value],
     return it.allocate(Obj("dict", None, tuple((repr(key), value) for key, value in obj.fields)))
 
 
-def _checkpoint(
-    it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
-) -> Value:
-    rest = {key: value for key, value in kwargs.items() if key not in ("use_reentrant", "preserve_rng_state")}
-    return it.call(args[0], args[1:], rest, node) if args else NONE
-
-
 def _data_parallel(
     it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
 ) -> Value:
     return (
         it.call(args[0], args[1:2], {}, node) if len(args) > 1 else Unknown("data_parallel without a module")
     )
-
-
-def _function_apply(
-    it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
-) -> Value:
-    """An autograd.Function of the program: its backward is its own business, so the gradient passes."""
-    parts = [(n, Edge.LIVE) for value in args for n in it.nodes_in(value)]
-    return Tensor(it.combine("torch.autograd.Function", parts, node, saves=True), "float")
 
 
 def _undecorated(
@@ -610,8 +574,7 @@ def _super(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value]
 
 HANDLERS: dict[str, Handler] = {
     **PYTHON,
-    "torch.autograd.backward": _backward,
-    "torch.autograd.grad": _grad,
+    **DIFFERENTIATION,
     "torch.nn.Parameter": Functions.parameter,
     "torch.nn.parameter.Parameter": Functions.parameter,
     "torch.autograd.Variable": Functions.variable,
@@ -643,9 +606,7 @@ HANDLERS: dict[str, Handler] = {
     "builtins.getattr": _getattr,
     "torch._foreach_zero_": _cleared_together,
     "builtins.vars": _vars,
-    "torch.utils.checkpoint.checkpoint": _checkpoint,
     "torch.nn.parallel.data_parallel": _data_parallel,
-    "gradsight.function_apply": _function_apply,
     "gradsight.nothing": _nothing,
     "gradsight.container_init": _container_init,
     "gradsight.undecorated": _undecorated,

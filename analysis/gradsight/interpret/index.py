@@ -16,6 +16,7 @@ from gradsight.interpret.libraries import GRAD_OFF, GRAD_ON
 from gradsight.lines import BACKWARD, Line
 from gradsight.names import canonical
 from gradsight.outline import Block, Clause, Outline, Region, Statement, nest
+from gradsight.syntax import walk
 from gradsight.values import Class, Func, Lib, Unknown, Value
 
 LINKED = "\0"  # the module that a name of another file is imported from, where both are read as one program
@@ -150,12 +151,12 @@ def line_binds(line: Line) -> frozenset[str]:
     names.add(line.name)
     for part in line.nodes:
         inner: set[ast.AST] = set()  # what a comprehension binds is its own
-        for node in ast.walk(part):
+        for node in walk(part):
             if isinstance(node, ast.Name):
                 if not isinstance(node.ctx, ast.Load) and node not in inner:
                     names.add(node.id)
             elif isinstance(node, ast.comprehension):
-                inner.update(ast.walk(node.target))
+                inner.update(walk(node.target))
             elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.ExceptHandler)):
                 names.add(node.name or "")
             elif isinstance(node, (ast.MatchAs, ast.MatchStar)):
@@ -180,6 +181,9 @@ class Links:
     backward: bool  # they ask for gradients themselves, as far as their text says
 
 
+_LINKING = frozenset({ast.Name, ast.Attribute, ast.Call, ast.Subscript, ast.Yield, ast.YieldFrom, ast.Global})
+
+
 @functools.lru_cache(16384)
 def line_links(line: Line) -> Links:
     """The links of one line."""
@@ -190,7 +194,10 @@ def line_links(line: Line) -> Links:
     declared: set[str] = set()
     yields = False
     for part in line.nodes if line.idle is None else ():
-        for node in ast.walk(part):
+        for node in walk(part):
+            kind = node.__class__
+            if kind not in _LINKING:
+                continue
             if isinstance(node, ast.Name):
                 names.add(node.id)
             elif isinstance(node, ast.Attribute):

@@ -60,7 +60,8 @@ NO_TENSORS = (
     "torch.multiprocessing.", "torch.profiler.", "torch.utils.tensorboard.",
     "torch.distributed.device_mesh.", "torch.distributed.checkpoint.", "torch.autograd.set_detect",
     "torch.mps.", "torch.autograd.profiler", "torch.onnx.", "torch.use_deterministic", "torch.utils.data.",
-    "torch.optim.lr_scheduler.",
+    "torch.optim.lr_scheduler.", "transformers.get_", "transformers.optimization.get_",
+    "diffusers.optimization.get_", "timm.scheduler.",
 )  # fmt: skip
 
 NO_TENSOR_NAMES = {

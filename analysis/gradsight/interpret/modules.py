@@ -12,6 +12,7 @@ from gradsight.graph import Node
 from gradsight.interpret.dtypes import exact_dtype
 from gradsight.interpret.shapes import flattened, linear, ranked
 from gradsight.interpret.training import Training
+from gradsight.interpret.zoos import call_library_model, is_library_model, whole
 from gradsight.outline import Block
 from gradsight.values import (
     NONE,
@@ -109,6 +110,10 @@ class Modules(Training):
             to = ("train" if flag.value else "eval") if isinstance(flag, Const) else "unknown"
         else:
             to = "eval"
+        if is_library_model(self.obj(receiver)) and (owner := whole(self, receiver)[0]) != receiver:
+            # Some layers of the model are switched, nobody knows which.
+            self.event("mode", oids=(owner.oid,), facts={"to": "unknown"}, call=self.here(node))
+            return
         nodes, _ = self.parameters_of(receiver)
         self.event("mode", nodes=nodes, oids=(receiver.oid,), facts={"to": to}, call=self.here(node))
 
@@ -183,6 +188,8 @@ class Modules(Training):
         """The call of a library module."""
         assert isinstance(obj.cls, Lib)
         name = obj.cls.name
+        if is_library_model(obj):
+            return call_library_model(self, ref, obj, args, kwargs, node)
         stub = model.module(name)
         if stub is None:
             return self.unknown_call(f"`{name}` is not known", obj.get("*"), args, kwargs, node)

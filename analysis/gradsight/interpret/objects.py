@@ -10,6 +10,7 @@ from gradsight.interpret.containers import is_container
 from gradsight.interpret.dtypes import exact_dtype, method_dtype
 from gradsight.interpret.libraries import GRAD_OFF, GRAD_ON, MODULE_SELF, REPARAMETRIZED
 from gradsight.interpret.modules import Modules
+from gradsight.interpret.zoos import ANY, is_library_model, part_named
 from gradsight.values import (
     NONE,
     NOWHERE,
@@ -224,6 +225,8 @@ class Objects(Modules):
             )
             return receiver
         if name in ("children", "modules", "named_children", "named_modules"):
+            if is_library_model(obj):
+                return self.parts_of(receiver, obj, name, node)
             items = tuple(value for key, value in obj.fields if isinstance(value, Ref)) + obj.items
             return self.allocate(
                 Obj(
@@ -274,6 +277,14 @@ class Objects(Modules):
         return self.unknown_call(
             f"`.{name}()` comes from code that is not seen", obj.get("*"), args, kwargs, node
         )
+
+    def parts_of(self, receiver: Ref, obj: Obj, name: str, node: ast.Call) -> Value:
+        """What running over the parts of a library's model gives."""
+        put = [value for key, value in obj.fields if key[:1] != "@" and isinstance(value, Ref)]
+        items = (part_named(self, receiver, ANY, node), *put)
+        if name.startswith("named"):
+            items = tuple(Seq((Unknown("a name"), item)) for item in items)
+        return self.allocate(Obj("list", None, items=items, many=True))
 
     # -- objects of libraries
 

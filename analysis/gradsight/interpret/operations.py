@@ -197,7 +197,10 @@ class Operations(Expressions):
         return Tensor(number, "int", result.shape, "index", exact="int64")
 
     def raising_conversion(self, operation: model.Operation, value: Value, node: ast.AST) -> None:
-        """numpy refuses a tensor that requires a gradient; whether it does is asked of the graph later."""
+        """numpy refuses a tensor that requires a gradient; whether it does is asked of the graph later, if
+        the program does not ask itself."""
+        if any("requires_grad" in test for test in self.tests):
+            return
         for number in self.nodes_in(value):
             self.event(
                 "raises",

@@ -66,7 +66,9 @@ class Event:
           "grad mode" (a switch, or the end of a block that undoes one) |
           "require" (`x.requires_grad = True`) | "misspelt" (an attribute that was to be that one) |
           "nothing" (None, where a loss or a prediction is wanted) |
-          "left off" (a turn of its loop ends with gradients switched off)
+          "left off" (a turn of its loop ends with gradients switched off) |
+          "checkpoint" (a segment that re-enters, of what it was given) |
+          "contract" (what an autograd.Function does not keep to)
     node: the value that it happened to; nodes: further values (an optimizer's parameters); oids: objects
     context: the loops ("l", number), branches ("b", number, arm), guards ("g", number, 0) and entries ("m",
         number, 0) that it stands in or behind, outermost first; a guard is a branch that may leave before it;
@@ -142,9 +144,12 @@ class Joiner:
         return out
 
     def _names(self, out: dict[str, Value], branches: list[dict[str, Value]]) -> None:
-        for name in {key: None for branch in branches for key in branch}:
-            values = [branch[name] for branch in branches if name in branch]
-            out[name] = self.values(values)
+        """`out` is what the first of them binds."""
+        first, *rest = branches
+        differing = {name for one in rest for name, value in one.items() if first.get(name) is not value}
+        for name in {key: None for one in branches for key in one} if differing else ():
+            if name in differing:
+                out[name] = self.values([one[name] for one in branches if name in one])
 
     def values(self, values: Iterable[Value]) -> Value:
         """One value standing for any of them."""

@@ -16,6 +16,7 @@ from gradsight.interpret.loops import Loops, body_parts
 from gradsight.interpret.state import State
 from gradsight.names import canonical
 from gradsight.outline import Block, Clause, Statement
+from gradsight.syntax import walk
 from gradsight.values import (
     NONE,
     Bound,
@@ -283,7 +284,9 @@ class Statements(Loops):
             self.event("arms", facts={"else": "yes" if has_else else "", "arms": str(arms), **left})
         guarded = left and (outer or not self.at_module_level)
         self.context = (*outer, ("g", number, 0)) if guarded else outer
-        self.tests = tests
+        asked = conditions_of(node.test, False) if left.get("0") == "leave" and len(clauses) == 1 else ()
+        # Behind `if x.requires_grad: return` it does not.
+        self.tests = (*tests, *(one for one in asked if "requires_grad" in one))
         if not has_else:
             states.append(before)
         self.state = before
@@ -519,7 +522,7 @@ class Statements(Loops):
         owner = self.owner or self.function_name
         closure = Closure(node.name, node, block, off, owner, self.at)
         self.state.env[node.name] = closure
-        parts = (n for part in body_parts(node, block) for n in ast.walk(part))
+        parts = (n for part in body_parts(node, block) for n in walk(part))
         if any(isinstance(part, ast.Attribute) and part.attr == "backward" for part in parts):
             self.waiting[id(node)] = closure
 

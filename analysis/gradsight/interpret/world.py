@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 
 from gradsight import model
+from gradsight.interpret import contract
 from gradsight.interpret.activation import OutOfBudget
 from gradsight.interpret.codec import Key
+from gradsight.interpret.contract import Method
 from gradsight.interpret.index import (
     LOSS_NAME,
     ClassInfo,
@@ -171,6 +173,8 @@ class World:
             return self._signature(subject)
         if kind == "hands back":
             return self._hands_back(subject)
+        if kind == "contract":
+            return self._contract(subject)
         if kind == "names":
             return self.module_names(subject, question[2])
         if kind == "stores":
@@ -218,6 +222,16 @@ class World:
     def _hands_back(self, fid: str) -> bool:
         region = self.regions.get(fid)
         return region is not None and hands_back(region.lines)
+
+    def contract(self, fid: str) -> Method | None:
+        """What the text of a method of an autograd.Function says of its contract."""
+        answer = self._contract(fid)
+        self.note(("contract", fid), answer)
+        return answer
+
+    def _contract(self, fid: str) -> Method | None:
+        region = self.regions.get(fid)
+        return contract.method(region.lines) if region is not None else None
 
     def _read(self, fid: str, signature: Signature | None) -> FunctionInfo | None:
         region = self.regions.get(fid)

@@ -16,7 +16,7 @@ lost
 - `python.py` (numpy, math, built-ins, operator), `modules.py`, `criteria.py` and `optimizers.py` are written
 by
   hand over `catalogue.py`, which is generated: the signatures of numpy and of the modules of torch.nn.
-- `around.py` has the libraries around torch, by hand.
+- `around.py` has the libraries around torch, by hand; `zoos.py` the models that libraries make.
 
 Rows are strings, `params | field value | field value`, and are decoded when somebody asks: the whole table is
 one constant, and reading it costs a fraction of a millisecond.
@@ -43,16 +43,23 @@ from gradsight.model.operation import Operation, decode
 from gradsight.model.operations import OPERATIONS
 from gradsight.model.optimizers import SCALERS, SCHEDULERS, OptimizerStub, optimizer
 from gradsight.model.python import PYTHON
+from gradsight.model.zoos import GETTERS, HEADS, LibraryModel, library_model
+from gradsight.model.zoos import PLAIN as PLAIN_ATTRIBUTES
+from gradsight.model.zoos import by_name as mode_by_name
 
 __all__ = [
     "ENGINE",
+    "GETTERS",
+    "HEADS",
     "LAUNCHER_RETURNS",
+    "PLAIN_ATTRIBUTES",
     "SCALERS",
     "SCHEDULERS",
     "TRAINERS",
     "WRAPPED",
     "WRAPPERS",
     "CriterionStub",
+    "LibraryModel",
     "ModuleStub",
     "Operation",
     "OptimizerStub",
@@ -60,6 +67,8 @@ __all__ = [
     "attribute",
     "criterion",
     "is_integer_dtype",
+    "library_model",
+    "mode_by_name",
     "module",
     "operation",
     "optimizer",

@@ -40,7 +40,7 @@ def check(q: Queries) -> Iterator[Report]:
     clips = [(at, event) for at, event in enumerate(q.events) if event.kind == "clip"]
     if not clips:
         return
-    steps = protocol.steps
+    steps = protocol.all_steps
     for at, clip in clips:
         where = clip.place("call")
         if where is None or clip.fact("unknown") or not loops(clip):

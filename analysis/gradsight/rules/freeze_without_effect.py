@@ -30,6 +30,7 @@ from collections.abc import Iterator
 
 from gradsight.domain import DEPENDING, Tri
 from gradsight.finding import Applicability, Edit, Finding, Fix
+from gradsight.graph import Place
 from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
 from gradsight.protocol import branches, entry, loops, protocol_of
@@ -181,6 +182,8 @@ def taken_back(q: Queries, said: set[int]) -> Iterator[Report]:
         again = thaw.place("call") if thaw is not None else None
         if thaw is None or where is None or again is None or used_between(q, frozen, freeze, thaw):
             continue
+        if {last_name(q, where), last_name(q, again)} == {"weight", "bias"}:
+            continue  # one source for both of a layer of torch
         if any(one.kind == "freeze" and frozen <= about(q, one) for one in q.events[q.events.index(thaw) :]):
             continue
         said.add(id(freeze))
@@ -193,11 +196,17 @@ def taken_back(q: Queries, said: set[int]) -> Iterator[Report]:
         )
 
 
+def last_name(q: Queries, place: Place) -> str:
+    """Whose `requires_grad` is set there, by its last name."""
+    return q.text_of(place).rpartition(".")[0].rpartition(".")[2]
+
+
 def undoes(q: Queries, thaw: Event, freeze: Event, frozen: frozenset[int]) -> bool:
     return (
         thaw.kind == "thaw"
         and frozen <= about(q, thaw)
         and not branches(thaw)
+        and not thaw.fact("some")
         and entry(thaw) == entry(freeze)
         and turns(q, thaw) == turns(q, freeze)
     )

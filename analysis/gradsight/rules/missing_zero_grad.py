@@ -44,7 +44,7 @@ def check(q: Queries) -> Iterator[Report]:
     if protocol.names_only("zero_grad"):
         return
     once = {event.context[-1][1] for event in q.all("once")}
-    for step in protocol.steps:
+    for step in protocol.all_steps:
         around = loops(step.event)
         if not around or around[-1] in once or around[-1] in loops(step.optimizer):
             continue

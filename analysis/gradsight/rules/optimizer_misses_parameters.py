@@ -62,7 +62,8 @@ def check(q: Queries) -> Iterator[Report]:
             yield report(q, step, trained, None)
             continue
         for event in q.all("replaced"):
-            if q.events.index(event) > q.events.index(step.optimizer) and set(event.nodes) & trained and lost:
+            later = q.events.index(event) > q.events.index(step.optimizer)
+            if later and set(event.nodes) & trained and (lost or event.fact("part")):
                 said.add(oid)
                 yield report(q, step, frozenset(event.nodes) & trained, event)
                 break

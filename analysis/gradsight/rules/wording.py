@@ -58,6 +58,8 @@ def message(queries: Queries, lost: Lost) -> str:
             if hidden:
                 what = f"{what}; `{hidden[-1]}` only keeps `backward` from raising"
             return f"nothing learns from {sink}: {what}"
+        if queries.graph[lost.cause].cause == "backward":
+            return f"nothing behind {sink} gets a gradient: {what}; nothing is raised"
         if vanishes(queries, lost):
             return f"every gradient behind {sink} is exactly 0: {what}; nothing is raised, and nothing learns"
         if queries.graph[lost.cause].cause in ("argmax", "integer", "comparison"):
@@ -145,6 +147,11 @@ def ending(queries: Queries, number: int, chain: tuple[int, ...] = ()) -> str:
         return f"the derivative of `{text}` is 0 everywhere"
     if node.cause == "draw":
         return f"`{text}` draws without a graph (`rsample` keeps it)"
+    if node.cause == "backward":
+        return f"`{text}` is all that `backward` gives for it"
+    if node.cause == "grad":
+        called = text.partition("(")[0]
+        return f"`{called}(…)` gives gradients without a graph of their own (`create_graph=True` makes one)"
     if node.cause == "data":
         return f"`{text}` leaves the graph behind"
     return f"`{text}` is detached"

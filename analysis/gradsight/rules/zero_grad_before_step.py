@@ -40,7 +40,7 @@ from gradsight.text import Source, Span
 def check(q: Queries) -> Iterator[Report]:
     protocol = protocol_of(q)
     said: set[int] = set()
-    for step in protocol.steps:
+    for step in protocol.all_steps:
         passes = [(at, event) for at, event in protocol.passes(step.held) if at < step.at]
         clears = [
             (at, event)
@@ -57,7 +57,8 @@ def check(q: Queries) -> Iterator[Report]:
                 continue
             kind = ""
             used = any(
-                at < other.at < position and other.event.oids == step.event.oids for other in protocol.steps
+                at < other.at < position and other.event.oids == step.event.oids
+                for other in protocol.all_steps
             )
             if used:
                 continue  # what this one clears has had its step
