@@ -8,6 +8,7 @@
 | wrong | training runs but is surely wrong | warning |
 | part | a part of a source is cut while another way of the same source is live | information |
 | frozen | a part that looks frozen on purpose, held by a blanket `model.parameters()` only | information |
+| unused | a live term of a loss that is computed and reaches none, or counts twice | information |
 | wasteful | right but wasteful | hint |
 """
 
@@ -23,5 +24,6 @@ SEVERITY = {
     "wrong": Severity.WARNING,
     "part": Severity.INFORMATION,
     "frozen": Severity.INFORMATION,
+    "unused": Severity.INFORMATION,
     "wasteful": Severity.HINT,
 }

@@ -395,13 +395,25 @@ class Queries:
     @cached_property
     def alive(self) -> frozenset[int]:
         """Sources with some live way to some sink of the program."""
-        out: set[int] = set()
-        for sink in self.sinks:
-            if sink.fact("off"):
-                continue
-            for root in self.roots(sink):
-                out |= {s for s, reach in self.graph.reach(root).items() if reach.live or reach.unknown}
-        return frozenset(out)
+        return frozenset(s for sink in self.sinks for s in self._alive_at(sink))
+
+    @cached_property
+    def given(self) -> frozenset[int]:
+        """Those of them that some sink leaves a gradient with: not what it only asks for, an attack's."""
+        return frozenset(
+            s
+            for sink in self.sinks
+            if sink.kind != "grad"
+            for s in self._alive_at(sink) - self.frozen_at(sink)
+        )
+
+    def _alive_at(self, sink: Event) -> set[int]:
+        return {
+            s
+            for root in (() if sink.fact("off") else self.roots(sink))
+            for s, reach in self.graph.reach(root).items()
+            if reach.live or reach.unknown
+        }
 
     def _of_sink(self, sink: Event, root: int, alive: frozenset[int]) -> Iterator[Lost]:
         reaches = self.graph.reach(root)
@@ -453,7 +465,8 @@ class Queries:
                 wanted = {
                     s
                     for s in wanted
-                    if s not in alive and (s in self.must_learn or self.graph[s].op in ("call", "argument"))
+                    if s not in self.given
+                    and (s in self.must_learn or self.graph[s].op in ("call", "argument"))
                 }
                 at_the_loss = any(laundered & set(self.graph[term].inputs) for term in self.terms(root))
                 if not self.optimizers and (
@@ -564,7 +577,10 @@ class Queries:
         """A block without gradients is one root cause, placed at its first operation that loses something."""
         out: dict[int, list[int]] = {}
         first: dict[int, int] = {}
-        for cause in sorted(causes, key=lambda cause: (not self._only_switched_off(cause, root), cause)):
+        for cause in sorted(
+            causes,
+            key=lambda cause: (self.graph[cause].cause != "no_grad" or not self._alone(cause, root), cause),
+        ):
             node = self.graph[cause]
             if node.cause == "no_grad" and node.block:
                 cause_kept = first.setdefault(node.block, cause)
@@ -578,12 +594,9 @@ class Queries:
     def _where(self, cause: int) -> Place | None:
         """Where the cut stands: for what is called inside a no_grad block, the call."""
         node = self.graph[cause]
-        place = node.place
-        if place is not None and node.off and node.cause == "no_grad":
-            block = self.block(cause)
-            if block is None or isinstance(self.syntax_of(block), (ast.With, ast.AsyncWith)):
-                return self.call_off(place) or place
-        return place
+        if node.place is not None and node.off and node.cause == "no_grad":
+            return self.call_off(node.place) or node.place
+        return node.place
 
     def _chain(self, cause: int, root: int) -> tuple[int, ...]:
         """Lossy nodes behind the cause, on any way to the root."""

@@ -7,11 +7,14 @@ import re
 from dataclasses import replace
 from typing import Any
 
+from gradsight import model
 from gradsight.domain import Edge
 from gradsight.graph import Node
 from gradsight.interpret.calls import Calls
 from gradsight.interpret.containers import is_container
 from gradsight.interpret.expressions import OPERATORS
+from gradsight.interpret.fates import LIKE_A_TERM, fates
+from gradsight.interpret.writing import LEAVES, written_in_place
 from gradsight.interpret.zoos import ANY, is_library_model, put_into, whole
 from gradsight.syntax import written_as
 from gradsight.values import (
@@ -54,10 +57,42 @@ class Assignments(Calls):
                 self.accumulates(node.targets[0], left, Tensor(inputs[-1]), value, node, written.right)
         for target in node.targets:
             self.assign(target, value, node.value)
+        self.binds_term(node.targets[0], value, node.value)
 
     def annotated(self, node: ast.AnnAssign, block: Any, statement: Any) -> None:
         if node.value is not None:
-            self.assign(node.target, self.evaluate(node.value), node.value)
+            value = self.evaluate(node.value)
+            self.assign(node.target, value, node.value)
+            self.binds_term(node.target, value, node.value)
+
+    def binds_term(self, target: ast.expr, value: Value, at: ast.expr) -> None:
+        """A name is given what looks like a loss: what the function goes on to do with it may be nothing."""
+        if isinstance(target, ast.Tuple) and (items := self.items(value)) is not None:
+            if len(items) == len(target.elts) > 1:
+                for part, item in zip(target.elts, items, strict=True):
+                    self.binds_term(part, item, part)
+            return
+        if not isinstance(target, ast.Name) or not isinstance(value, Tensor) or value.node == NOWHERE:
+            return
+        if self.state.grad != "on":
+            return
+        named = LIKE_A_TERM.search(target.id) or model.criterion(self.graph[value.node].op)
+        if not named and value.shape != ():
+            return
+        outline, region = self.world.outline, self.world.regions.get(self.function_name)
+        if self.owner or (region is None and not self.at_module_level):
+            return  # these lines are another function's
+        found = fates((outline.skeleton if region is None else region).lines)
+        kind = "lost" if self.at in found.lost and target is not at else found.of(target.id)
+        again = self.at in found.lost.values()
+        if kind or again:
+            self.event(
+                "term",
+                value.node,
+                facts={"name": target.id, "fate": kind, "again": "yes" if again else ""},
+                call=self.here(at),
+                target=self.here(target),
+            )
 
     def augmented(self, node: ast.AugAssign, block: Any, statement: Any) -> None:
         target = node.target
@@ -69,13 +104,16 @@ class Assignments(Calls):
         if obj is not None and obj.kind == "list" and op == "add" and isinstance(left, Ref):
             self.list_method(left, obj, "extend", [right], ast.Call(load, [node.value], []))
             return
-        if isinstance(left, Tensor) and left.origin in ("parameter", "leaf") and self.state.grad == "off":
-            return  # a manual update: `w -= lr * w.grad` under no_grad
+        if isinstance(left, Tensor) and left.origin in LEAVES:
+            written_in_place(self, left, left, f"{op}_", node, target, right)
+            return  # a manual update: `w -= lr * w.grad`, which stays the leaf that it was
         if isinstance(left, Tensor) and left.origin == "data":
             return
         value = self.operate(op, left, right, node)
         if op == "add":
             self.accumulates(target, left, right, value, node, node.value)
+        if isinstance(left, Tensor):
+            written_in_place(self, left, value, f"{op}_", node, target, right)
         self.changed_in_place(target, left, value, node.value)
 
     def accumulates(
@@ -381,6 +419,10 @@ class Assignments(Calls):
                 role = "one-hot"
             origin = receiver.origin if number == receiver.node else ""
             new = Tensor(number, receiver.dtype, receiver.shape, role, origin, receiver.exact)
+            if not self.putting_back:
+                written_in_place(self, receiver, new, "[]", target, target.value, value)
+            if receiver.origin in LEAVES:
+                return
             self.changed_in_place(target.value, receiver, new, at)
         elif isinstance(receiver, Array):
             parts = [

@@ -66,6 +66,7 @@ class Event:
           "grad mode" (a switch, or the end of a block that undoes one) |
           "require" (`x.requires_grad = True`) | "misspelt" (an attribute that was to be that one) |
           "nothing" (None, where a loss or a prediction is wanted) |
+          "term" (a name is given what looks like a loss, and nothing is computed with it) |
           "left off" (a turn of its loop ends with gradients switched off) |
           "checkpoint" (a segment that re-enters, of what it was given) |
           "contract" (what an autograd.Function does not keep to)
