@@ -79,6 +79,9 @@ class Methods(Frameworks):
             special = self.tensor_method(receiver, name, args, kwargs, node, base)
             if special is not None:
                 return special
+        if name == "backward" and receiver == NONE:
+            root = self.here(base) if base is not None else None
+            self.event("nothing", facts={"of": "backward"}, call=self.here(node), root=root)
         if name == "backward" and isinstance(receiver, (Number, Array)):
             return self.sink(receiver, node, base)
         if isinstance(receiver, Array):
