@@ -65,6 +65,9 @@ class Event:
           "grad mode" (a switch, or the end of a block that undoes one) |
           "require" (`x.requires_grad = True`) |
           "term" (a name is given what looks like a loss, and nothing is computed with it) |
+          "zeros" (a parameter is made of them) |
+          "initialized" (the numbers of a parameter are set in place) |
+          "chosen" (by a condition: that, then what is taken where it holds, and where not) |
           "left off" (a turn of its loop ends with gradients switched off) |
           "checkpoint" (a segment that re-enters, of what it was given) |
           "contract" (what an autograd.Function does not keep to)
