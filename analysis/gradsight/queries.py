@@ -395,13 +395,25 @@ class Queries:
     @cached_property
     def alive(self) -> frozenset[int]:
         """Sources with some live way to some sink of the program."""
-        out: set[int] = set()
-        for sink in self.sinks:
-            if sink.fact("off"):
-                continue
-            for root in self.roots(sink):
-                out |= {s for s, reach in self.graph.reach(root).items() if reach.live or reach.unknown}
-        return frozenset(out)
+        return frozenset(s for sink in self.sinks for s in self._alive_at(sink))
+
+    @cached_property
+    def given(self) -> frozenset[int]:
+        """Those of them that some sink leaves a gradient with: not what it only asks for, an attack's."""
+        return frozenset(
+            s
+            for sink in self.sinks
+            if sink.kind != "grad"
+            for s in self._alive_at(sink) - self.frozen_at(sink)
+        )
+
+    def _alive_at(self, sink: Event) -> set[int]:
+        return {
+            s
+            for root in (() if sink.fact("off") else self.roots(sink))
+            for s, reach in self.graph.reach(root).items()
+            if reach.live or reach.unknown
+        }
 
     def _of_sink(self, sink: Event, root: int, alive: frozenset[int]) -> Iterator[Lost]:
         reaches = self.graph.reach(root)
@@ -453,7 +465,8 @@ class Queries:
                 wanted = {
                     s
                     for s in wanted
-                    if s not in alive and (s in self.must_learn or self.graph[s].op in ("call", "argument"))
+                    if s not in self.given
+                    and (s in self.must_learn or self.graph[s].op in ("call", "argument"))
                 }
                 at_the_loss = any(laundered & set(self.graph[term].inputs) for term in self.terms(root))
                 if not self.optimizers and (
@@ -503,8 +516,10 @@ class Queries:
         for cause, sources in self._one_for_each_block(causes, root).items():
             if self.graph[cause].cause in NOT_FINDINGS:
                 continue
-            chain = self._chain(cause, root)
-            code = "GS109" if self._only_switched_off(cause, root) else self._code(cause, chain)
+            switched = self._only_switched_off(cause, root)
+            # Where one way is lost to this cut alone, what other ways lose behind it is another matter.
+            chain = () if not switched and self._alone(cause, root) else self._chain(cause, root)
+            code = "GS109" if switched else self._code(cause, chain)
             where = self.block(cause) if code == "GS109" else self._where(cause)
             if where is None or not code:
                 continue
@@ -562,7 +577,10 @@ class Queries:
         """A block without gradients is one root cause, placed at its first operation that loses something."""
         out: dict[int, list[int]] = {}
         first: dict[int, int] = {}
-        for cause in sorted(causes, key=lambda cause: (not self._only_switched_off(cause, root), cause)):
+        for cause in sorted(
+            causes,
+            key=lambda cause: (self.graph[cause].cause != "no_grad" or not self._alone(cause, root), cause),
+        ):
             node = self.graph[cause]
             if node.cause == "no_grad" and node.block:
                 cause_kept = first.setdefault(node.block, cause)
@@ -576,12 +594,9 @@ class Queries:
     def _where(self, cause: int) -> Place | None:
         """Where the cut stands: for what is called inside a no_grad block, the call."""
         node = self.graph[cause]
-        place = node.place
-        if place is not None and node.off and node.cause == "no_grad":
-            block = self.block(cause)
-            if block is None or isinstance(self.syntax_of(block), (ast.With, ast.AsyncWith)):
-                return self.call_off(place) or place
-        return place
+        if node.place is not None and node.off and node.cause == "no_grad":
+            return self.call_off(node.place) or node.place
+        return node.place
 
     def _chain(self, cause: int, root: int) -> tuple[int, ...]:
         """Lossy nodes behind the cause, on any way to the root."""
@@ -607,8 +622,10 @@ class Queries:
 
     def _only_switched_off(self, cause: int, root: int) -> bool:
         """Whether some way from a cause to the root is lost to one switch of the gradient mode alone."""
-        if self.graph[cause].cause != "no_grad" or not self.is_switch(cause):
-            return False
+        return self.graph[cause].cause == "no_grad" and self.is_switch(cause) and self._alone(cause, root)
+
+    def _alone(self, cause: int, root: int) -> bool:
+        """Whether some way from a cut to the root loses nothing behind it, but to the same block."""
         nodes, block = self.graph.nodes, self.graph[cause].block
         reached = {cause}
         for number in range(cause + 1, root + 1):
@@ -773,13 +790,15 @@ class Queries:
         if len(terms) < 2:
             return
         stepped = self._stepped_after(sink)
+        told = {s for s in starved if not self._looks_frozen(s)}
         live_terms = [term for term in terms if self.live_sources(term, sink) - self.laundered(term, sink)]
         for term in terms:
             if term in live_terms:
                 continue
+            reaches = self.graph.reach(term)
             lost = {
                 s: reach
-                for s, reach in self.graph.reach(term).items()
+                for s, reach in reaches.items()
                 if reach.dead
                 and s in self.must_learn
                 and s not in self.frozen_at(sink)
@@ -790,7 +809,11 @@ class Queries:
                 continue
             if self._summands(term) & set(live_terms):
                 continue  # shifted by its own detached copy: straight-through
-            yield from self._by_cause("term", SEVERITY["term"], sink, term, lost)
+            causes = {cause for s in told if s in reaches for cause in reaches[s].causes}
+            for one in self._by_cause("term", SEVERITY["term"], sink, term, lost):
+                # A factor that is rightly cut beside one that is wrongly cut is no mistake of its own.
+                if all(cause == one.cause or one.cause in self._chain(cause, term) for cause in causes):
+                    yield one
 
     def _summands(self, term: int) -> set[int]:
         """What a cut term is the sum of, seen through the cut: `a` and `b` of `(a - b).detach()`."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from gradsight.domain import Edge
 from gradsight.graph import Graph, Node, Place
+from gradsight.interpret.shapes import joined
 from gradsight.values import (
     NONE,
     NOWHERE,
@@ -63,7 +64,8 @@ class Event:
           "cast" (a module, or what floats are by default, becomes another dtype) |
           "off" (gradients are switched off: a block, a decorator, a switch) |
           "grad mode" (a switch, or the end of a block that undoes one) |
-          "require" (`x.requires_grad = True`) |
+          "require" (`x.requires_grad = True`) | "misspelt" (an attribute that was to be that one) |
+          "nothing" (None, where a loss or a prediction is wanted) |
           "term" (a name is given what looks like a loss, and nothing is computed with it) |
           "zeros" (a parameter is made of them) |
           "initialized" (the numbers of a parameter are set in place) |
@@ -198,9 +200,7 @@ class Joiner:
             return Tensor(
                 node,
                 first.dtype if all(t.dtype == first.dtype for t in same) else "",
-                first.shape
-                if len(tensors) == len(values) and all(t.shape == first.shape for t in same)
-                else None,
+                joined([tensor.shape for tensor in tensors]) if len(tensors) == len(values) else None,
                 first.role if len(tensors) == len(values) and all(t.role == first.role for t in same) else "",
                 first.origin
                 if len(tensors) == len(values) and all(t.origin == first.origin for t in same)
