@@ -74,12 +74,14 @@ def misplaced(
         if clipped and turn and turn[-1][0] < at < step.at and (wiped := cleared_next(protocol, at, clipped)):
             return "clips gradients that are cleared before anything steps with them", wiped
         return None
-    if turn and all(n > at for n, _ in passes) and step.at > at:
+    before = [n for n, event in passes if n < at and not set(loops(event)) - set(loops(clip))]
+    if turn and not before and all(n > at for n, _ in turn) and step.at > at:
         return "comes before the backward pass: there is nothing to clip yet", turn[0][1]
     same = [each for each in beside if each.event.oids == step.event.oids]
-    before = turn and turn[-1][0] < step.at < at
-    again = any(event.kind == "step" for event in protocol.events[at:])
-    if before and not again and all(each.at < at for each in same):
+    behind = turn and turn[-1][0] < step.at < at
+    inner = loops(clip)
+    again = any(each.kind == "step" and loops(each)[: len(inner)] == inner for each in protocol.events[at:])
+    if behind and not again and all(each.at < at for each in same):
         return "comes after the step, which has used the gradients as they were", step.event
     own = [(n, event) for n, event in enumerate(protocol.events) if step.event.oids[0] in event.oids[1:]]
     stepped = next((event for _, event in own if event.kind == "scaler_step"), None)
