@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from gradsight import importing, renaming, suppression
+from gradsight import importing, renaming, suppression, syntax
 from gradsight.broken import Standing, unparsable, unparsable_whole
 from gradsight.domain import Edge
 from gradsight.finding import Finding, Fix, Severity, Step, apply
@@ -44,7 +44,17 @@ ACROSS = "across files"  # a fact of findings whose places are not all in the fi
 MOST_DOCUMENTS = 8
 MOST_ROOTS = 192
 FORGOTTEN = 32  # files, after which what is kept of their lines goes, too
-CACHES = (parsed, line_binds, line_links, links, picking, stores, *importing.CACHES, *renaming.CACHES)
+CACHES = (
+    parsed,
+    line_binds,
+    line_links,
+    links,
+    picking,
+    stores,
+    *syntax.CACHES,
+    *importing.CACHES,
+    *renaming.CACHES,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -315,6 +315,7 @@ class Index:
         self._lines = outline.skeleton.lines
         self._signatures: dict[str, Signature] = {}
         self._mros: dict[str, list[str]] = {}
+        self._lineages: dict[str, tuple[object, ...]] = {}
         self._kin: dict[str, frozenset[str]] = {}
         self._scan(self.skeleton, "")
         self.bound = frozenset(name for line in self._lines for name in line_binds(line))
@@ -491,7 +492,10 @@ class Index:
 
     def lineage(self, cid: str) -> tuple[object, ...]:
         """Equal if the class and those that it is made of are; () where there is no such class."""
-        return tuple((one, self.classes[one].token) for one in self.mro(cid))
+        known = self._lineages.get(cid)
+        if known is None:
+            known = self._lineages[cid] = tuple((one, self.classes[one].token) for one in self.mro(cid))
+        return known
 
     def signature(self, fid: str, region: Region) -> Signature:
         """What calling a function of the file depends on, but for its body."""
