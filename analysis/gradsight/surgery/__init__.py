@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from gradsight.surgery.stacking import stack_for_rewrap
     from gradsight.surgery.tensors import tensors_for_numpy
     from gradsight.surgery.way import reopen_way
-    from gradsight.surgery.weights import as_buffer, as_parameter, wrapped
+    from gradsight.surgery.weights import as_buffer, as_parameter, parameter_last, wrapped
 
 __all__ = [
     "Refusal",
@@ -111,7 +111,7 @@ _ROOMS = {
     "stacking": ("stack_for_rewrap",),
     "tensors": ("tensors_for_numpy",),
     "way": ("reopen_way",),
-    "weights": ("as_buffer", "as_parameter", "wrapped"),
+    "weights": ("as_buffer", "as_parameter", "parameter_last", "wrapped"),
 }
 _ROOM = {name: room for room, names in _ROOMS.items() for name in names}
 
