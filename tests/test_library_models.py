@@ -146,6 +146,16 @@ WRONG = {
         "GS203",
         "loss.backward()",
     ),
+    "of a name that is not known, never cleared": (
+        "model = models.__dict__[arguments.arch](weights=None)\n" + OPTIMIZER + NEVER_CLEARED,
+        "GS203",
+        "loss.backward()",
+    ),
+    "an attribute of that name, never cleared": (
+        "model = getattr(models, arguments.arch)()\n" + OPTIMIZER + NEVER_CLEARED,
+        "GS203",
+        "loss.backward()",
+    ),
     "timm, never cleared": (
         "model = timm.create_model('resnet18', num_classes=10)\n" + OPTIMIZER + NEVER_CLEARED,
         "GS203",

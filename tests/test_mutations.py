@@ -31,7 +31,9 @@ NOT_MADE = {
     "GS308",
     "GS402",
     "GS403",
+    "GS404",
     "GS405",
+    "GS406",
     "GS407",
 }
 LOUD = {"functional_ensemble_func.py"}  # known: `.detach()` in what `torch.func` differentiates is no cut

@@ -30,6 +30,7 @@ from gradsight.values import (
     Tensor,
     Unknown,
     Value,
+    may_be_accelerated,
     node_of,
 )
 
@@ -61,6 +62,7 @@ class Event:
           "arms" (how the arms of its branch end, where modes are switched in them) |
           "apart" (two tensors that broadcasting repeats both: (N, 1) beside (N)) |
           "cast" (a module, or what floats are by default, becomes another dtype) |
+          "moved" (a module, to what may be another device; without an object what is made from here on) |
           "off" (gradients are switched off: a block, a decorator, a switch) |
           "grad mode" (a switch, or the end of a block that undoes one) |
           "require" (`x.requires_grad = True`) |
@@ -209,7 +211,8 @@ class Joiner:
                     for value in values
                 }
                 return Number(node, kinds.pop() if len(kinds) == 1 else "")
-            return Unknown("one of several constants", node)
+            among = ", an accelerator among them" if any(map(may_be_accelerated, values)) else ""
+            return Unknown(f"one of several constants{among}", node)
         if all(isinstance(value, (Array, Number, Const)) for value in values):
             return Array(node)
         if any(isinstance(value, Params) for value in values):

@@ -9,6 +9,7 @@ from gradsight.rule import Rule
 from gradsight.rules import (
     backward_without_graph,
     broadcast_in_loss,
+    buffer_that_should_move,
     checkpoint_with_frozen_input,
     clip_out_of_order,
     criterion_mismatch,
@@ -84,6 +85,7 @@ RULES: tuple[Rule, ...] = (
     parameters_in_container.RULE,
     parameter_rewrapped.RULE,
     module_made_in_forward.RULE,
+    buffer_that_should_move.RULE,
     freeze_without_effect.RULE,
     eval_left_on.RULE,
     train_mode_in_evaluation.RULE,

@@ -7,10 +7,10 @@ optimizer: what is stored is the result, which is no parameter. A move to a devi
 device may be another one than that of the tensor inside.
 
 ## Why is this bad?
-The result of an operation is no leaf. A module that gets it as an attribute keeps it as a plain tensor: it is in
-neither `parameters()` nor `state_dict()`, and no optimizer moves it. An optimizer that is given it raises "can't
-optimize a non-leaf Tensor". `nn.Parameter(...).to(device)` works on the CPU, where it changes nothing, and is lost
-on a GPU.
+The result of an operation is no leaf. A module that gets it as an attribute keeps it as a plain tensor: it is
+in neither `parameters()` nor `state_dict()`, and no optimizer moves it. An optimizer that is given it raises
+"can't optimize a non-leaf Tensor". `nn.Parameter(...).to(device)` works on the CPU, where it changes nothing,
+and is lost on a GPU.
 
 ## Use instead
 Compute first, and make the parameter last; the module's own `to()` moves it.
@@ -21,8 +21,8 @@ self.scale = nn.Parameter(torch.randn(4) * 0.1)
 ```
 
 ## When it is right
-Values that are computed from parameters which the module does hold, parameters that need no gradient, and casts
-that change nothing. None of these is flagged.
+Values that are computed from parameters which the module does hold, parameters that need no gradient, and
+casts that change nothing. None of these is flagged.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from collections.abc import Iterator
 from gradsight import surgery
 from gradsight.domain import Edge
 from gradsight.finding import Applicability, Finding, Fix
-from gradsight.graph import Place
 from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
 from gradsight.queries import Queries, shortened
@@ -50,7 +49,7 @@ def check(q: Queries) -> Iterator[Report]:
         if event.fact("origin") != "computed parameter" or where is None:
             continue
         change = changed(q, event.node)
-        if not change or event.node in said:
+        if not change or event.node in said or (change == "may" and "device=" in event.fact("devices")):
             continue
         said.add(event.node)
         empty = owners_of_nothing(q) if empty is None else empty
@@ -79,15 +78,14 @@ def given(q: Queries, event: Event, said: set[int]) -> Iterator[Report]:
         where = q.graph[number].place
         if number in said or where is None or not is_of_new_parameters(q, number):
             continue
-        change = changed(q, number)
-        if not change:
+        if changed(q, number) != "surely":
             continue
         said.add(number)
         text = shortened(q.text_of(where))
         assert call is not None
         yield RULE.report(
-            SEVERITY["raises" if change == "surely" else "wrong"],
-            f"`{text}` is {made(change)} of an `nn.Parameter`, and none itself: the optimizer raises "
+            SEVERITY["raises"],
+            f"`{text}` is the result of an `nn.Parameter`, and none itself: the optimizer raises "
             '"can\'t optimize a non-leaf Tensor"',
             where,
             (("what is computed here is no leaf", where), ("and this optimizer is given it", call)),
@@ -117,8 +115,8 @@ CASTS = frozenset({"double", "half", "bfloat16", "cuda", "clone"})
 
 
 def changed(q: Queries, number: int) -> str:
-    """Whether what is computed from a new parameter is another tensor: "surely", "may" on a device that is not
-    known, "" where the parameter itself comes back."""
+    """Whether what is computed from a new parameter is another tensor: "surely", "may" on a device that is
+    not known, "" where the parameter itself comes back."""
     said = ""
     for n in q.graph.feeding(number, (Edge.LIVE,)):
         node = q.graph[n]

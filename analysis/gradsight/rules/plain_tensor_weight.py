@@ -66,6 +66,8 @@ def check(q: Queries) -> Iterator[Report]:
     for event in q.all("attribute"):
         if event.place("value") is None or event.node in held or event.fact("stores") not in ("0", "1"):
             continue
+        if event.fact("origin") == "constant":
+            continue
         owner = event.oids[0] if event.oids else -1
         position = weight_position(q, event.node)
         learns = event.fact("origin") in ("leaf", "computed parameter")

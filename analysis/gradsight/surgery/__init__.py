@@ -68,6 +68,7 @@ __all__ = [
     "is_inside",
     "log_softmax_for",
     "move_out_of_no_grad",
+    "parameter_last",
     "reduce_to_scalar",
     "remove_statement",
     "reopen_way",
