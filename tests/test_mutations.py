@@ -23,8 +23,6 @@ ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = sorted((ROOT / "fixtures" / "corpus").glob("*.py"))
 LEAST = 0.80  # of the wanted mutants
 NTH, PER_PROGRAM, SEED = 5, 12, 5
-# Rules whose mistakes nobody puts in here.
-NOT_MADE = {
     "GS304",
     "GS305",
     "GS306",
@@ -35,6 +33,10 @@ NOT_MADE = {
     "GS405",
     "GS406",
     "GS407",
+# Rules whose mistakes nobody puts in here yet.
+# Rules whose mistakes nobody puts in here.
+NOT_MADE = frozenset({"GS110", "GS307", "GS309", "GS404", "GS406"})
+NOT_MADE = {
 }
 LOUD = {"functional_ensemble_func.py"}  # known: `.detach()` in what `torch.func` differentiates is no cut
 REAL = {("timm/layers/pos_embed_rel.py RelPosMlp", "GS206")}  # the package itself drops a result there
@@ -126,10 +128,10 @@ def test_cutting_nothing_changes_nothing() -> None:
 
 @pytest.mark.slow
 def test_every_rule_has_its_mistakes() -> None:
-    """All rules on what is lost or in the wrong order can be put into some program."""
+    """The mistake of each rule can be put into some program."""
     scripts = sites.read([sites.Program.of(path) for path in SCRIPTS])
     made = Counter(each.rule for script in scripts for each in mutations.mutants(script))
-    rules = {each.code for each in RULES if each.code[:3] in ("GS1", "GS2", "GS3", "GS4")}
+    rules = {each.code for each in RULES if each.code[:3] in ("GS1", "GS2", "GS3", "GS4", "GS6")}
     assert rules <= {*made, *NOT_MADE}, rules - {*made}
 
 

@@ -9,24 +9,27 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from gradsight import linking, suppression
+from gradsight import importing, renaming, suppression, syntax
 from gradsight.broken import Standing, unparsable, unparsable_whole
 from gradsight.domain import Edge
 from gradsight.finding import Finding, Fix, Severity, Step, apply
 from gradsight.graph import Place, Within
+from gradsight.importing import Files
 from gradsight.interpret.activation import OutOfBudget
 from gradsight.interpret.index import line_binds, line_links, links, parsed
-from gradsight.interpret.loops import stores
+from gradsight.interpret.loops import picking, stores
 from gradsight.interpret.memo import MOST_VERSIONS, Memo, Record
 from gradsight.interpret.world import World
-from gradsight.linking import STRIDE, Files, Linked, Linker, is_linked, plain
+from gradsight.lines import Line
+from gradsight.linking import STRIDE, Linked, Linker
 from gradsight.outline import Outline, Region, outline
 from gradsight.places import Bugs, Placed, Places, Spot
 from gradsight.queries import Program, Queries
+from gradsight.renaming import is_linked, plain
 from gradsight.roots import class_root, function_root, is_lone_loss, module_root
 from gradsight.roots import plain as plain_value
 from gradsight.rule import Report
@@ -41,7 +44,17 @@ ACROSS = "across files"  # a fact of findings whose places are not all in the fi
 MOST_DOCUMENTS = 8
 MOST_ROOTS = 192
 FORGOTTEN = 32  # files, after which what is kept of their lines goes, too
-CACHES = (parsed, line_binds, line_links, links, stores, *linking.CACHES)
+CACHES = (
+    parsed,
+    line_binds,
+    line_links,
+    links,
+    picking,
+    stores,
+    *syntax.CACHES,
+    *importing.CACHES,
+    *renaming.CACHES,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +67,6 @@ class Silence:
 
 
 Everything = tuple[tuple[Finding, ...], tuple[Silence, ...], tuple[Finding, ...]]  # those elsewhere, too
-Told = Callable[[], Everything]
 
 
 class Findings:
@@ -72,7 +84,7 @@ class Findings:
         findings: tuple[Finding, ...] = (),
         silences: tuple[Silence, ...] = (),
         *,
-        later: Told | None = None,
+        later: Callable[[], Everything] | None = None,
         one: Callable[[int], Finding] | None = None,
         anchors: tuple[Hashable, ...] | None = None,
     ) -> None:
@@ -113,6 +125,20 @@ class Findings:
 
 
 Telling = Callable[[Places, Place, str], object]
+
+
+@dataclass(slots=True, eq=False)
+class Told:
+    """What a rule asked of the text at a place, and the answer. It is the same as long as the lines of the
+    functions `through` which the place was found are, and the summaries that lead to it."""
+
+    telling: Telling
+    place: Place
+    answer: object
+    through: frozenset[str]
+    node: object  # the syntax that stood there
+
+
 Entry = tuple[Severity, Hashable, Finding | Placed[Finding]]  # what stands there, with its anchor
 
 
@@ -336,7 +362,8 @@ class _Root:
     record: Record
     opened: dict[str, Value] | None  # the module's names as it found them
     reports: tuple[Report, ...] = ()
-    told: tuple[tuple[Telling, Place, object], ...] = ()  # what the rules asked of the text, and the answers
+    told: tuple[Told, ...] = ()  # what the rules asked of the text
+    lines: dict[str, tuple[Line, ...]] = field(default_factory=dict)  # of the functions that lead there
     findings: list[Placed[Finding]] | None = None  # None: where they stand has to be found out anew
     silences: list[Placed[Silence]] | None = None
 
@@ -427,7 +454,7 @@ class _Analysis:
             if root is None:
                 root = self._computed(name, region, compute)
             elif root.program is not None and self._tells_else(root, name):
-                root.reports, root.told = self._check(root.program, name)
+                self._check(root, root.program, name)
         if kept[:1] != [root]:
             kept[:] = [root, *(other for other in kept if other is not root)][:MOST_VERSIONS]
         self.engine._roots.move_to_end(key)
@@ -459,9 +486,23 @@ class _Analysis:
 
     def _tells_else(self, root: _Root, name: str) -> bool:
         """Whether the text would give the rules other answers now."""
-        return any(
-            comparable(telling(self.places, place, name)) != answer for telling, place, answer in root.told
-        )
+        changed = {fid for fid, lines in root.lines.items() if self._lines(fid) != lines}
+        for told in root.told:
+            if told.through.isdisjoint(changed):
+                continue
+            node = self.places.syntax(told.place, name)
+            if node is told.node and told.telling is not Places.call_off:
+                continue  # lines are interned: they say the same
+            if comparable(told.telling(self.places, told.place, name)) != told.answer:
+                return True
+            told.node = node
+        for fid in changed:
+            root.lines[fid] = self._lines(fid)
+        return False
+
+    def _lines(self, fid: str) -> tuple[Line, ...]:
+        """The lines of a function, or those outside all functions."""
+        return self.world.regions.get(fid, self.outline.skeleton).lines
 
     def _computed(self, name: str, region: Region, compute: Callable[[], Program]) -> _Root:
         self.engine.memo.analysed.append(name)
@@ -480,7 +521,7 @@ class _Analysis:
         root = _Root(region, program, record, None if name == "<module>" else self._opened())
         if program is not None:
             program.silences = list(silent_sinks(program))
-            root.reports, root.told = self._check(program, name)
+            self._check(root, program, name)
         return root
 
     def _opened(self) -> dict[str, Value]:
@@ -488,13 +529,11 @@ class _Analysis:
 
     # -- findings
 
-    def _check(
-        self, program: Program, name: str
-    ) -> tuple[tuple[Report, ...], tuple[tuple[Telling, Place, object], ...]]:
-        """What the rules say, and all that they asked of the text."""
+    def _check(self, root: _Root, program: Program, name: str) -> None:
+        """Ask the rules, and note all that they ask of the text."""
         from gradsight.rules import RULES
 
-        told: list[tuple[Telling, Place, object]] = []
+        told: list[Told] = []
 
         def noted(telling: Telling) -> Any:
             known: dict[int, object] = {}  # by the place's identity: `told` keeps it
@@ -502,7 +541,8 @@ class _Analysis:
             def ask(place: Place) -> object:
                 if id(place) not in known:
                     known[id(place)] = answer = telling(self.places, place, name)
-                    told.append((telling, place, comparable(answer)))
+                    through, node = self.places.through(place, name)
+                    told.append(Told(telling, place, comparable(answer), through, node))
                 return known[id(place)]
 
             return ask
@@ -520,7 +560,8 @@ class _Analysis:
                 out += rule.check(queries)
             except Exception as error:
                 self.engine.report_bug(f"check of {rule.code}", error)
-        return tuple(out), tuple(told)
+        root.reports, root.told = tuple(out), tuple(told)
+        root.lines = {fid: self._lines(fid) for each in told for fid in each.through}
 
     def findings(self) -> list[Placed[Finding]]:
         out: list[Placed[Finding]] = []

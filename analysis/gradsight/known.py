@@ -19,10 +19,11 @@ from gradsight.interpret.activation import OutOfBudget
 from gradsight.interpret.state import Event
 from gradsight.interpret.watching import Watching
 from gradsight.interpret.world import Watch, World
-from gradsight.linking import STRIDE, Linked, plain
+from gradsight.linking import STRIDE, Linked
 from gradsight.outline import Region
 from gradsight.places import Bugs, Places
 from gradsight.queries import LEARNING, Program, Queries
+from gradsight.renaming import plain
 from gradsight.roots import class_root, function_root, module_root
 from gradsight.rules.wording import ending
 from gradsight.text import Source, Span

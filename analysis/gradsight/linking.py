@@ -12,54 +12,23 @@ from __future__ import annotations
 
 import ast
 import re
-import sys
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Protocol, TypeVar
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 
-from gradsight.interpret.index import LINKED, line_binds, line_links
+from gradsight.importing import Files, Finder, Targets, importing, imports_of, wanted_by
+from gradsight.interpret.index import line_links
 from gradsight.lines import Line
+from gradsight.renaming import Module, linked_line, suffix_of
 from gradsight.text import Source, Span, Units
 
 STRIDE = 1 << 40  # offsets and rows of another file are its own and a multiple of this
 MOST_FILES = 24  # that one file is read together with
 MOST_UNITS = 12_000  # logical lines of all of them
-MOST_UP = 6  # folders above a file in which the packages that it names may lie
 ASKS = re.compile(
     r"\bbackward\(|\bautograd\.grad\b|\btraining_step\b|\bmanual_backward\b|\bcompute_loss\b"
     r"|\bNeuralNet\w*\(|\bLearner\(|\bcreate_supervised_trainer\(|\bTrainer\(\s*model\b"
 )
-_MAIN = re.compile(r"if\s*\(?\s*__name__\b")
-_MARK = re.compile("\0[^\0]*\0")
-# Modules that a project's own files are hardly ever meant by.
-_LIBRARIES = frozenset(sys.stdlib_module_names) | {
-    "torch", "numpy", "torchvision", "torchaudio", "scipy", "sklearn", "pandas", "matplotlib", "tqdm",
-    "transformers", "lightning", "pytorch_lightning", "accelerate", "tensorboardX", "wandb", "yaml", "PIL",
-    "cv2", "einops", "timm",
-}  # fmt: skip
-
-
-class Files(Protocol):
-    """The texts around the one that is analysed: open documents over disk, or disk alone."""
-
-    @property
-    def state(self) -> object:
-        """Equal as long as every answer is the same; None where nobody knows."""
-
-    def read(self, file: str) -> Source | None:
-        """A Python file, the same object as long as its text is the same; None where there is none."""
-
-
-def plain(text: str) -> str:
-    """A text in which names of other files' modules are spelled as there."""
-    return _MARK.sub("", text) if "\0" in text else text
-
-
-def is_linked(name: str) -> bool:
-    """Whether a function or class is another file's."""
-    return "\0" in name
 
 
 class Linked:
@@ -126,8 +95,8 @@ class Linker:
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
         self._files: list[str] = [""]
-        self._modules: dict[str, _Module] = {}
-        self._parts: dict[str, tuple[_Module, tuple[object, ...], Part]] = {}
+        self._modules: dict[str, Module] = {}
+        self._parts: dict[str, tuple[Module, tuple[object, ...], Part]] = {}
         self._before: dict[str, _Before] = {}
         self._asked: dict[str, Set[str]] = {}  # of each file the files that were asked for
 
@@ -160,7 +129,7 @@ class Linker:
         if before is not None and edited and not _touches_imports(units, before.units):
             imports = before.imports
         else:
-            imports = _importing(units)
+            imports = importing(units)
         if not imports:
             self._before.pop(source.file, None)
             return None
@@ -178,9 +147,9 @@ class Linker:
 
     def _plan(self, file: str, imports: Sequence[Line], files: Files) -> _Plan | None:
         """What a file is read together with; None where nothing that it imports is there."""
-        finder = _Finder(files)
-        order: dict[str, _Module] = {}
-        targets: dict[str, _Targets] = {}
+        finder = Finder(files)
+        order: dict[str, Module] = {}
+        targets: dict[str, Targets] = {}
         self._gather(file, imports, finder, order, targets, [0])
         self._asked[file] = finder.asked
         if not order:
@@ -192,22 +161,22 @@ class Linker:
         self,
         asking: str,
         imports: Sequence[Line],
-        finder: _Finder,
-        order: dict[str, _Module],
-        targets: dict[str, _Targets],
+        finder: Finder,
+        order: dict[str, Module],
+        targets: dict[str, Targets],
         size: list[int],
     ) -> None:
         """Whom a file imports from, those first whom these import from."""
-        mine = targets[asking] = _Targets()
+        mine = targets[asking] = Targets()
         for line in imports:
-            for target in _wanted(line):
+            for target in wanted_by(line):
                 for source in finder.find(asking, target):
                     file = source.file
                     if file in targets:
                         continue
                     other = self._modules.get(file)
                     if other is None or other.source is not source:
-                        other = self._modules[file] = _Module(source)
+                        other = self._modules[file] = Module(source)
                     if len(targets) > MOST_FILES or size[0] + len(source.units) > MOST_UNITS:
                         continue
                     size[0] += len(source.units)
@@ -216,7 +185,7 @@ class Linker:
         for line in imports:
             mine.add(line, asking, finder, targets)
 
-    def _part(self, module: _Module, targets: _Targets, order: Mapping[str, _Module]) -> Part:
+    def _part(self, module: Module, targets: Targets, order: Mapping[str, Module]) -> Part:
         file = module.source.file
         names = tuple(
             (other, order[other].bound) for other in dict.fromkeys(targets.files()) if other in order
@@ -234,7 +203,7 @@ class Linker:
         suffix = suffix_of(file)
         for at, line, scope in module.scoped():
             units.append(
-                _linked_line(
+                linked_line(
                     line, suffix, targets, order, not scope.inside, scope.function, scope.renamed(line)
                 )
             )
@@ -244,21 +213,16 @@ class Linker:
         return part
 
 
-def suffix_of(file: str) -> str:
-    """What the names of a file's module carry."""
-    return f"\0{file}\0"
-
-
 def _touches_imports(units: Units, old: Units) -> bool:
     """Whether an edit took or gave a line that imports something."""
     last = len(units) - (len(old) - units.last)
-    return any(map(_imports, old[units.first : units.last])) or any(map(_imports, units[units.first : last]))
+    return any(map(imports_of, (*old[units.first : units.last], *units[units.first : last])))
 
 
 class _Plan:
     """The files that one is read together with, and what its own lines mean beside them."""
 
-    def __init__(self, parts: tuple[Part, ...], own: _Targets, order: Mapping[str, _Module]) -> None:
+    def __init__(self, parts: tuple[Part, ...], own: Targets, order: Mapping[str, Module]) -> None:
         self._parts, self._own, self._order = parts, own, order
         self._spaces = frozenset(dotted.partition(".")[0] for dotted in own.spaces)
         self._units = [line for part in parts for line in part.units]
@@ -280,9 +244,9 @@ class _Plan:
         return Linked(source, self._parts, whole, starts, first)
 
     def _line(self, line: Line) -> Line:
-        if not _imports(line) and (not self._spaces or line_links(line).names.isdisjoint(self._spaces)):
+        if not imports_of(line) and (not self._spaces or line_links(line).names.isdisjoint(self._spaces)):
             return line
-        return _linked_line(line, "", self._own, self._order, False, False, ())
+        return linked_line(line, "", self._own, self._order, False, False, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,448 +258,3 @@ class _Before:
     state: object
     plan: _Plan | None
     linked: Linked | None
-
-
-# -- what is imported from where
-
-
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """A module that an import statement names: `dots` of a relative import, its path, the names out of it."""
-
-    dots: int
-    path: tuple[str, ...]
-    names: tuple[str, ...] = ()
-
-
-def _wanted(line: Line) -> Iterator[_Wanted]:
-    for node in _imports(line):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield _Wanted(0, tuple(alias.name.split(".")))
-        else:
-            yield _Wanted(node.level, _path(node), tuple(alias.name for alias in node.names))
-
-
-def _path(node: ast.ImportFrom) -> tuple[str, ...]:
-    return tuple(node.module.split(".")) if node.module else ()
-
-
-def _importing(units: Sequence[Line]) -> list[Line]:
-    """The lines that import something."""
-    return [line for line in units if line.code and _imports(line)]
-
-
-def _imports(line: Line) -> tuple[ast.Import | ast.ImportFrom, ...]:
-    return _import_nodes(line) if "import" in line.text else ()
-
-
-@lru_cache(4096)
-def _import_nodes(line: Line) -> tuple[ast.Import | ast.ImportFrom, ...]:
-    return tuple(
-        node
-        for part in line.nodes
-        for node in ast.walk(part)
-        if isinstance(node, (ast.Import, ast.ImportFrom))
-    )
-
-
-class _Finder:
-    """Where the modules that a file names lie, during one link."""
-
-    def __init__(self, files: Files) -> None:
-        self._files = files
-        self._known: dict[str, Source | None] = {}
-
-    @property
-    def asked(self) -> Set[str]:
-        """The files that were wanted, whether they are there or not."""
-        return self._known.keys()
-
-    def _read(self, file: str) -> Source | None:
-        if file not in self._known:
-            self._known[file] = self._files.read(file)
-        return self._known[file]
-
-    def find(self, file: str, wanted: _Wanted) -> list[Source]:
-        """The files that an import reads, as far as they are ours: the module, and submodules by name."""
-        paths = [wanted.path, *((*wanted.path, name) for name in wanted.names if name != "*")]
-        found = (self.module(file, wanted.dots, path) for path in paths)
-        return [source for source in found if source is not None]
-
-    def module(self, file: str, dots: int, path: tuple[str, ...]) -> Source | None:
-        """The file of a module, named from within another."""
-        separator = "\\" if "\\" in file and "/" not in file else "/"
-        folder = file.rpartition(separator)[0]
-        if dots:
-            for _ in range(dots - 1):
-                folder = _above(folder, separator) or ""
-            return self._in(folder, separator, path, file)
-        if not path or path[0] in _LIBRARIES:
-            return None
-        for _ in range(MOST_UP):
-            for base in (folder, f"{folder}{separator}src" if folder else "src"):
-                found = self._in(base, separator, path, file)
-                if found is not None:
-                    return found
-            above = _above(folder, separator)
-            if above is None:
-                break
-            folder = above
-        return None
-
-    def _in(self, folder: str, separator: str, path: tuple[str, ...], asking: str) -> Source | None:
-        base = separator.join((folder, *path)) if folder else separator.join(path)
-        for file in (f"{base}.py", f"{base}{separator}__init__.py"):
-            if base and file != asking:
-                found = self._read(file)
-                if found is not None:
-                    return found
-        return None
-
-
-def _above(folder: str, separator: str) -> str | None:
-    """The folder that another one lies in, which may be named from within; None above the topmost."""
-    before, _, last = folder.rpartition(separator)
-    if last in ("", ".."):
-        return None if folder.startswith(separator) else f"..{separator}{folder}".rstrip(separator)
-    if not before and folder.startswith(separator):
-        return None
-    return None if last.endswith(":") else before
-
-
-@dataclass(slots=True)
-class _Targets:
-    """What a module's imports mean: files, by the import and alias they stand in."""
-
-    aliases: dict[tuple[Line, int, int], str] = field(default_factory=dict)  # `from FILE import ...`
-    spaces: dict[str, str] = field(default_factory=dict)  # name, dotted too -> the file that it stands for
-
-    def files(self) -> Iterable[str]:
-        return (*self.aliases.values(), *self.spaces.values())
-
-    def add(self, line: Line, file: str, finder: _Finder, known: Mapping[str, object]) -> None:
-        """Note what a line imports from the files that are read."""
-        for at, node in enumerate(_imports(line)):
-            if isinstance(node, ast.Import):
-                for alias in node.names:
-                    found = finder.module(file, 0, tuple(alias.name.split(".")))
-                    if found is not None and found.file in known:
-                        self.spaces[alias.asname or alias.name] = found.file
-                continue
-            path = _path(node)
-            module = finder.module(file, node.level, path)
-            for number, alias in enumerate(node.names):
-                inner = finder.module(file, node.level, (*path, alias.name)) if alias.name != "*" else None
-                if module is not None and module.file in known:
-                    self.aliases[line, at, number] = module.file
-                if inner is not None and inner.file in known:
-                    self.spaces.setdefault(alias.asname or alias.name, inner.file)
-
-
-# -- a module's lines, each with what its names mean there
-
-
-@dataclass(slots=True, eq=False)
-class _Scope:
-    """Where a line stands: which of the module's names it can mean."""
-
-    bound: frozenset[str]
-    inside: bool = False  # of a class or function
-    function: bool = False
-    hidden: frozenset[str] = frozenset()  # names that are a function's or a class's own
-
-    def renamed(self, line: Line) -> tuple[str, ...]:
-        """The module's names in a line, in a fixed order."""
-        names = line_links(line).names
-        if not self.inside:
-            names = names | line_binds(line) | {line.name}
-        names = names | _declared(line)
-        return tuple(sorted((names & self.bound) - self.hidden))
-
-
-class _Module:
-    """One file's imports, names and scopes. Frozen; what is dear is computed when first asked for."""
-
-    __slots__ = ("_bound", "_scoped", "imports", "source")
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        self.imports = _importing(source.units)
-        self._scoped: list[tuple[int, Line, _Scope]] | None = None
-        self._bound: frozenset[str] | None = None
-
-    @property
-    def bound(self) -> frozenset[str]:
-        """The names that the module binds."""
-        if self._bound is None:
-            names: set[str] = set()
-            for _, line, kinds, _ in self._walk():
-                if not kinds:
-                    names |= line_binds(line)
-                elif "def" in kinds:
-                    names |= _declared(line)
-            self._bound = frozenset(names - {""})
-        return self._bound
-
-    def scoped(self) -> list[tuple[int, Line, _Scope]]:
-        """The lines that are executed when the module is imported, by the numbers of their units."""
-        if self._scoped is None:
-            self._scoped = list(self._scopes())
-        return self._scoped
-
-    def _walk(self) -> Iterator[tuple[int, Line, tuple[str, ...], int]]:
-        """Each line that is read, the kinds of definitions around it, and the outermost function's unit."""
-        stack: list[tuple[int, str, int]] = []
-        skipping = -1
-        for at, line in enumerate(self.source.units):
-            if not line.code or (line.error is not None and not line.header):
-                continue
-            if skipping >= 0:
-                if line.indent > skipping:
-                    continue
-                skipping = -1
-            while stack and line.indent <= stack[-1][0]:
-                stack.pop()
-            if not stack and line.header and _MAIN.match(line.text.lstrip()):
-                skipping = line.indent
-                continue
-            function = next((unit for _, kind, unit in stack if kind == "def"), -1)
-            yield at, line, tuple(kind for _, kind, _ in stack), function
-            if line.role in ("def", "class"):
-                stack.append((line.indent, line.role, at))
-
-    def _scopes(self) -> Iterator[tuple[int, Line, _Scope]]:
-        lines = list(self._walk())
-        functions: dict[int, set[str]] = {}
-        declared: dict[int, set[str]] = {}
-        for at, line, _, function in lines:
-            if function >= 0:
-                functions.setdefault(function, set()).update(line_binds(line), _parameters(line))
-                declared.setdefault(function, set()).update(_declared(line))
-            elif line.role == "def":
-                functions.setdefault(at, set()).update(_parameters(line))
-        bound = self.bound
-        module = _Scope(bound)
-        own = {
-            unit: _Scope(bound, True, True, frozenset(names) - frozenset(declared.get(unit, ())))
-            for unit, names in functions.items()
-        }
-        for at, line, kinds, function in lines:
-            if function >= 0:
-                yield at, line, own[function]
-            elif kinds:
-                # What a class's body binds is an attribute.
-                yield at, line, _Scope(bound, True, False, line_binds(line) | _one_line(line))
-            elif line.role == "def" and not line.header:
-                yield at, line, _Scope(bound, False, False, _one_line(line))
-            else:
-                yield at, line, module
-
-
-def _one_line(line: Line) -> frozenset[str]:
-    return _parameters(line) if line.role == "def" and not line.header else frozenset()
-
-
-def _declared(line: Line) -> frozenset[str]:
-    return line_links(line).declared if "global" in line.text else frozenset()
-
-
-def _parameters(line: Line) -> frozenset[str]:
-    return _parameters_of(line) if line.role == "def" else frozenset()
-
-
-@lru_cache(4096)
-def _parameters_of(line: Line) -> frozenset[str]:
-    return frozenset(one.arg for part in line.nodes for one in ast.walk(part) if isinstance(one, ast.arg))
-
-
-# -- a line that means the same in the linked program
-
-
-def _linked_line(
-    line: Line,
-    suffix: str,
-    targets: _Targets,
-    order: Mapping[str, _Module],
-    defines: bool,
-    function: bool,
-    renamed: tuple[str, ...],
-) -> Line:
-    """A line of a module, its names those of the linked program."""
-    resolved: list[tuple[int, int, str, tuple[str, ...]]] = []
-    for at, node in enumerate(_imports(line)):
-        for number, alias in enumerate(node.names):
-            file = targets.aliases.get((line, at, number))
-            if file is None or file not in order:
-                continue
-            bound = order[file].bound
-            names = (
-                tuple(sorted(one for one in bound if not one.startswith("_"))) if alias.name == "*" else ()
-            )
-            if names or alias.name in bound:
-                resolved.append((at, number, suffix_of(file), names))
-    spaces: list[tuple[str, str, frozenset[str]]] = []
-    if targets.spaces and not _imports(line):
-        names_here = line_links(line).names
-        spaces = [
-            (dotted, suffix_of(file), order[file].bound)
-            for dotted, file in targets.spaces.items()
-            if dotted.partition(".")[0] in names_here and file in order
-        ]
-    if not resolved and not spaces and not renamed:
-        return line
-    return _rewritten(line, suffix, tuple(resolved), tuple(spaces), defines, function, renamed)
-
-
-@lru_cache(16384)
-def _rewritten(
-    line: Line,
-    suffix: str,
-    resolved: tuple[tuple[int, int, str, tuple[str, ...]], ...],
-    spaces: tuple[tuple[str, str, frozenset[str]], ...],
-    defines: bool,
-    function: bool,
-    renamed: tuple[str, ...],
-) -> Line:
-    copy = Line.__new__(Line)
-    for slot in Line.__slots__:
-        if slot != "__weakref__":
-            setattr(copy, slot, getattr(line, slot))
-    imports = {id(node): at for at, node in enumerate(_imports(line))}
-    rewriter = _Rewriter(suffix, frozenset(renamed), spaces, defines, function, imports, resolved)
-    copy.nodes = tuple(one for node in line.nodes for one in rewriter.statements(node))
-    if defines and line.name in renamed:
-        copy.name = line.name + suffix
-    copy.idle = None
-    return copy
-
-
-class _Rewriter:
-    """Copies syntax with other names in it, at the same places."""
-
-    def __init__(
-        self,
-        suffix: str,
-        names: frozenset[str],
-        spaces: Sequence[tuple[str, str, frozenset[str]]],
-        defines: bool,
-        function: bool,
-        imports: Mapping[int, int],
-        resolved: Sequence[tuple[int, int, str, tuple[str, ...]]],
-    ) -> None:
-        self.suffix, self.names, self.defines, self.function = suffix, names, defines, function
-        self.spaces = {dotted: (other, bound) for dotted, other, bound in spaces}
-        self.imports = imports
-        self.resolved = {(at, number): (other, stars) for at, number, other, stars in resolved}
-
-    def statements(self, node: ast.AST) -> list[ast.AST]:
-        """What stands for one statement or part of one."""
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            return list(self._import(node))
-        return [self.copied(node)]
-
-    def copied(self, node: ast.AST) -> ast.AST:
-        if isinstance(node, ast.Name):
-            return self._named(node, node.id + self.suffix) if node.id in self.names else node
-        if isinstance(node, ast.Attribute) and self.spaces:
-            dotted = _dotted(node.value)
-            space = self.spaces.get(dotted) if dotted else None
-            if space is not None and node.attr in space[1]:
-                return self._named(node, node.attr + space[0])
-        copy = _bare(node)
-        names = self.names
-        if isinstance(node, ast.Lambda):
-            self.names = names - {one.arg for one in ast.walk(node.args) if isinstance(one, ast.arg)}
-        for field_name, value in ast.iter_fields(node):
-            if isinstance(value, ast.AST):
-                setattr(copy, field_name, self.copied(value))
-            elif isinstance(value, list):
-                setattr(copy, field_name, self._copied_list(value))
-        self.names = names
-        if isinstance(copy, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            if self.defines and copy.name in names:
-                copy.name += self.suffix
-        elif isinstance(copy, (ast.ExceptHandler, ast.MatchAs, ast.MatchStar)):
-            if copy.name in names:
-                copy.name = f"{copy.name}{self.suffix}"
-        elif isinstance(copy, ast.Global):
-            copy.names = [name + self.suffix if name in names else name for name in copy.names]
-        return copy
-
-    def _copied_list(self, values: list[object]) -> list[object]:
-        out: list[object] = []
-        for value in values:
-            if isinstance(value, ast.stmt):
-                out += self.statements(value)
-            else:
-                out.append(self.copied(value) if isinstance(value, ast.AST) else value)
-        return out
-
-    def _named(self, node: ast.expr, name: str) -> ast.Name:
-        context = node.ctx if isinstance(node, (ast.Name, ast.Attribute)) else ast.Load()
-        return _placed(ast.Name(id=name, ctx=context), node)
-
-    def _import(self, node: ast.Import | ast.ImportFrom) -> Iterator[ast.AST]:
-        at = self.imports.get(id(node), -1)
-        left: list[ast.alias] = []
-        for number, alias in enumerate(node.names):
-            target = self.resolved.get((at, number))
-            local = alias.asname or alias.name
-            if target is None:
-                left.append(self._alias(alias, isinstance(node, ast.Import)))
-                continue
-            other, stars = target
-            for name in stars or (alias.name,):
-                yield self._binding(name if stars else local, name + other, alias)
-        if left:
-            copy = _bare(node)
-            copy.names = left
-            yield copy
-
-    def _binding(self, local: str, name: str, alias: ast.alias) -> ast.AST:
-        if local in self.names:
-            local += self.suffix
-        if self.function:  # what a function reads of the module are names
-            target, value = ast.Name(id=local, ctx=ast.Store()), ast.Name(id=name, ctx=ast.Load())
-            return _placed(ast.Assign(targets=[_placed(target, alias)], value=_placed(value, alias)), alias)
-        linked = ast.ImportFrom(
-            module=LINKED, names=[_placed(ast.alias(name=name, asname=local), alias)], level=0
-        )
-        return _placed(linked, alias)
-
-    def _alias(self, alias: ast.alias, whole: bool) -> ast.alias:
-        local = alias.asname or (alias.name.partition(".")[0] if whole else alias.name)
-        if local not in self.names:
-            return alias
-        name = alias.name if alias.asname or not whole else local
-        return _placed(ast.alias(name=name, asname=local + self.suffix), alias)
-
-
-def _dotted(node: ast.expr) -> str:
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.Attribute):
-        before = _dotted(node.value)
-        return f"{before}.{node.attr}" if before else ""
-    return ""
-
-
-_Node = TypeVar("_Node", bound=ast.AST)
-
-
-def _bare(node: _Node) -> _Node:
-    """A copy that shares all parts."""
-    copy = type(node).__new__(type(node))
-    copy.__dict__.update(node.__dict__)
-    return copy
-
-
-def _placed(node: _Node, at: ast.expr | ast.alias) -> _Node:
-    """A new node where another one stands."""
-    for name in ("lineno", "col_offset", "end_lineno", "end_col_offset"):
-        setattr(node, name, getattr(at, name))
-    return node
-
-
-CACHES = (_import_nodes, _parameters_of, _rewritten)

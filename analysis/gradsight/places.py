@@ -38,13 +38,12 @@ class Places:
 
     def locate(self, place: Place, root: str) -> tuple[str, Here]:
         """The function that a place stands in, and where in it."""
-        owner, place = self._inmost(place, root)
+        owner, place = self._inmost(place, root, [])
         assert not isinstance(place, There)
         return (place.owner, place.here) if isinstance(place, Within) else (owner, place)
 
-    def _inmost(self, place: Place, owner: str) -> tuple[str, Place]:
-        """A place of `owner` with the calls that it lies in entered."""
-        chain: list[Key] = []
+    def _inmost(self, place: Place, owner: str, chain: list[Key]) -> tuple[str, Place]:
+        """A place of `owner` with the calls that it lies in entered; `chain`, empty at first, holds them."""
         while isinstance(place, There):
             inner = self._inside(place, chain)
             owner = place.callee.fid
@@ -63,6 +62,17 @@ class Places:
             number, part = place.node
             return summary.events[number].place(part)
         return summary.graph[place.node].place
+
+    def through(self, place: Place, root: str) -> tuple[frozenset[str], object]:
+        """The functions that a place is found through, and the ast node there."""
+        chain: list[Key] = []
+        owner, inmost = self._inmost(place, root, chain)
+        owners = {root, owner, *(key.fid for key in chain)}
+        if isinstance(inmost, Within):
+            owners.add(inmost.owner)
+            inmost = inmost.here
+        assert isinstance(inmost, Here)
+        return frozenset(owners), inmost.node
 
     def syntax(self, place: Place, root: str) -> object:
         """The ast node at a place."""

@@ -9,6 +9,7 @@
 | left | on another device than the CPU it raises, and nothing says that it ever runs there | information |
 | part | a part of a source is cut while another way of the same source is live | information |
 | frozen | a part that looks frozen on purpose, held by a blanket `model.parameters()` only | information |
+| unused | a live term of a loss that is computed and reaches none, or counts twice | information |
 | wasteful | right but wasteful | hint |
 """
 
@@ -25,5 +26,6 @@ SEVERITY = {
     "left": Severity.INFORMATION,
     "part": Severity.INFORMATION,
     "frozen": Severity.INFORMATION,
+    "unused": Severity.INFORMATION,
     "wasteful": Severity.HINT,
 }

@@ -395,13 +395,25 @@ class Queries:
     @cached_property
     def alive(self) -> frozenset[int]:
         """Sources with some live way to some sink of the program."""
-        out: set[int] = set()
-        for sink in self.sinks:
-            if sink.fact("off"):
-                continue
-            for root in self.roots(sink):
-                out |= {s for s, reach in self.graph.reach(root).items() if reach.live or reach.unknown}
-        return frozenset(out)
+        return frozenset(s for sink in self.sinks for s in self._alive_at(sink))
+
+    @cached_property
+    def given(self) -> frozenset[int]:
+        """Those of them that some sink leaves a gradient with: not what it only asks for, an attack's."""
+        return frozenset(
+            s
+            for sink in self.sinks
+            if sink.kind != "grad"
+            for s in self._alive_at(sink) - self.frozen_at(sink)
+        )
+
+    def _alive_at(self, sink: Event) -> set[int]:
+        return {
+            s
+            for root in (() if sink.fact("off") else self.roots(sink))
+            for s, reach in self.graph.reach(root).items()
+            if reach.live or reach.unknown
+        }
 
     def _of_sink(self, sink: Event, root: int, alive: frozenset[int]) -> Iterator[Lost]:
         reaches = self.graph.reach(root)
@@ -453,7 +465,8 @@ class Queries:
                 wanted = {
                     s
                     for s in wanted
-                    if s not in alive and (s in self.must_learn or self.graph[s].op in ("call", "argument"))
+                    if s not in self.given
+                    and (s in self.must_learn or self.graph[s].op in ("call", "argument"))
                 }
                 at_the_loss = any(laundered & set(self.graph[term].inputs) for term in self.terms(root))
                 if not self.optimizers and (
@@ -504,7 +517,9 @@ class Queries:
             if self.graph[cause].cause in NOT_FINDINGS:
                 continue
             chain = self._chain(cause, root)
-            code = "GS109" if self._only_switched_off(cause, root) else self._code(cause, chain)
+            code = self._code(cause, chain)
+            if self._only_off(cause, root):
+                code = "GS109" if self.is_switch(cause) else "GS105"
             where = self.block(cause) if code == "GS109" else self._where(cause)
             if where is None or not code:
                 continue
@@ -562,7 +577,7 @@ class Queries:
         """A block without gradients is one root cause, placed at its first operation that loses something."""
         out: dict[int, list[int]] = {}
         first: dict[int, int] = {}
-        for cause in sorted(causes, key=lambda cause: (not self._only_switched_off(cause, root), cause)):
+        for cause in sorted(causes, key=lambda cause: (not self._only_off(cause, root), cause)):
             node = self.graph[cause]
             if node.cause == "no_grad" and node.block:
                 cause_kept = first.setdefault(node.block, cause)
@@ -576,12 +591,9 @@ class Queries:
     def _where(self, cause: int) -> Place | None:
         """Where the cut stands: for what is called inside a no_grad block, the call."""
         node = self.graph[cause]
-        place = node.place
-        if place is not None and node.off and node.cause == "no_grad":
-            block = self.block(cause)
-            if block is None or isinstance(self.syntax_of(block), (ast.With, ast.AsyncWith)):
-                return self.call_off(place) or place
-        return place
+        if node.place is not None and node.off and node.cause == "no_grad":
+            return self.call_off(node.place) or node.place
+        return node.place
 
     def _chain(self, cause: int, root: int) -> tuple[int, ...]:
         """Lossy nodes behind the cause, on any way to the root."""
@@ -605,9 +617,9 @@ class Queries:
         self._chains[cause, root] = tuple(out)
         return self._chains[cause, root]
 
-    def _only_switched_off(self, cause: int, root: int) -> bool:
-        """Whether some way from a cause to the root is lost to one switch of the gradient mode alone."""
-        if self.graph[cause].cause != "no_grad" or not self.is_switch(cause):
+    def _only_off(self, cause: int, root: int) -> bool:
+        """Whether some way from a cause to the root is lost to one block or switch of the mode alone."""
+        if self.graph[cause].cause != "no_grad":
             return False
         nodes, block = self.graph.nodes, self.graph[cause].block
         reached = {cause}

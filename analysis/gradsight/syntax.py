@@ -244,3 +244,30 @@ def nested_line(text: str) -> NestedLine:
             comment = -1
         elif kind == "broken":
             return NestedLine(position, False, -1, strings)
+
+
+def written_as(node: ast.AST) -> str:
+    """The text of an expression."""
+    return node.id if isinstance(node, ast.Name) else _unparsed(node)
+
+
+@functools.lru_cache(16384)
+def _unparsed(node: ast.AST) -> str:
+    return ast.unparse(node)
+
+
+def walk(node: ast.AST) -> list[ast.AST]:
+    """The node and all below it, contexts and operators left out. `ast.walk` takes three times as long."""
+    out = [node]
+    for one in out:  # it grows meanwhile
+        if one.__class__ is ast.Name or one.__class__ is ast.Constant:
+            continue  # most are
+        for value in one.__dict__.values():
+            if value.__class__ is list:
+                out += [item for item in value if isinstance(item, ast.AST)]
+            elif isinstance(value, ast.AST) and value._fields:
+                out.append(value)
+    return out
+
+
+CACHES = (_unparsed,)

@@ -22,7 +22,7 @@ from gradsight_server.documents import Snapshot
 
 if TYPE_CHECKING:
     from gradsight.engine import Engine, Findings
-    from gradsight.linking import Files
+    from gradsight.importing import Files
 
 logger = logging.getLogger(__name__)
 

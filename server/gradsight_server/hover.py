@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from gradsight.finding import Finding, Step
-from gradsight.pages import PAGES
 
 from gradsight_server import convert
 from gradsight_server.documents import Snapshot
@@ -34,6 +33,8 @@ def explain(snapshot: Snapshot, finding: Finding, page: str | None) -> str:
 
 def advise(finding: Finding) -> str:
     """What to do about a finding, for editors that show its message and its path by themselves."""
+    from gradsight.pages import PAGES  # with all rules: not before `initialize` is answered
+
     page = next((each.doc for each in PAGES if each.code == finding.code), "")
     advice = page.partition("\n## Use instead\n")[2].strip().partition("\n\n")[0]
     return f"**{finding.code}** {finding.name}: {' '.join(advice.split())}" if advice else ""

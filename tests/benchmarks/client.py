@@ -91,6 +91,7 @@ class Client:
         while len(self._buffer) < at + 4 + length:
             self._read()
         body, self._buffer = self._buffer[at + 4 : at + 4 + length], self._buffer[at + 4 + length :]
+        self._arrived = time.perf_counter()
         message: Message = json.loads(body)
         return message
 
@@ -139,7 +140,7 @@ class Client:
         return self._published(uri, 1)
 
     def edit(self, file: str, edit: Edit) -> float:
-        """Seconds from writing the change to the arrival of its diagnostics."""
+        """Seconds from writing the change to the arrival of its diagnostics, whole and not yet decoded."""
         uri = self.uri(file)
         version = self.versions[uri] = self.versions[uri] + 1
         change = {
@@ -153,7 +154,7 @@ class Client:
         began = time.perf_counter()
         self.send("textDocument/didChange", {"textDocument": document, "contentChanges": [change]})
         self._published(uri, version)
-        return time.perf_counter() - began
+        return self._arrived - began
 
     def _published(self, uri: str, version: int) -> list[Message]:
         message = self.receive(

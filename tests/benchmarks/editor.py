@@ -1,8 +1,9 @@
 """Our language server beside `ruff server`, as an editor sees them: the same edits to both, by turns.
 
-A time is from the moment that an edit is written to the server's pipe until its diagnostics are read. Times
-are of the clock: the client's waiting counts, whoever works meanwhile. What the servers compute for it, in
-all their threads, stands beside it: a busy machine changes that less.
+A time is from the moment that an edit is written to the server's pipe until its diagnostics have arrived,
+as bytes: what a client makes of them is no server's. Times are of the clock: the client's waiting counts,
+whoever works meanwhile. What the servers compute for it, in all their threads, stands beside it: a busy
+machine changes that less.
 """
 
 from __future__ import annotations

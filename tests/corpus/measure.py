@@ -1,9 +1,12 @@
 """Put every mistake into every good program, ask torch and the analysis about it, and write it down.
 
     python tests/corpus/measure.py [--sample N] [--seed N] [--out mutants.jsonl] [--log] [--only TEXT]
+                                   [--rules GS2,GS304]
 
-`--sample N`: of each program N mutants by chance, else all (that takes an hour). `--only`: programs whose
-name contains it. `--log`: the figures go into tests/corpus/RESULTS.md. `--out`: one JSON object a line:
+`--sample N`: of each program N mutants by chance, else all (half an hour). `--only`: programs whose name
+contains it. `--rules`: of these rules alone, by the beginnings of their codes. `--log`: the figures go into
+tests/corpus/RESULTS.md.
+`--out`: one JSON object a line:
 
 - `program`: the file's name in fixtures/corpus, or a package's file and what of it is driven
 - `package`: "timm 1.0.19", or null; `in_package`: whether the mistake is in that package's text
@@ -75,7 +78,7 @@ def chosen(mutants: Sequence[Mutant], number: int | None, random_: random.Random
 
 
 def measure(
-    programs: Sequence[sites.Program], number: int | None, seed: int
+    programs: Sequence[sites.Program], number: int | None, seed: int, rules: tuple[str, ...] = ("",)
 ) -> Iterator[tuple[sites.Script, list[verdicts.Verdict], list[recall.Seen]]]:
     """Each program's mutants, what torch says of them, and what the analysis says of those it should find."""
     random_ = random.Random(seed)
@@ -84,7 +87,8 @@ def measure(
         for name, why in refused.items():
             print(f"{name} is left out: {why[:300]}", file=sys.stderr)
         for script in scripts:
-            judged = verdicts.judge(script, chosen(mutations.mutants(script), number, random_))
+            mutants = [each for each in mutations.mutants(script) if each.rule.startswith(rules)]
+            judged = verdicts.judge(script, chosen(mutants, number, random_))
             yield (
                 script,
                 judged,
@@ -161,6 +165,7 @@ def main() -> None:
     parser.add_argument("--sample", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="")
+    parser.add_argument("--rules", default="")
     parser.add_argument("--out")
     parser.add_argument("--log", action="store_true")
     asked = parser.parse_args()
@@ -175,7 +180,9 @@ def main() -> None:
         out: IO[str] | None = None
         if asked.out:
             out = stack.enter_context(open(asked.out, "w", encoding="utf-8"))
-        for script, verdicts_, seen_ in measure(programs, asked.sample, asked.seed):
+        for script, verdicts_, seen_ in measure(
+            programs, asked.sample, asked.seed, tuple(asked.rules.split(","))
+        ):
             looked = {id(each.verdict): each for each in seen_}
             for verdict in verdicts_ if out else ():
                 assert out

@@ -20,7 +20,7 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 def missing_zero_grad(script: Script) -> Iterator[Mutant]:
     """GS203: `zero_grad` is gone, in a branch, or before the loop."""
-    for clear in _steps(script, "zero_grad"):
+    for clear in statements_of(script, "zero_grad"):
         near = _near(script, clear, "backward")
         if not near or clear.loop is None:
             continue
@@ -31,7 +31,7 @@ def missing_zero_grad(script: Script) -> Iterator[Mutant]:
         if index and clear.indent:
             body = f"if {index} % 2 == 0:\n{clear.indent}    {clear.source}"
             yield compose(script, "GS203", "in a branch", [(clear.start, clear.end, body), *marks])
-        loop = _Step(script, inner)
+        loop = Step(script, inner)
         if not any(isinstance(each, _FUNCTIONS) for each in _between(script, clear.node, inner)):
             moved = (loop.start, loop.start, f"{clear.source}\n{loop.indent}")
             yield compose(script, "GS203", "before the loop", [*clear.removed(), moved, *marks])
@@ -39,7 +39,7 @@ def missing_zero_grad(script: Script) -> Iterator[Mutant]:
 
 def zero_grad_before_step(script: Script) -> Iterator[Mutant]:
     """GS204: `zero_grad` between backward and step."""
-    for back in _steps(script, "backward"):
+    for back in statements_of(script, "backward"):
         for step in _same_block(script, back, "optimizer step"):
             if step.start < back.start:
                 continue
@@ -53,7 +53,7 @@ def zero_grad_before_step(script: Script) -> Iterator[Mutant]:
 
 def step_before_backward(script: Script) -> Iterator[Mutant]:
     """GS205: the step comes before the backward pass."""
-    for back in _steps(script, "backward"):
+    for back in statements_of(script, "backward"):
         if back.loop is None:
             continue
         for step in _same_block(script, back, "optimizer step"):
@@ -72,7 +72,7 @@ def step_before_backward(script: Script) -> Iterator[Mutant]:
 def uncalled(script: Script) -> Iterator[Mutant]:
     """GS206: the parentheses are missing, or a result is dropped."""
     for kind in ("zero_grad", "backward", "optimizer step"):
-        for each in _steps(script, kind):
+        for each in statements_of(script, kind):
             call = each.node.value  # type: ignore[attr-defined]
             name = f"{OPEN}{script.source(call.func)}{CLOSE}"
             yield compose(script, "GS206", f"{kind} not called", [(each.start, each.end, name)])
@@ -88,7 +88,7 @@ def uncalled(script: Script) -> Iterator[Mutant]:
             and site is not None
             and site.flags & {"gradient", "0d", "tensor"}
         ):
-            statement = _Step(script, node)
+            statement = Step(script, node)
             dropped = f"{OPEN}{script.source(node.value)}{CLOSE}"
             yield compose(script, "GS206", "result dropped", [(statement.start, statement.end, dropped)])
 
@@ -96,7 +96,7 @@ def uncalled(script: Script) -> Iterator[Mutant]:
 def backward_without_graph(script: Script) -> Iterator[Mutant]:
     """GS207: the loss is computed, or the whole step taken, while gradients are off."""
     also = ("GS105", "GS109")
-    for back in _steps(script, "backward"):
+    for back in statements_of(script, "backward"):
         block = _block(script, back.node)
         here = block.index(back.node)
         if here and back.indent:
@@ -105,7 +105,7 @@ def backward_without_graph(script: Script) -> Iterator[Mutant]:
                 if isinstance(each, (ast.Import, ast.FunctionDef, ast.ClassDef, *_LOOPS)):
                     begin = number + 1
             if begin < here:
-                first = _Step(script, block[begin])
+                first = Step(script, block[begin])
                 for context in ("no_grad", "inference_mode"):
                     head = f"with torch.{context}():\n{back.indent}    "
                     body = _indented(script.text[first.start : back.end])
@@ -143,14 +143,14 @@ def graph_retained(script: Script) -> Iterator[Mutant]:
             if kept is None or site is None or not {"gradient", "0d"} <= site.flags:
                 continue
             source = script.source(kept)
-            statement = _Step(script, node)
+            statement = Step(script, node)
             piece = (*script.span(each), source)  # type: ignore[arg-type]
             yield compose(script, "GS208", "item dropped", [piece, *statement.marks()])
-    for back in _steps(script, "backward"):
+    for back in statements_of(script, "backward"):
         call = back.node.value  # type: ignore[attr-defined]
         if back.loop is None or not back.indent or not isinstance(call.func.value, ast.Name):
             continue
-        loop = _Step(script, back.loop)
+        loop = Step(script, back.loop)
         if back.function is not loop.function:
             continue
         loss = call.func.value.id
@@ -171,7 +171,7 @@ def graph_retained(script: Script) -> Iterator[Mutant]:
 
 def hidden_state(script: Script) -> Iterator[Mutant]:
     """GS209: the detach that ends one window's graph is gone."""
-    marks = [mark for each in _steps(script, "backward") for mark in each.marks()]
+    marks = [mark for each in statements_of(script, "backward") for mark in each.marks()]
     for node in ast.walk(script.tree):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or node.args:
             continue
@@ -189,6 +189,33 @@ def hidden_state(script: Script) -> Iterator[Mutant]:
             yield compose(script, "GS209", "detach dropped", pieces, also=("GS201",))
 
 
+def carried_graph(script: Script) -> Iterator[Mutant]:
+    """GS209: what is carried from turn to turn keeps its graph."""
+    for back in statements_of(script, "backward"):
+        call = back.node.value  # type: ignore[attr-defined]
+        if back.loop is None or not back.indent or not isinstance(call.func.value, ast.Name):
+            continue
+        loop = Step(script, back.loop)
+        if back.function is not loop.function or call.args or call.keywords:
+            continue
+        loss = call.func.value.id
+        for style, before, joined, kept in (
+            ("memory", "memory = 0.0", "{0} = {0} + 0.1 * memory", "memory = {0}{1}"),
+            ("smoothed", "smooth = torch.zeros(())", "{0} = 0.9 * {0} + 0.1 * smooth", "smooth = {0}{1}"),
+            ("list", "recent = []", "{0} = {0} + 0.1 * sum(recent[-2:])", "recent.append({0}{1})"),
+        ):
+            head: Pieces = [
+                (loop.start, loop.start, f"{before}\n{loop.indent}"),
+                (back.start, back.start, f"{joined.format(loss)}\n{back.indent}"),
+            ]
+            wrong, right = (
+                (back.end, back.end, f"\n{back.indent}{kept.format(loss, cut)}") for cut in ("", ".detach()")
+            )
+            yield compose(
+                script, "GS209", style, [*head, *back.marks(), wrong], also=("GS201",), good=[*head, right]
+            )
+
+
 def loss_not_returned(script: Script) -> Iterator[Mutant]:
     """GS210: a training step gives nothing back."""
     for function in ast.walk(script.tree):
@@ -200,7 +227,7 @@ def loss_not_returned(script: Script) -> Iterator[Mutant]:
                 and node.value is not None
                 and script.site(node.value) is not None
             ):
-                statement = _Step(script, node)
+                statement = Step(script, node)
                 start = script.text.index(function.name, script.span(function)[0])
                 marks = [(start, start, OPEN), (start + len(function.name),) * 2 + (CLOSE,)]
                 yield compose(script, "GS210", "removed", [*statement.removed(), *marks])
@@ -245,7 +272,7 @@ def other_parameters(script: Script) -> Iterator[Mutant]:
         for other in dict.fromkeys(models):
             if other != model and (_root(other) == _root(model) or "." not in other + model):
                 yield compose(script, "GS211", "other model", [*marks, (start, end, f"{other}.parameters()")])
-        line = _Step(script, statement)  # type: ignore[arg-type]
+        line = Step(script, statement)  # type: ignore[arg-type]
         made = _made(script, model, statement)  # type: ignore[arg-type]
         if made is not None and not isinstance(statement, ast.Return):
             anew = f"\n{line.indent}{model} = {made}"
@@ -257,7 +284,7 @@ def other_parameters(script: Script) -> Iterator[Mutant]:
 
 def other_optimizer(script: Script) -> Iterator[Mutant]:
     """GS212: no step, or another optimizer's."""
-    steps = list(_steps(script, "optimizer step"))
+    steps = list(statements_of(script, "optimizer step"))
     for step in steps:
         near = _near(script, step, "backward")
         marks = [mark for each in near for mark in each.marks()]
@@ -275,7 +302,7 @@ def other_optimizer(script: Script) -> Iterator[Mutant]:
 
 def clip(script: Script) -> Iterator[Mutant]:
     """GS213: clipped before backward, behind the step, or another network."""
-    for back in _steps(script, "backward"):
+    for back in statements_of(script, "backward"):
         for step in _same_block(script, back, "optimizer step"):
             if step.start < back.start or back.loop is None:
                 continue
@@ -293,7 +320,7 @@ def clip(script: Script) -> Iterator[Mutant]:
                 holder = clips[0].node.value.args[0]  # type: ignore[attr-defined]
                 model = script.source(holder.func.value) if _is_parameters(holder) else ""
             else:
-                model = _model_of(script, step)
+                model = model_of(script, step)
                 held = f"{model}.parameters()"
                 if not model:
                     held = f'{_receiver(step.node)}.param_groups[0]["params"]'
@@ -313,7 +340,7 @@ def clip(script: Script) -> Iterator[Mutant]:
 
 def scaler(script: Script) -> Iterator[Mutant]:
     """GS214 (and GS213 with a scaler): a GradScaler that is used by half."""
-    for back in _steps(script, "backward"):
+    for back in statements_of(script, "backward"):
         call = back.node.value  # type: ignore[attr-defined]
         if back.loop is None or call.args or call.keywords:
             continue
@@ -366,7 +393,7 @@ def scaler(script: Script) -> Iterator[Mutant]:
 
 def parameter_laundered(script: Script) -> Iterator[Mutant]:
     """GS108: the loss becomes a leaf by force."""
-    for back in _steps(script, "backward"):
+    for back in statements_of(script, "backward"):
         call = back.node.value  # type: ignore[attr-defined]
         if not isinstance(call.func.value, ast.Name) or not back.indent:
             continue
@@ -390,14 +417,14 @@ def parameter_laundered(script: Script) -> Iterator[Mutant]:
 def mode_left_off(script: Script) -> Iterator[Mutant]:
     """GS109: gradients are switched off for an evaluation and never on again."""
     also = ("GS105", "GS207")
-    marks = [mark for each in _steps(script, "backward") for mark in each.marks()]
+    marks = [mark for each in statements_of(script, "backward") for mark in each.marks()]
     for node in ast.walk(script.tree):
         if not isinstance(node, ast.With) or len(node.items) != 1:
             continue
         if ast.unparse(node.items[0].context_expr) not in ("torch.no_grad()", "torch.inference_mode()"):
             continue
-        block = _Step(script, node)
-        first = _Step(script, node.body[0])
+        block = Step(script, node)
+        first = Step(script, node.body[0])
         if not block.indent and node.col_offset:
             continue
         body = _dedented(script.text[first.start : block.end], first.node.col_offset - node.col_offset)
@@ -409,10 +436,10 @@ def mode_left_off(script: Script) -> Iterator[Mutant]:
             yield compose(
                 script, "GS109", style, [(block.start, block.end, off + body), *inside], also=also, good=good
             )
-    for back in _steps(script, "backward"):
+    for back in statements_of(script, "backward"):
         if back.loop is None:
             continue
-        loop = _Step(script, back.loop)
+        loop = Step(script, back.loop)
         off = f"{OPEN}torch.set_grad_enabled(False){CLOSE}\n{loop.indent}"
         yield compose(
             script, "GS109", "before the loop", [(loop.start, loop.start, off), *loop.marks()], also=also
@@ -427,6 +454,7 @@ MUTATORS: tuple[Mutator, ...] = (
     backward_without_graph,
     graph_retained,
     hidden_state,
+    carried_graph,
     loss_not_returned,
     other_parameters,
     other_optimizer,
@@ -441,7 +469,7 @@ MUTATORS: tuple[Mutator, ...] = (
 
 
 @dataclass(frozen=True, eq=False)
-class _Step:
+class Step:
     """A statement."""
 
     script: Script
@@ -499,11 +527,11 @@ class _Step:
         return [(begin, end + 1 if end >= 0 else len(text), "")]
 
 
-def _steps(script: Script, flag: str) -> Iterator[_Step]:
+def statements_of(script: Script, flag: str) -> Iterator[Step]:
     """The statements that are a call of this kind."""
     for site in script.sites:
         if flag in site.flags and isinstance(script.parents[site.node], ast.Expr):
-            yield _Step(script, script.parents[site.node])  # type: ignore[arg-type]
+            yield Step(script, script.parents[site.node])  # type: ignore[arg-type]
 
 
 def _block(script: Script, node: ast.stmt) -> list[ast.stmt]:
@@ -515,18 +543,22 @@ def _block(script: Script, node: ast.stmt) -> list[ast.stmt]:
     return [node]
 
 
-def _same_block(script: Script, step: _Step, flag: str) -> list[_Step]:
+def _same_block(script: Script, step: Step, flag: str) -> list[Step]:
     block = _block(script, step.node)
-    return [each for each in _steps(script, flag) if each.node in block]
+    return [each for each in statements_of(script, flag) if each.node in block]
 
 
-def _same_function(script: Script, step: _Step, flag: str) -> list[_Step]:
-    return [each for each in _steps(script, flag) if each.function is step.function]
+def _same_function(script: Script, step: Step, flag: str) -> list[Step]:
+    return [each for each in statements_of(script, flag) if each.function is step.function]
 
 
-def _near(script: Script, step: _Step, flag: str) -> list[_Step]:
+def _near(script: Script, step: Step, flag: str) -> list[Step]:
     """Those in the same block, else in the same function, else all."""
-    return _same_block(script, step, flag) or _same_function(script, step, flag) or list(_steps(script, flag))
+    return (
+        _same_block(script, step, flag)
+        or _same_function(script, step, flag)
+        or list(statements_of(script, flag))
+    )
 
 
 def _between(script: Script, node: ast.AST, outer: ast.AST) -> Iterator[ast.AST]:
@@ -660,7 +692,7 @@ def _layers(script: Script, made: str) -> Iterator[tuple[str, str]]:
                 yield each.targets[0].attr, script.source(value)
 
 
-def _model_of(script: Script, step: _Step) -> str:
+def model_of(script: Script, step: Step) -> str:
     """The model that an optimizer was made for, if the place of the step can see it."""
     optimizer = _receiver(step.node)
     for site in script.sites:
@@ -671,7 +703,7 @@ def _model_of(script: Script, step: _Step) -> str:
         if ast.unparse(parent.targets[0]) != optimizer or held is None:
             continue
         model = script.source(held.func.value)  # type: ignore[attr-defined]
-        function, here = _Step(script, parent).function, step.function
+        function, here = Step(script, parent).function, step.function
         if function is None or function is here or _root(model) == "self" == _root(optimizer):
             return model
         if here is not None and _root(model) in {each.arg for each in here.args.args}:

@@ -42,9 +42,11 @@ class Site:
     """An expression that was evaluated.
 
     `flags`: gradient, leaf, computed, 0d to 4d, holds gradient (a container), module (the call of one that
-    learns; "4 parameters" says how many tensors do), shared (called elsewhere, too), cross entropy, nll,
-    indices (the target is), loss module, reduces, term (without it a term of the loss is a constant),
-    optimizer (made here), optimizer step, zero_grad, backward, clip.
+    learns; "4 parameters" says how many tensors do), module without gradient (called so), shared (called
+    elsewhere, too), term (without it a term of the loss is a constant), optimizer (made here), optimizer
+    step, zero_grad, backward, clip, train call, eval call, loss module, reduces. The call of a criterion:
+    cross entropy, nll, bce, bce logits, kl div, regression; indices (the target is); where both sides have
+    one shape flat (N), column (N, 1), rows (N, K) or more; raw (straight from a linear layer).
     """
 
     node: ast.expr

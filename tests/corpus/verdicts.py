@@ -4,7 +4,8 @@ A mutant is *confirmed* if it raises for the gradient's sake, or some gradient, 
 from the good script's by more than 1e-3. It is *wanted* if the policy speaks: what raises is an error; what
 takes the gradient from a parameter that had one, a softmax or a missing logarithm before a loss, and a term
 of the loss that became a constant are warnings; a part that looks frozen on purpose is an information. What
-is done in the wrong order is a warning (`PROTOCOL`), whatever it changes. A cut that leaves every parameter
+is done in the wrong order, given to the wrong loss, not registered or run in the wrong mode is a warning
+(`PROTOCOL`), whatever it changes. A cut that leaves every parameter
 some gradient is not wanted. A mutant that raises for another reason (a shape, a type) never fitted: it is a
 *misfit* and counts nowhere.
 """
@@ -36,7 +37,16 @@ RAISES_FOR_IT = re.compile(
     r"can't optimize a non-leaf Tensor|already been called since the last update|No inf checks were recorded"
 )
 
-# How loud, at least, where something is done in the wrong order; what surely raises is an error.
+# How torch refuses what a loss is given: dtypes, shapes, values out of range.
+REFUSES = re.compile(
+    r"elements of (input|target) should be between 0 and 1|[Ff]ound dtype|but got (Float|Int|Double|Long)|"
+    r"can't be cast to the desired output type|must be the same as input size|Expected target size|"
+    r"Integral inputs not supported|not implemented for|with two bool tensors|size mismatch|"
+    r"Expected floating point type|expected scalar type|Expected input batch_size|0D or 1D target|"
+    r"is different to the input size|out of bounds|not support|multi-target"
+)
+
+# How loud, at least, where it is enough that something changes; what surely raises is an error.
 PROTOCOL = {
     "GS108": "warning",
     "GS109": "warning",
@@ -52,6 +62,16 @@ PROTOCOL = {
     "GS212": "warning",
     "GS213": "warning",
     "GS214": "warning",
+    "GS304": "warning",
+    "GS305": "error",
+    "GS306": "warning",
+    "GS308": "warning",
+    "GS402": "warning",
+    "GS403": "warning",
+    "GS405": "warning",
+    "GS407": "warning",
+    "GS601": "warning",
+    "GS602": "warning",
 }
 
 # What a state that is carried on with its graph leads to.
@@ -175,17 +195,29 @@ def _verdict(mutant: Mutant, good: truth.Snapshot, bad: truth.Snapshot) -> Verdi
 
 
 def _protocol_verdict(mutant: Mutant, good: truth.Snapshot, bad: truth.Snapshot) -> Verdict:
-    if bad.error is not None and not RAISES_FOR_IT.search(bad.error.text):
+    refused = mutant.rule[:3] == "GS3" and bad.error is not None and REFUSES.search(bad.error.text)
+    if bad.error is not None and not refused and not RAISES_FOR_IT.search(bad.error.text):
         return Verdict(mutant, "misfit", None, f"raises {bad.error}")
     if mutant.rule in ("GS207", "GS209", "GS109") and bad.error is None:
         return Verdict(mutant, "not confirmed", None, "runs")
     if mutant.rule == "GS209" and bad.error is not None and not STATE_RAISES.search(bad.error.text):
         return Verdict(mutant, "misfit", None, f"that was no state: raises {bad.error}")
     differences = truth.compare(good, bad, DIFFERS)
+    if mutant.rule == "GS602":
+        differences += _other_numbers(good, bad)
     if not differences:
         return Verdict(mutant, "not confirmed", None, "same gradients, losses and parameters")
     said = f"raises {bad.error}" if bad.error else differences[0]
     return Verdict(mutant, "wanted", PROTOCOL[mutant.rule], said)
+
+
+def _other_numbers(good: truth.Snapshot, bad: truth.Snapshot) -> list[str]:
+    """Numbers that the two programs end with, where they differ: a measure, a loss on held-out data."""
+    return [
+        f"{name}: {value} | {bad.numbers[name]}"
+        for name, value in good.numbers.items()
+        if name in bad.numbers and not math.isclose(value, bad.numbers[name], rel_tol=DIFFERS, abs_tol=1e-9)
+    ]
 
 
 def _lost(good: truth.Snapshot, bad: truth.Snapshot) -> list[str]:

@@ -60,11 +60,14 @@ def call(site: int, function: Any, *args: Any, **kwargs: Any) -> Any:
         learns = sum(each.requires_grad for each in function.parameters())
         if learns:
             marks |= {"module", f"{learns} parameters"}
+            if not torch.is_grad_enabled():
+                marks.add("module without gradient")
             _modules[id(function)].add(site)
             _kept.append(function)
     kind = _criterion(function)
-    if kind and len(args) >= 2 and isinstance(args[0], torch.Tensor) and torch.is_grad_enabled():
-        marks.add(kind)
+    both = len(args) >= 2 and isinstance(args[0], torch.Tensor) and isinstance(args[1], torch.Tensor)
+    if kind and both and torch.is_grad_enabled():
+        marks |= {kind, *_shapes(args[0], args[1]), *(("raw",) if _is_raw(args[0]) else ())}
         arrived[site] |= getattr(args[0], "_sites", set())
         if not args[1].is_floating_point() and args[1].ndim < args[0].ndim:
             marks.add("indices")
@@ -110,17 +113,57 @@ def _protocol(function: Any, receiver: Any) -> set[str]:
         return {"optimizer step" if name == "step" else name}
     if isinstance(receiver, nn.Module) and name == "zero_grad":
         return {name}
+    if isinstance(receiver, nn.Module) and name in ("train", "eval"):
+        return {f"{name} call"}
     if function is nn.utils.clip_grad_norm_ or function is nn.utils.clip_grad_value_:
         return {"clip"}
     return set()
 
 
+_CRITERIA: dict[str, tuple[Any, ...]] = {
+    "cross entropy": (nn.functional.cross_entropy, nn.CrossEntropyLoss),
+    "nll": (nn.functional.nll_loss, nn.NLLLoss),
+    "bce": (nn.functional.binary_cross_entropy, nn.BCELoss),
+    "bce logits": (nn.functional.binary_cross_entropy_with_logits, nn.BCEWithLogitsLoss),
+    "kl div": (nn.functional.kl_div, nn.KLDivLoss),
+    "regression": (
+        nn.functional.mse_loss,
+        nn.functional.l1_loss,
+        nn.functional.smooth_l1_loss,
+        nn.functional.huber_loss,
+        nn.MSELoss,
+        nn.L1Loss,
+        nn.SmoothL1Loss,
+        nn.HuberLoss,
+    ),
+}
+_KINDS = {each: kind for kind, functions in _CRITERIA.items() for each in functions}
+
+
 def _criterion(function: Any) -> str:
-    if function is nn.functional.cross_entropy or isinstance(function, nn.CrossEntropyLoss):
-        return "cross entropy"
-    if function is nn.functional.nll_loss or isinstance(function, nn.NLLLoss):
-        return "nll"
-    return ""
+    return _KINDS.get(function if inspect.isfunction(function) else type(function), "")
+
+
+_SAME_NUMBERS = re.compile(
+    r"(Clone|View|UnsafeView|Reshape\w*|Squeeze|Unsqueeze|Permute|Transpose|T)Backward\d"
+)
+_PRODUCTS = re.compile(r"(Addmm|Mm|Bmm|Baddbmm|Convolution\w*)Backward\d")
+
+
+def _is_raw(given: torch.Tensor) -> bool:
+    """Whether it comes straight from a linear layer or a convolution: scores of any size."""
+    node = given.grad_fn
+    while node is not None and _SAME_NUMBERS.fullmatch(type(node).__name__):
+        node = node.next_functions[0][0]
+    return node is not None and _PRODUCTS.fullmatch(type(node).__name__) is not None
+
+
+def _shapes(given: torch.Tensor, target: torch.Tensor) -> set[str]:
+    if given.shape != target.shape or given.shape[:1] < (2,):
+        return set()
+    if given.ndim == 2:
+        return {"column" if given.shape[1] == 1 else "rows"}
+    return {"flat" if given.ndim == 1 else "more"}
 
 
 def _requires_grad(value: Any, depth: int = 0) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gradsight.domain import Edge
 from gradsight.graph import Graph, Here, Node, Place, Within
 from gradsight.interpret.state import Event, Joiner, State
+from gradsight.syntax import walk
 from gradsight.values import (
     NOWHERE,
     Array,
@@ -444,7 +445,7 @@ def free_names(closure: Closure) -> list[str]:
     read: dict[str, None] = {}
     bound: set[str] = set()
     rebound: set[str] = set()
-    for inner in (inner for part in parts for inner in ast.walk(part)):
+    for inner in (inner for part in parts for inner in walk(part)):
         if isinstance(inner, ast.Name):
             if isinstance(inner.ctx, ast.Load):
                 read[inner.id] = None

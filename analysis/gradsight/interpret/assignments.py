@@ -6,12 +6,15 @@ import ast
 from dataclasses import replace
 from typing import Any
 
+from gradsight import model
 from gradsight.domain import Edge
 from gradsight.graph import Node
 from gradsight.interpret.calls import Calls
 from gradsight.interpret.containers import is_container
 from gradsight.interpret.expressions import OPERATORS
+from gradsight.interpret.fates import LIKE_A_TERM, fates
 from gradsight.interpret.zoos import ANY, is_library_model, put_into, whole
+from gradsight.syntax import written_as
 from gradsight.values import (
     NOWHERE,
     REST,
@@ -42,7 +45,7 @@ class Assignments(Calls):
             isinstance(written, ast.BinOp)
             and isinstance(written.op, ast.Add)
             and isinstance(written.left, (ast.Name, ast.Attribute))
-            and ast.unparse(written.left) == ast.unparse(node.targets[0])
+            and written_as(written.left) == written_as(node.targets[0])
             and isinstance(value, Tensor)
             and value.node != NOWHERE
         ):
@@ -53,10 +56,42 @@ class Assignments(Calls):
                 self.accumulates(node.targets[0], left, Tensor(inputs[-1]), value, node, written.right)
         for target in node.targets:
             self.assign(target, value, node.value)
+        self.binds_term(node.targets[0], value, node.value)
 
     def annotated(self, node: ast.AnnAssign, block: Any, statement: Any) -> None:
         if node.value is not None:
-            self.assign(node.target, self.evaluate(node.value), node.value)
+            value = self.evaluate(node.value)
+            self.assign(node.target, value, node.value)
+            self.binds_term(node.target, value, node.value)
+
+    def binds_term(self, target: ast.expr, value: Value, at: ast.expr) -> None:
+        """A name is given what looks like a loss: what the function goes on to do with it may be nothing."""
+        if isinstance(target, ast.Tuple) and (items := self.items(value)) is not None:
+            if len(items) == len(target.elts) > 1:
+                for part, item in zip(target.elts, items, strict=True):
+                    self.binds_term(part, item, part)
+            return
+        if not isinstance(target, ast.Name) or not isinstance(value, Tensor) or value.node == NOWHERE:
+            return
+        if self.state.grad != "on":
+            return
+        named = LIKE_A_TERM.search(target.id) or model.criterion(self.graph[value.node].op)
+        if not named and value.shape != ():
+            return
+        outline, region = self.world.outline, self.world.regions.get(self.function_name)
+        if self.owner or (region is None and not self.at_module_level):
+            return  # these lines are another function's
+        found = fates((outline.skeleton if region is None else region).lines)
+        kind = "lost" if self.at in found.lost and target is not at else found.of(target.id)
+        again = self.at in found.lost.values()
+        if kind or again:
+            self.event(
+                "term",
+                value.node,
+                facts={"name": target.id, "fate": kind, "again": "yes" if again else ""},
+                call=self.here(at),
+                target=self.here(target),
+            )
 
     def augmented(self, node: ast.AugAssign, block: Any, statement: Any) -> None:
         target = node.target
@@ -90,7 +125,7 @@ class Assignments(Calls):
                     "accumulate",
                     value.node,
                     (node_of(left), node_of(right)),
-                    facts={"name": ast.unparse(target)},
+                    facts={"name": written_as(target)},
                     call=self.here(at),
                     value=self.here(added),
                 )

@@ -84,10 +84,13 @@ class Encoder:
         self._drain(heap)
         classes = [obj.cls.cid for obj in heap if isinstance(obj.cls, Class)]
         names = self.activation.world.module_names(fid, classes)
+        known = self.activation.state.module
         module = tuple(
-            (name, self.value(value))
-            for name in names
-            if (value := self.activation.state.module.get(name)) is not None
+            [
+                (name, value if type(value) in _FIXED else self.value(value))
+                for name in names
+                if (value := known.get(name)) is not None
+            ]
         )
         self._drain(heap)
         return Key(fid, encoded, module, tuple(heap), len(self.inputs), grad)
@@ -100,7 +103,12 @@ class Encoder:
                 Obj(
                     obj.kind,
                     obj.cls,
-                    tuple([(name, self.value(value)) for name, value in obj.fields]),
+                    tuple(
+                        [
+                            (name, value if type(value) in _FIXED else self.value(value))
+                            for name, value in obj.fields
+                        ]
+                    ),
                     tuple([self.value(value) for value in obj.items]),
                     obj.many,
                 )
@@ -117,9 +125,11 @@ class Encoder:
         kind = type(value)
         if kind in _FIXED:
             return value
-        if isinstance(value, (Tensor, Number, Array, Unknown)):
-            node = self.node(value.node)
-            return value if value.node == node else _PLACED[kind](value, node)
+        placed = _PLACED.get(kind)
+        if placed is not None:
+            had: int = value.node  # type: ignore[union-attr]
+            node = self.node(had)
+            return value if had == node else placed(value, node)
         if isinstance(value, Ref):
             known = self._oids.get(value.oid)
             if known is None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 
+from gradsight.syntax import written_as
+
 
 def conditions_of(test: ast.expr, holds: bool = True) -> tuple[str, ...]:
     """What is true where a test holds, or does not: each as what is tested, the constants that it is
@@ -12,7 +14,7 @@ def conditions_of(test: ast.expr, holds: bool = True) -> tuple[str, ...]:
         return conditions_of(test.operand, not holds)
     if isinstance(test, ast.BoolOp):
         if isinstance(test.op, ast.And) is not holds:
-            return (f"{ast.unparse(test)}\t?\t",)
+            return (f"{written_as(test)}\t?\t",)
         return tuple(one for part in test.values for one in conditions_of(part, holds))
     constants = ""
     if isinstance(test, ast.Compare) and len(test.ops) == 1:
@@ -22,8 +24,8 @@ def conditions_of(test: ast.expr, holds: bool = True) -> tuple[str, ...]:
             constants = "|".join(among)
             test = test.left
     if not isinstance(test, (ast.Name, ast.Attribute)):
-        return (f"{ast.unparse(test)}\t?\t",)
-    return (f"{ast.unparse(test)}\t{constants}\t{'yes' if holds else ''}",)
+        return (f"{written_as(test)}\t?\t",)
+    return (f"{written_as(test)}\t{constants}\t{'yes' if holds else ''}",)
 
 
 def constants_of(written: ast.expr, several: bool) -> list[str]:

@@ -185,12 +185,15 @@ class Containers(Activation):
         return self.allocate(made)
 
     def known_parts(self, generators: list[ast.comprehension], iterable: Value) -> tuple[Value, ...] | None:
-        """A few known modules that a comprehension runs over: each turn does something of its own."""
+        """A few known modules or constants that a comprehension runs over: each turn does something of its
+        own."""
         items, obj = self.items(iterable), self.obj(iterable)
         if len(generators) > 1 or generators[0].ifs or items is None or not 1 < len(items) <= MOST_TURNS:
             return None
-        known = not (obj is not None and obj.many) and any(self.has_objects(item) for item in items)
-        return items if known else None
+        if obj is not None and obj.many:
+            return None
+        own = any(map(self.has_objects, items)) or all(isinstance(item, Const) for item in items)
+        return items if own else None
 
     def turns(self, generator: ast.comprehension, items: tuple[Value, ...]) -> Iterator[None]:
         """Each turn of a comprehension, its target bound."""

@@ -232,17 +232,10 @@ class Expressions(Attributes):
             role = "logit" if roles == ["logit"] else ""
         if op != "matmul" and "unreduced" in (getattr(left, "role", ""), getattr(right, "role", "")):
             role = "unreduced"  # one value for each element stays one for each element
-        parts: list[tuple[int, Edge]] = []
-        for value in (left, right):
-            if isinstance(value, Array):
-                parts += [(n, Edge.LIVE) for n in self.nodes_in(value)]
-            else:
-                parts += [(n, edge) for n in self.nodes_in(value)]
-        note = (
-            "constant"
-            if sum(1 for value in (left, right) if any(True for _ in self.nodes_in(value))) < 2
-            else ""
-        )
+        parts = [(n, Edge.LIVE if isinstance(left, Array) else edge) for n in self.nodes_in(left)]
+        ours = len(parts)
+        parts += [(n, Edge.LIVE if isinstance(right, Array) else edge) for n in self.nodes_in(right)]
+        note = "" if 0 < ours < len(parts) else "constant"  # scaling, not combining
         shape = (
             broadcast(self.shape_of(left), self.shape_of(right))
             if op != "matmul"

@@ -7,6 +7,7 @@ mode, heap, events), and how Python's own functions take containers apart and pu
 from __future__ import annotations
 
 import ast
+from collections import abc
 from collections.abc import Callable
 from typing import Any
 
@@ -258,6 +259,10 @@ def _isinstance(
         return Number()
     if isinstance(value, Const) and len(types) == len(kinds):
         return Const(isinstance(value.value, tuple(types)))
+    if isinstance(value, Seq) and any(issubclass(tuple, one) for one in types):
+        return Const(True)
+    if isinstance(value, Number) and len(types) == len(kinds) and not {int, float, bool} & set(types):
+        return Const(False)
     if isinstance(value, (Class, Func, Lib, Tensor)) and len(types) == len(kinds):
         return Const(False)
     return Number()
@@ -275,7 +280,23 @@ def _len(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], 
 
 _PLAIN: dict[str, type] = {
     f"builtins.{each.__name__}": each for each in (str, int, float, bool, bytes, tuple, list, dict)
+} | {
+    f"{module}.{each.__name__}": each
+    for module in ("collections.abc", "typing")
+    for each in (abc.Iterable, abc.Sequence, abc.Mapping)
 }
+
+
+def _any(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    items = it.items(args[0]) if len(args) == 1 else None
+    told = [bool(item.value) for item in items or () if isinstance(item, Const)]
+    if items is None or len(told) < len(items):
+        return Number()
+    decides = name == "builtins.any"
+    obj = it.obj(args[0])
+    if decides not in told:
+        return Const(not decides)  # however many there are
+    return Number() if obj is not None and obj.many else Const(decides)
 
 
 def _enumerate(
@@ -297,19 +318,20 @@ def _zip(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], 
         return it.allocate(
             Obj("list", None, items=(Seq(tuple(it.element_of(value, node) for value in args)),), many=True)
         )
-    columns = [it.items(value) for value in args]
-    if (
-        columns
-        and all(column is not None for column in columns)
-        and not any((o := it.obj(v)) is not None and o.many for v in args)
-    ):
-        return it.allocate(
-            Obj(
-                "list",
-                None,
-                items=tuple(Seq(row) for row in zip(*(column or () for column in columns), strict=False)),
+    columns = [None if (o := it.obj(value)) is not None and o.many else it.items(value) for value in args]
+    known = [column for column in columns if column is not None]
+    # Layers one by one, with as many of whatever stands beside them.
+    if known and (len(known) == len(columns) or any(it.all_modules(column) for column in known)):
+        rows = [
+            Seq(
+                tuple(
+                    it.element_of(value, node) if column is None else column[at]
+                    for value, column in zip(args, columns, strict=True)
+                )
             )
-        )
+            for at in range(min(map(len, known)))
+        ]
+        return it.allocate(Obj("list", None, items=tuple(rows)))
     return it.allocate(
         Obj("list", None, items=(Seq(tuple(it.element_of(value, node) for value in args)),), many=True)
     )
@@ -389,6 +411,13 @@ def _chain(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value]
         )
     items = tuple(item for value in args for item in (it.items(value) or (it.element_of(value, node),)))
     return it.allocate(Obj("list", None, items=items, many=True))
+
+
+def _repeat(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
+    times = args[1].value if len(args) == 2 and isinstance(args[1], Const) else None
+    if isinstance(times, int) and 0 < times <= 8:
+        return it.allocate(Obj("list", None, items=(args[0],) * times))
+    return it.allocate(Obj("list", None, items=tuple(args[:1]), many=True))
 
 
 def _dict(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
@@ -597,6 +626,8 @@ HANDLERS: dict[str, Handler] = {
     "builtins.callable": _isinstance,
     "builtins.len": _len,
     "torch.is_tensor": _isinstance,
+    "builtins.any": _any,
+    "builtins.all": _any,
     "builtins.enumerate": _enumerate,
     "builtins.zip": _zip,
     "builtins.range": _range,
@@ -606,6 +637,7 @@ HANDLERS: dict[str, Handler] = {
     "builtins.map": _map,
     "builtins.filter": _filter,
     "itertools.chain": _chain,
+    "itertools.repeat": _repeat,
     "builtins.dict": _dict,
     "collections.OrderedDict": _dict,
     "collections.namedtuple": _namedtuple,

@@ -16,6 +16,7 @@ from gradsight.interpret.libraries import GRAD_OFF, GRAD_ON
 from gradsight.lines import BACKWARD, Line
 from gradsight.names import canonical
 from gradsight.outline import Block, Clause, Outline, Region, Statement, nest
+from gradsight.syntax import walk
 from gradsight.values import Class, Func, Lib, Unknown, Value
 
 LINKED = "\0"  # the module that a name of another file is imported from, where both are read as one program
@@ -150,12 +151,12 @@ def line_binds(line: Line) -> frozenset[str]:
     names.add(line.name)
     for part in line.nodes:
         inner: set[ast.AST] = set()  # what a comprehension binds is its own
-        for node in ast.walk(part):
+        for node in walk(part):
             if isinstance(node, ast.Name):
                 if not isinstance(node.ctx, ast.Load) and node not in inner:
                     names.add(node.id)
             elif isinstance(node, ast.comprehension):
-                inner.update(ast.walk(node.target))
+                inner.update(walk(node.target))
             elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.ExceptHandler)):
                 names.add(node.name or "")
             elif isinstance(node, (ast.MatchAs, ast.MatchStar)):
@@ -172,7 +173,7 @@ class Links:
     """What some lines have to do with what is defined elsewhere."""
 
     names: frozenset[str]  # every name that they read or bind
-    attributes: frozenset[str]  # every attribute
+    attributes: frozenset[tuple[str, str]]  # every attribute, with the name that it is of, if that is all
     called: frozenset[str]  # every `self.x(...)`
     stored: tuple[str, ...]  # `self.x` wherever they store it or change it in place, once for each time
     declared: frozenset[str]  # names that they declare global
@@ -180,21 +181,27 @@ class Links:
     backward: bool  # they ask for gradients themselves, as far as their text says
 
 
+_LINKING = frozenset({ast.Name, ast.Attribute, ast.Call, ast.Subscript, ast.Yield, ast.YieldFrom, ast.Global})
+
+
 @functools.lru_cache(16384)
 def line_links(line: Line) -> Links:
     """The links of one line."""
     names: set[str] = set()
-    attributes: set[str] = set()
+    attributes: set[tuple[str, str]] = set()
     called: set[str] = set()
     stored: list[str] = []
     declared: set[str] = set()
     yields = False
     for part in line.nodes if line.idle is None else ():
-        for node in ast.walk(part):
+        for node in walk(part):
+            kind = node.__class__
+            if kind not in _LINKING:
+                continue
             if isinstance(node, ast.Name):
                 names.add(node.id)
             elif isinstance(node, ast.Attribute):
-                attributes.add(node.attr)
+                attributes.add((owner_of(node), node.attr))
                 if isinstance(node.value, ast.Name) and isinstance(node.ctx, (ast.Store, ast.Del)):
                     stored.append(node.attr)
             elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
@@ -230,6 +237,14 @@ def line_links(line: Line) -> Links:
     )
 
 
+def owner_of(node: ast.Attribute) -> str:
+    """The name whose attribute it is, `self` also for `super()`; else nothing."""
+    base = node.value
+    if isinstance(base, ast.Call) and isinstance(base.func, ast.Name) and base.func.id == "super":
+        return "self"
+    return base.id if isinstance(base, ast.Name) else ""
+
+
 @functools.lru_cache(2048)
 def links(region: Region) -> Links:
     """The links of all lines of a region."""
@@ -252,7 +267,8 @@ class Ties:
     names: frozenset[str]  # those that the module may bind
     callees: frozenset[str]  # functions of the module by such a name
     classes: frozenset[str]
-    methods: frozenset[str]  # attributes that are methods of some class
+    methods: frozenset[str]  # attributes that are methods of some class, but for those of `self`
+    own: frozenset[str]  # and these
     called: frozenset[str]  # of these, what is called of `self`
     stored: tuple[str, ...]
     backward: bool
@@ -299,6 +315,8 @@ class Index:
         self._lines = outline.skeleton.lines
         self._signatures: dict[str, Signature] = {}
         self._mros: dict[str, list[str]] = {}
+        self._lineages: dict[str, tuple[object, ...]] = {}
+        self._kin: dict[str, frozenset[str]] = {}
         self._scan(self.skeleton, "")
         self.bound = frozenset(name for line in self._lines for name in line_binds(line))
         self.derived_from = frozenset(one for cid in self.classes for one in self.mro(cid)[1:])
@@ -436,17 +454,31 @@ class Index:
         self._mros[cid] = out
         return out
 
+    def kin(self, cid: str) -> frozenset[str]:
+        """The classes that `self` in a method of this one may be of, with all that these are made of."""
+        known = self._kin.get(cid)
+        if known is None:
+            lines = map(self.mro, self.classes)
+            known = self._kin[cid] = frozenset(one for line in lines if cid in line for one in line)
+        return known
+
     def ties(self, region: Region, declared: frozenset[str]) -> Ties:
         """What a function's lines have to do with the file, whose functions declare these names global."""
         own = links(region)
         names = own.names & (self.bound | declared if declared else self.bound)
         values = [self.names[name] for name in names if name in self.names]
         methods = self.methods.keys()
+        attributes = {
+            (owner, name)
+            for owner, name in own.attributes
+            if name in methods and not isinstance(self.names.get(owner), Lib)
+        }
         return Ties(
             names,
             frozenset(value.fid for value in values if isinstance(value, Func)),
             frozenset(value.cid for value in values if isinstance(value, Class)),
-            own.attributes & methods,
+            frozenset(name for owner, name in attributes if owner != "self"),
+            frozenset(name for owner, name in attributes if owner == "self"),
             own.called & methods,
             own.stored,
             own.backward,
@@ -460,7 +492,10 @@ class Index:
 
     def lineage(self, cid: str) -> tuple[object, ...]:
         """Equal if the class and those that it is made of are; () where there is no such class."""
-        return tuple((one, self.classes[one].token) for one in self.mro(cid))
+        known = self._lineages.get(cid)
+        if known is None:
+            known = self._lineages[cid] = tuple((one, self.classes[one].token) for one in self.mro(cid))
+        return known
 
     def signature(self, fid: str, region: Region) -> Signature:
         """What calling a function of the file depends on, but for its body."""

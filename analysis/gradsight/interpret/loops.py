@@ -16,6 +16,7 @@ from gradsight.graph import Node
 from gradsight.interpret.assignments import Assignments
 from gradsight.interpret.state import State
 from gradsight.outline import Block, Statement
+from gradsight.syntax import walk
 from gradsight.values import (
     NONE,
     NOWHERE,
@@ -153,7 +154,7 @@ class Loops(Assignments):
         target = {inner.id for inner in ast.walk(node.target) if isinstance(inner, ast.Name)}
         if not all(isinstance(part, Const) for item in items for part in first_of(item)):
             return False
-        for inner in (inner for part in body_parts(node, block) for inner in ast.walk(part)):
+        for inner in (inner for part in body_parts(node, block) for inner in picking(part)):
             if isinstance(inner, ast.Subscript) and names(inner.slice, target):
                 base = inner.value
                 while isinstance(base, ast.Attribute):
@@ -435,7 +436,7 @@ def collected_in(node: ast.stmt, block: Block | None) -> tuple[tuple[str, str], 
     """
     appended: dict[tuple[str, str], None] = {}
     used: set[tuple[str, str]] = set()
-    for inner in (inner for part in body_parts(node, block) for inner in ast.walk(part)):
+    for inner in (inner for part in body_parts(node, block) for inner in picking(part)):
         if not isinstance(inner, ast.Call):
             continue
         if isinstance(inner.func, ast.Attribute) and inner.func.attr == "append" and inner.args:
@@ -444,7 +445,7 @@ def collected_in(node: ast.stmt, block: Block | None) -> tuple[tuple[str, str], 
                 appended[collection] = None
         called = getattr(inner.func, "attr", getattr(inner.func, "id", ""))
         if called in COMBINING and inner.args:
-            used |= {one for part in ast.walk(inner.args[0]) if (one := reached_by(part)) is not None}
+            used |= {one for part in walk(inner.args[0]) if (one := reached_by(part)) is not None}
     return tuple(one for one in appended if one in used)
 
 
@@ -468,12 +469,18 @@ def body_parts(node: ast.stmt, block: Block | None) -> Iterator[ast.AST]:
 
 
 @functools.lru_cache(16384)
+def picking(part: ast.AST) -> tuple[ast.Call | ast.Subscript, ...]:
+    """The calls and subscripts in a statement of one line."""
+    return tuple([inner for inner in walk(part) if isinstance(inner, (ast.Call, ast.Subscript))])
+
+
+@functools.lru_cache(16384)
 def stores(part: ast.AST) -> Stored:
     """The names that a statement of one line binds, and the attributes and items of names that it stores."""
     names: dict[str, None] = {}
     attributes: dict[tuple[str, str], None] = {}
     items: dict[str, None] = {}
-    for inner in ast.walk(part):
+    for inner in walk(part):
         if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
             names[inner.id] = None
         elif isinstance(inner, (ast.Attribute, ast.Subscript)) and isinstance(inner.ctx, ast.Store):

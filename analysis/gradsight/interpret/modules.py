@@ -79,7 +79,7 @@ class Modules(Training):
                             "module",
                             Lib(name),
                             tuple(fields.items()),
-                            tuple(v for _, v in obj.fields),
+                            obj.held,
                             bool(obj.items),
                         )
                     )

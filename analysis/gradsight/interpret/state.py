@@ -66,6 +66,7 @@ class Event:
           "off" (gradients are switched off: a block, a decorator, a switch) |
           "grad mode" (a switch, or the end of a block that undoes one) |
           "require" (`x.requires_grad = True`) |
+          "term" (a name is given what looks like a loss, and nothing is computed with it) |
           "left off" (a turn of its loop ends with gradients switched off) |
           "checkpoint" (a segment that re-enters, of what it was given) |
           "contract" (what an autograd.Function does not keep to)
@@ -144,9 +145,12 @@ class Joiner:
         return out
 
     def _names(self, out: dict[str, Value], branches: list[dict[str, Value]]) -> None:
-        for name in {key: None for branch in branches for key in branch}:
-            values = [branch[name] for branch in branches if name in branch]
-            out[name] = self.values(values)
+        """`out` is what the first of them binds."""
+        first, *rest = branches
+        differing = {name for one in rest for name, value in one.items() if first.get(name) is not value}
+        for name in {key: None for one in branches for key in one} if differing else ():
+            if name in differing:
+                out[name] = self.values([one[name] for one in branches if name in one])
 
     def values(self, values: Iterable[Value]) -> Value:
         """One value standing for any of them."""

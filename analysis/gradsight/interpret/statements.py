@@ -16,6 +16,7 @@ from gradsight.interpret.loops import Loops, body_parts
 from gradsight.interpret.state import State
 from gradsight.names import canonical
 from gradsight.outline import Block, Clause, Statement
+from gradsight.syntax import walk, written_as
 from gradsight.values import (
     NONE,
     Bound,
@@ -332,12 +333,12 @@ class Statements(Loops):
         negated = isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not)
         inner = test.operand if negated else test  # type: ignore[attr-defined]
         if isinstance(inner, ast.Call) and inner.args and isinstance(inner.args[0], ast.Name) and negated:
-            function = ast.unparse(inner.func)
+            function = written_as(inner.func)
             if function in ("isinstance", "torch.is_tensor"):
                 name = inner.args[0].id
                 value = self.state.env.get(name)
                 if isinstance(value, (Tensor, Unknown)) and (
-                    function != "isinstance" or "ensor" in ast.unparse(inner.args[1])
+                    function != "isinstance" or "ensor" in written_as(inner.args[1])
                 ):
                     self.state.env[name] = Unknown("not a tensor here")
 
@@ -349,7 +350,7 @@ class Statements(Loops):
             given = self.enter(self.evaluate(item.context_expr), item.context_expr, node)
             if item.optional_vars is not None:
                 self.assign(item.optional_vars, given, item.context_expr)
-        expected = any(ast.unparse(item.context_expr).startswith(EXPECTING) for item in node.items)
+        expected = any(written_as(item.context_expr).startswith(EXPECTING) for item in node.items)
         self.trying += expected
         self.run_body(block, node.body)
         self.trying -= expected
@@ -521,7 +522,7 @@ class Statements(Loops):
         owner = self.owner or self.function_name
         closure = Closure(node.name, node, block, off, owner, self.at)
         self.state.env[node.name] = closure
-        parts = (n for part in body_parts(node, block) for n in ast.walk(part))
+        parts = (n for part in body_parts(node, block) for n in walk(part))
         if any(isinstance(part, ast.Attribute) and part.attr == "backward" for part in parts):
             self.waiting[id(node)] = closure
 

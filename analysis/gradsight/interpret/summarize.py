@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from gradsight import model
@@ -129,7 +130,8 @@ def nodes_of(value: Value | None) -> list[int]:
 def summarize(it: Statements, key: Key, value: Value) -> Summary:
     """Keep what can be seen from outside: what is returned or changed, events, and the nodes they need."""
     forward = it.in_forward
-    it.events = [told(it.graph, event, forward) for event in it.events]
+    measuring = Measuring(it.graph)
+    it.events = [told(measuring, event, forward) for event in it.events]
     heap = it.state.heap
     changed = [oid for oid in range(len(key.heap)) if oid in heap and heap[oid] != key.heap[oid]]
     written = tuple(
@@ -204,7 +206,7 @@ def summarize(it: Statements, key: Key, value: Value) -> Summary:
     )
 
 
-def told(graph: Graph, event: Event, forward: bool) -> Event:
+def told(measuring: Measuring, event: Event, forward: bool) -> Event:
     """An event that says of what a module gave whether it is measured: what that hangs on does not leave.
     One that says of a module that was made that it was in a forward.
     """
@@ -212,8 +214,49 @@ def told(graph: Graph, event: Event, forward: bool) -> Event:
         return replace(event, facts=(*event.facts, ("forward", "yes")))
     if event.kind != "called" or event.fact("measured"):
         return event
-    how = measured(graph, event.nodes)
+    how = measuring.how(event.nodes)
     return replace(event, facts=(*event.facts, ("measured", how))) if how else event
+
+
+class Measuring:
+    """How values of one graph are measured, for many of them."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+
+    @cached_property
+    def _compared(self) -> set[int]:
+        """What something that compares depends on."""
+        return self._behind(at for at, node in enumerate(self.graph.nodes) if _compares(node))
+
+    @cached_property
+    def _counted(self) -> set[int]:
+        """What a number depends on."""
+        return self._behind(at for at, node in enumerate(self.graph.nodes) if node.cause == "number")
+
+    def _behind(self, ends: Iterable[int]) -> set[int]:
+        nodes = self.graph.nodes
+        marked: set[int] = set()
+        stack = list(ends)
+        while stack:
+            node = nodes[stack.pop()]
+            for i, edge in zip(node.inputs, node.edges, strict=False) if node.kind != "loop" else ():
+                if i >= 0 and i not in marked and edge is not Edge.NONE:
+                    marked.add(i)
+                    stack.append(i)
+        return marked
+
+    def how(self, numbers: tuple[int, ...]) -> str:
+        """As `measured` says."""
+        if not self._compared.isdisjoint(numbers):
+            return "compared"
+        return measured(self.graph, numbers) if not self._counted.isdisjoint(numbers) else ""
+
+
+def _compares(node: Node) -> bool:
+    if node.cause == "comparison" or node.op in ("torch.compare", METRIC):
+        return True
+    return node.kind == "op" and model.criterion(node.op) is not None
 
 
 def measured(graph: Graph, numbers: Iterable[int]) -> str:
@@ -222,7 +265,7 @@ def measured(graph: Graph, numbers: Iterable[int]) -> str:
     number = ""
     for at in graph.fed(numbers):
         node = graph[at]
-        if node.cause == "comparison" or node.op in ("torch.compare", METRIC) or model.criterion(node.op):
+        if _compares(node):
             return "compared"
         if node.cause == "argmax" or not picked.isdisjoint(node.inputs):
             picked.add(at)

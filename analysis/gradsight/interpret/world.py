@@ -426,8 +426,13 @@ class World:
         out = [*ties.callees]
         out += [init for cid in ties.classes if (init := self.index.method(cid, "__init__")) is not None]
         # `super().__init__()` leads to no other class than its bases, whose constructors lead nowhere back.
-        names = ties.methods - {"__init__"}
-        out += [method for name in names for method in self.index.methods[name]]
+        cid = fid.rpartition(".")[0]
+        known = cid in self.classes
+        for name in ties.methods if known else ties.methods | ties.own:
+            out += self.index.methods[name] if name != "__init__" else ()
+        for one in self.index.kin(cid) if known and ties.own else ():
+            methods = self.classes[one].methods
+            out += [methods[name] for name in ties.own if name != "__init__" and name in methods]
         return out
 
     def summary(self, key: Key) -> Summary | None:

@@ -33,14 +33,16 @@ from gradsight import surgery
 from gradsight.finding import Applicability, Finding, Fix
 from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
-from gradsight.rules import wording
+from gradsight.rules import loss_term_without_effect, wording
 from gradsight.text import Source
 
 WRITTEN = re.compile(r"[ \t]*=(?!=)")
 
 
 def check(q: Queries) -> Iterator[Report]:
-    yield from wording.reports(RULE, q)
+    left_out = loss_term_without_effect.left_out(q)
+    # What a term was to train that is left out of the loss needs that term, and no way through here.
+    yield from wording.reports(RULE, q, lambda lost: lost.kind == "starved" and left_out >= {*lost.sources})
 
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:

@@ -103,7 +103,11 @@ def surely_frozen(q: Queries, position: int, event: Event) -> frozenset[int]:
     for other in q.events[:position]:
         if other.kind == "thaw" or (other.kind == "freeze" and other.fact("some")):
             out -= about(q, other)
-        elif other.kind == "freeze" and not branches(other) and entry(other) in ((), entry(event)):
+        elif (
+            other.kind == "freeze"
+            and branches(other) <= branches(event)
+            and entry(other) in ((), entry(event))
+        ):
             out |= about(q, other)
     return out
 
@@ -154,7 +158,7 @@ def all_frozen(q: Queries, said: set[int]) -> Iterator[Report]:
 def taken_back(q: Queries, said: set[int]) -> Iterator[Report]:
     for at, freeze in enumerate(q.events):
         frozen = about(q, freeze) if freeze.kind == "freeze" else frozenset()
-        if not frozen or freeze.fact("some") or branches(freeze) or id(freeze) in said:
+        if not frozen or freeze.fact("some") or id(freeze) in said:
             continue
         thaw = next((one for one in q.events[at + 1 :] if undoes(q, one, freeze, frozen)), None)
         where = freeze.place("call")
@@ -184,7 +188,7 @@ def undoes(q: Queries, thaw: Event, freeze: Event, frozen: frozenset[int]) -> bo
     return (
         thaw.kind == "thaw"
         and frozen <= about(q, thaw)
-        and not branches(thaw)
+        and branches(thaw) <= branches(freeze)
         and not thaw.fact("some")
         and entry(thaw) == entry(freeze)
         and turns(q, thaw) == turns(q, freeze)
