@@ -260,6 +260,11 @@ RIGHT = {
     + "for p in model.layer4.parameters():\n    p.requires_grad = True\n"
     + OPTIMIZER
     + LOOP,
+    "all frozen, what a method gives thawed": "model = timm.create_model('resnet50d', num_classes=5)\n"
+    + FROZEN
+    + "for p in model.get_classifier().parameters():\n    p.requires_grad = True\n"
+    + OPTIMIZER
+    + LOOP,
     "a part frozen": "model = models.vgg16()\nmodel.features.requires_grad_(False)\n"
     "model.classifier[6] = nn.Linear(4096, 10)\n" + OPTIMIZER + LOOP,
     "children frozen": RESNET
