@@ -13,6 +13,7 @@ from gradsight.interpret.calls import Calls
 from gradsight.interpret.containers import is_container
 from gradsight.interpret.expressions import OPERATORS
 from gradsight.interpret.fates import LIKE_A_TERM, fates
+from gradsight.interpret.writing import LEAVES, written_in_place
 from gradsight.interpret.zoos import ANY, is_library_model, put_into, whole
 from gradsight.syntax import written_as
 from gradsight.values import (
@@ -103,13 +104,16 @@ class Assignments(Calls):
         if obj is not None and obj.kind == "list" and op == "add" and isinstance(left, Ref):
             self.list_method(left, obj, "extend", [right], ast.Call(load, [node.value], []))
             return
-        if isinstance(left, Tensor) and left.origin in ("parameter", "leaf") and self.state.grad == "off":
-            return  # a manual update: `w -= lr * w.grad` under no_grad
+        if isinstance(left, Tensor) and left.origin in LEAVES:
+            written_in_place(self, left, left, f"{op}_", node, target, right)
+            return  # a manual update: `w -= lr * w.grad`, which stays the leaf that it was
         if isinstance(left, Tensor) and left.origin == "data":
             return
         value = self.operate(op, left, right, node)
         if op == "add":
             self.accumulates(target, left, right, value, node, node.value)
+        if isinstance(left, Tensor):
+            written_in_place(self, left, value, f"{op}_", node, target, right)
         self.changed_in_place(target, left, value, node.value)
 
     def accumulates(
@@ -414,6 +418,10 @@ class Assignments(Calls):
                 role = "one-hot"
             origin = receiver.origin if number == receiver.node else ""
             new = Tensor(number, receiver.dtype, receiver.shape, role, origin, receiver.exact)
+            if not self.putting_back:
+                written_in_place(self, receiver, new, "[]", target, target.value, value)
+            if receiver.origin in LEAVES:
+                return
             self.changed_in_place(target.value, receiver, new, at)
         elif isinstance(receiver, Array):
             parts = [

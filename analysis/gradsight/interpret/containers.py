@@ -12,6 +12,7 @@ from gradsight.interpret.activation import Activation, as_call
 from gradsight.interpret.dtypes import kind_of, literal_of
 from gradsight.interpret.shapes import ranked
 from gradsight.interpret.zoos import ANY, is_library_model, part_named
+from gradsight.memory import VIEW, WHOLE
 from gradsight.values import (
     MANY,
     NONE,
@@ -52,7 +53,9 @@ class Containers(Activation):
 
     def changed_in_place(self, base: ast.expr, old: Value, new: Value, at: ast.AST) -> None:
         """A tensor was changed where it is: whatever else is that very tensor is another one, too."""
+        before, self.putting_back = self.putting_back, True  # the write itself is known
         self.assign(base, new, at)
+        self.putting_back = before
         self.replace_everywhere(old, new, at)
 
     def replace_everywhere(self, old: Value, new: Value, at: ast.AST) -> None:
@@ -70,7 +73,7 @@ class Containers(Activation):
         view, base = self.views.get(id(old), (None, None))
         if view is old and base is not None and isinstance(new, Tensor) and base.node != new.node:
             parts = [(base.node, Edge.LIVE), (new.node, Edge.LIVE)]
-            number = self.combine("torch.Tensor.__setitem__", parts, at, keep_off=True)
+            number = self.combine("torch.Tensor.__setitem__", parts, at, note=WHOLE, keep_off=True)
             self.replace_everywhere(base, Tensor(number, base.dtype, base.shape), at)
 
     def special(self, receiver: Value, name: str, args: list[Value], node: ast.AST) -> Value | None:
@@ -350,6 +353,7 @@ class Containers(Activation):
                 [(receiver.node, Edge.LIVE), *chosen],
                 node,
                 "index" if chosen else "",
+                note=VIEW if receiver.node != NOWHERE and gives_view(node, index) else "",
             )
             role = receiver.role
             if receiver.origin == "torch.eye" or receiver.role == "identity":
@@ -500,6 +504,20 @@ class Containers(Activation):
             if part is not None:
                 self.evaluate(part)
         return Unknown("a slice")
+
+
+def gives_view(node: ast.AST, index: Value) -> bool:
+    """Whether a subscript of a tensor surely gives a part in the same memory: numbers and slices."""
+    if not isinstance(node, ast.Subscript):
+        return False
+    written = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+    values = index.items if isinstance(index, Seq) else (index,)
+    return len(written) == len(values) and all(
+        isinstance(part, ast.Slice)
+        or (isinstance(value, Const) and not isinstance(value.value, bool))
+        or (isinstance(value, Number) and value.kind != "bool")
+        for part, value in zip(written, values, strict=True)
+    )
 
 
 def only_requiring(node: ast.ListComp | ast.SetComp | ast.GeneratorExp) -> bool:

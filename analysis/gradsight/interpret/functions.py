@@ -131,6 +131,8 @@ class Functions(Methods):
             value = self.apply(operation, args, kwargs, node)
             if isinstance(value, Array) and name.startswith("numpy."):
                 return made(self, last, args, kwargs, value)
+            if args and writes_first(operation, args, kwargs):
+                self.written_over(args[0], value, last.rstrip("_") + "_", node, node.args[0])
             return value
         if name in ("numpy.random.default_rng", "numpy.random.RandomState"):
             return self.allocate(Obj("object", Lib("numpy.random.Generator")))
@@ -230,6 +232,14 @@ class Functions(Methods):
             if isinstance(value, Tensor):
                 return self.allocate(Obj("list", None, items=(self.element_of(value, node),), many=True))
         return value
+
+
+def writes_first(operation: model.Operation, args: list[Value], kwargs: dict[str, Value]) -> bool:
+    """Whether a function writes its result over its first argument: `torch.relu_(x)`, `inplace=True`."""
+    if operation.in_place or "inplace" not in operation.params:
+        return operation.in_place
+    position = operation.params.index("inplace")
+    return kwargs.get("inplace", args[position] if len(args) > position else None) == Const(True)
 
 
 def grad_of(flag: Value | None) -> str:

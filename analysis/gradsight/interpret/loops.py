@@ -219,6 +219,13 @@ class Loops(Assignments):
                 carried.append(Carried(text, oid, field, value, begun, starts))
         for name in items:
             value = self.look_up(name)
+            if isinstance(value, Tensor):
+                if value.origin not in ("parameter", "leaf") and self.state.env.get(name) is value:
+                    if reads(name, node, block):
+                        start = self.start(value.node, name)
+                        begun = self.state.env[name] = replace(value, node=start)
+                        carried.append(Carried(name, NOWHERE, "", value, begun, (start,)))
+                continue
             begun, starts = self.begin(value, name)
             if isinstance(value, Ref) and isinstance(begun, Ref) and starts:
                 self.state.heap[value.oid] = self.state.heap[begun.oid]
@@ -406,6 +413,17 @@ def stored_in(node: ast.stmt, block: Block | None) -> Stored:
         tuple(dict.fromkeys(attribute for one in each for attribute in one[1])),
         tuple(dict.fromkeys(name for one in each for name in one[2] if name not in names)),
     )
+
+
+def reads(name: str, node: ast.stmt, block: Block | None) -> bool:
+    """Whether a loop's body takes items of a name, or all of it, besides those that it stores."""
+    loads = 0
+    for inner in (inner for part in body_parts(node, block) for inner in ast.walk(part)):
+        if isinstance(inner, ast.Name) and inner.id == name and isinstance(inner.ctx, ast.Load):
+            loads += 1
+        elif isinstance(inner, ast.Subscript) and isinstance(inner.ctx, ast.Store):
+            loads -= isinstance(inner.value, ast.Name) and inner.value.id == name
+    return loads > 0
 
 
 def first_of(item: Value) -> tuple[Value, ...]:

@@ -9,6 +9,7 @@ from gradsight.domain import Edge
 from gradsight.interpret.arrays import array_method
 from gradsight.interpret.frameworks import Frameworks
 from gradsight.interpret.libraries import AMBIGUOUS, NEVER_A_TENSOR, RANDOM_FILLS
+from gradsight.interpret.writing import written_in_place
 from gradsight.values import (
     NONE,
     NOWHERE,
@@ -212,5 +213,7 @@ class Methods(Frameworks):
                     origin,
                     receiver.exact,
                 )
+            given = args[-1] if args else None
+            written_in_place(self, receiver, value, name, node, base, given)
             self.changed_in_place(base, receiver, value, node)
         return value

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         indices_for_one_hot,
         log_softmax_for,
     )
+    from gradsight.surgery.in_place import cloned, out_of_place, seen_by_autograd, under_no_grad
     from gradsight.surgery.inputs import (
         another_criterion,
         cast_to,
@@ -54,6 +55,7 @@ __all__ = [
     "as_buffer",
     "as_parameter",
     "cast_to",
+    "cloned",
     "cross_entropy_for_nll",
     "drop_rounding",
     "drop_softmax",
@@ -68,15 +70,18 @@ __all__ = [
     "is_inside",
     "log_softmax_for",
     "move_out_of_no_grad",
+    "out_of_place",
     "parameter_last",
     "reduce_to_scalar",
     "remove_statement",
     "reopen_way",
+    "seen_by_autograd",
     "softmax_for",
     "stack_for_rewrap",
     "sum_then_backward",
     "tensor_for_number",
     "tensors_for_numpy",
+    "under_no_grad",
     "unwrap_method_call",
     "with_keyword",
     "with_method",
@@ -86,6 +91,7 @@ __all__ = [
 _ROOMS = {
     "blocks": ("insert_ignore", "move_out_of_no_grad", "sum_then_backward"),
     "criteria": ("cross_entropy_for_nll", "drop_softmax", "indices_for_one_hot", "log_softmax_for"),
+    "in_place": ("cloned", "out_of_place", "seen_by_autograd", "under_no_grad"),
     "inputs": (
         "another_criterion",
         "cast_to",
