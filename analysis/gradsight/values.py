@@ -40,7 +40,8 @@ class Tensor:
     node: int = NOWHERE
     dtype: str = ""  # "float" | "int" | "bool" | "" unknown
     shape: Shape = None
-    # "logit" | "probability" | "log-probability" | "index" | "one-hot" | "packed" (a PackedSequence) | ""
+    # "logit" | "probability" | "log-probability" | "index" | "one-hot" | "packed" (a PackedSequence)
+    # | "blank" (zeros, to be filled) | ""
     role: str = ""
     origin: str = ""
     exact: str = ""

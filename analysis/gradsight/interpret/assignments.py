@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -232,6 +233,14 @@ class Assignments(Calls):
                 return
             self.require_grad(receiver, value, target, base)
             return
+        if (
+            MISSPELT.fullmatch(name)
+            and isinstance(value, Const)
+            and isinstance(value.value, bool)
+            and (isinstance(receiver, Tensor) or self.sets_plainly_from_outside(receiver, target))
+        ):
+            self.event("misspelt", facts={"to": str(value.value)}, call=self.here(target))
+            return
         if name == "training" and not isinstance(receiver, (Tensor, Array)):
             oids = (receiver.oid,) if isinstance(receiver, Ref) else ()
             self.event("mode", oids=oids, facts={"to": "unknown"}, call=self.here(target))
@@ -266,6 +275,11 @@ class Assignments(Calls):
                 obj = obj.with_field("*", value)  # tied: it computes with this one
             if obj.kind in ("instance", "module", "object"):
                 self.state.heap[receiver.oid] = obj.with_field(name, value)
+
+    def sets_plainly_from_outside(self, receiver: Value, target: ast.Attribute) -> bool:
+        """Whether an attribute of a module is set by code that is no method of it."""
+        inside = isinstance(target.value, ast.Name) and target.value.id == "self"
+        return isinstance(receiver, Ref) and not inside and self.sets_plainly(receiver, target.attr)
 
     def sets_plainly(self, module: Ref, name: str) -> bool:
         """Whether to store to an attribute of a module is nothing but that."""
@@ -406,10 +420,16 @@ class Assignments(Calls):
             return
         if isinstance(receiver, Tensor):
             parts = [(receiver.node, Edge.LIVE)]
-            edge = Edge.NONE if self.state.grad == "off" else Edge.LIVE
+            # Zeros are there to be filled; whatever else is changed without gradients stays what it was.
+            blank = receiver.role == "blank"
+            edge = Edge.NONE if self.state.grad == "off" and not blank else Edge.LIVE
             parts += [(n, edge) for n in self.nodes_in(value)]
-            number = self.combine("torch.Tensor.__setitem__", parts, target, keep_off=True)
+            number = self.combine("torch.Tensor.__setitem__", parts, target, keep_off=not blank)
             role = receiver.role
+            if role in CLASSES or role == "blank":
+                # What is put together row by row is what its rows are.
+                filled = value.role if isinstance(value, Tensor) and keeps_rows(target.slice) else ""
+                role = filled if filled in CLASSES and role in (filled, "blank") else ""
             if (
                 receiver.origin in ("torch.zeros", "torch.zeros_like")
                 and value in (Const(1), Const(1.0))
@@ -471,6 +491,16 @@ PARTS = frozenset({
     "fc", "features", "classifier", "layer1", "layer2", "layer3", "layer4", "conv1", "bn1", "backbone",
     "encoder", "heads", "head", "stages", "AuxLogits",
 })  # fmt: skip
+
+
+MISSPELT = re.compile(r"(?!requires_grad$)(?:req\w*_grad(?:_|s|ients?)?|requires?grad(?:ient)?)")
+CLASSES = frozenset({"logit", "probability", "log-probability"})
+
+
+def keeps_rows(index: ast.expr) -> bool:
+    """`out[t] = y`, `out[:, t] = y`, `out[4:8] = y`: whole rows are put in."""
+    parts = index.elts[1:] if isinstance(index, ast.Tuple) else []
+    return not any(isinstance(part, ast.Slice) and (part.lower or part.upper) for part in parts)
 
 
 def picks_one(index: ast.expr) -> bool:

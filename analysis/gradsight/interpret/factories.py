@@ -55,7 +55,8 @@ class Factories(Operations):
                 sizes = [kwargs["size"]]
             shape = self.size_of(sizes) if last != "normal" else None
         dtype, exact = self.made_dtype(last, args, kwargs)
-        role = "identity" if last == "eye" else ""
+        blank = last.removeprefix("new_").removesuffix("_like") in ("zeros", "empty") and origin != "leaf"
+        role = "identity" if last == "eye" else "blank" if blank else ""
         return Tensor(number, dtype, shape, role, origin, exact)
 
     def made_dtype(self, last: str, args: list[Value], kwargs: dict[str, Value]) -> tuple[str, str]:

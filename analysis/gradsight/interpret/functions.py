@@ -348,15 +348,9 @@ def _zip(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], 
 
 
 def _range(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
-    if (
-        len(args) == 1
-        and isinstance(args[0], Const)
-        and isinstance(args[0].value, int)
-        and 0 < args[0].value <= 8
-    ):
-        return it.allocate(
-            Obj("list", Lib("builtins.range"), items=tuple(Const(i) for i in range(args[0].value)))
-        )
+    ends = it.integers(args)
+    if ends is not None and 0 < len(ends) < 4 and 0 not in ends[2:] and 0 < len(range(*ends)) <= 8:
+        return it.allocate(Obj("list", Lib("builtins.range"), items=tuple(map(Const, range(*ends)))))
     return it.allocate(Obj("list", Lib("builtins.range"), items=(Number(),), many=True))
 
 

@@ -20,6 +20,7 @@ from gradsight.rules import (
     grad_mode_left_off,
     graph_retained,
     hidden_state_not_detached,
+    hook_without_effect,
     in_place_on_leaf,
     in_place_on_what_backward_needs,
     loss_not_returned,
@@ -98,6 +99,7 @@ RULES: tuple[Rule, ...] = (
     eval_left_on.RULE,
     train_mode_in_evaluation.RULE,
     function_contract.RULE,
+    hook_without_effect.RULE,
     missing_create_graph.RULE,
     checkpoint_with_frozen_input.RULE,
 )

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         insert_at_head,
         insert_before,
         insert_behind,
+        insert_return,
         is_inside,
     )
     from gradsight.surgery.reopen import (
@@ -67,6 +68,7 @@ __all__ = [
     "insert_before",
     "insert_behind",
     "insert_ignore",
+    "insert_return",
     "is_inside",
     "log_softmax_for",
     "move_out_of_no_grad",
@@ -106,6 +108,7 @@ _ROOMS = {
         "insert_at_head",
         "insert_before",
         "insert_behind",
+        "insert_return",
         "is_inside",
     ),
     "reopen": (
