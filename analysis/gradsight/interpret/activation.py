@@ -82,6 +82,7 @@ class Activation:
         self.born: dict[int, tuple[int, ...]] = {}  # of objects made here, the loops around that
         # Tensors that are a part of another one, with that: what is written to the part is written to both.
         self.views: dict[int, tuple[Tensor, Tensor]] = {}
+        self.putting_back = False  # what was changed in place is stored where it came from
         self.closures = False  # some were made
         self.sealing: set[int] = set()  # the definitions of those whose free names are being looked up
         self.nonlocals: set[str] = set()
@@ -264,6 +265,13 @@ class Activation:
 
     def put(self, ref: Ref, obj: Obj) -> None:
         self.state.heap[ref.oid] = obj
+
+    def whole(self, part: Tensor) -> Tensor | None:
+        """The tensor that another one is a part of, as far out as is known."""
+        view, base = self.views.get(id(part), (None, None))
+        if view is not part or base is None:
+            return None
+        return self.whole(base) or base
 
     # -- closures
 

@@ -55,7 +55,8 @@ class Factories(Operations):
                 sizes = [kwargs["size"]]
             shape = self.size_of(sizes) if last != "normal" else None
         dtype, exact = self.made_dtype(last, args, kwargs)
-        role = "identity" if last == "eye" else ""
+        blank = last.removeprefix("new_").removesuffix("_like") in ("zeros", "empty") and origin != "leaf"
+        role = "identity" if last == "eye" else "blank" if blank else ""
         return Tensor(number, dtype, shape, role, origin, exact)
 
     def made_dtype(self, last: str, args: list[Value], kwargs: dict[str, Value]) -> tuple[str, str]:
@@ -235,8 +236,10 @@ class Factories(Operations):
         return receiver
 
     def is_part(self, number: int) -> bool:
-        """Whether something is a part of a library's model: some of its parameters, nobody knows which."""
-        return any(self.graph[n].op == "part" for n in self.graph.feeding(number, (Edge.LIVE,)))
+        """Whether something is a part of a library's model, or what a method of it has given: some of its
+        parameters, nobody knows which."""
+        behind = (self.graph[n] for n in self.graph.feeding(number, (Edge.LIVE,)))
+        return any(node.op == "part" or (node.op == "call" and node.inputs) for node in behind)
 
     def freeze(self, flag: Value, nodes: Iterable[int], at: ast.AST) -> None:
         """Parameters are frozen or thawed. A node of its own says what was computed before."""

@@ -243,6 +243,9 @@ class Modules(Training):
             )
             value = base
         short = name.rpartition(".")[2]
+        if args and obj.get("inplace") == Const(True):
+            written = node.args[0] if node.args and not self.inside_container else None  # type: ignore[attr-defined]
+            self.written_over(args[0], value, f"{short}(inplace=True)", node, written)
         if short in ("LSTM", "GRU", "RNN") and isinstance(value, Tensor):
             given = args[0] if args else None
             packed = isinstance(given, Tensor) and given.role == "packed"

@@ -28,6 +28,7 @@ from gradsight.values import (
     Tensor,
     Unknown,
     Value,
+    may_be_accelerated,
     node_of,
 )
 
@@ -187,6 +188,8 @@ class Objects(Modules):
             exact = method_dtype(name) or next((one for one in asked if one), "")
             if exact and exact != "float32":
                 self.event("cast", oids=(receiver.oid,), facts={"dtype": exact}, call=self.here(node))
+            if name == "cuda" or (name == "to" and any(map(may_be_accelerated, (*args, *kwargs.values())))):
+                self.event("moved", oids=(receiver.oid,), call=self.here(node))
             if name in ("train", "eval", "apply"):
                 self.switch(receiver, name, args, kwargs, node)
             return receiver

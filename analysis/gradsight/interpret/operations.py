@@ -18,6 +18,7 @@ from gradsight.interpret.dtypes import exact_dtype, exact_of, kind_of, method_dt
 from gradsight.interpret.expressions import Expressions
 from gradsight.interpret.libraries import AMBIGUOUS, INDICES, RANDOM_FILLS
 from gradsight.interpret.shapes import broadcast
+from gradsight.interpret.writing import LEAVES, written_in_place
 from gradsight.values import (
     MANY,
     NONE,
@@ -172,6 +173,18 @@ class Operations(Expressions):
         if kind == "tensors":
             return self.several(operation, result, args, kwargs)
         return result
+
+    def written_over(self, old: Value, new: Value, name: str, node: ast.AST, base: ast.expr | None) -> None:
+        """A function or module wrote its result over the tensor that it was given."""
+        if not isinstance(old, Tensor) or not isinstance(new, Tensor):
+            return
+        written_in_place(self, old, new, name, node, base)
+        if old.origin in LEAVES or new.node == NOWHERE:
+            return
+        if isinstance(base, (ast.Name, ast.Attribute, ast.Subscript)):
+            self.changed_in_place(base, old, new, node)
+        else:
+            self.replace_everywhere(old, new, node)
 
     def bind(
         self, params: tuple[str, ...], args: list[Value], kwargs: dict[str, Value]

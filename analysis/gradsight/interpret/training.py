@@ -96,6 +96,8 @@ class Training(Factories):
             "target_wants": stub.target_wants,
         }
         call = node if isinstance(node, ast.Call) else None
+        if first == NONE and call is not None and (given_as := argument_ast(call, names[0], 0)) is not None:
+            self.event("nothing", facts={"of": name}, call=self.here(node), root=self.here(given_as))
         self.event(
             "criterion",
             loss,

@@ -16,14 +16,14 @@ def insert_before(source: Source, where: Span, statement: str) -> tuple[Edit, ..
     Refuses where a header or a lambda holds it.
     """
     unit = source.unit_at(source.row_column(where.start)[0])
-    simple = _simple_statement(source, unit, where)
+    simple = simple_statement(source, unit, where)
     if simple is None:
         return Refusal("this is no statement of its own")
     at = source.span_of(unit, simple).start
     indent = source.text[source.offset(source.starts[unit], 0) : at]
     if indent.strip():  # behind a colon or a semicolon
         return (Edit(source.file, Span(at, at), f"{statement}; "),)
-    return (Edit(source.file, Span(at, at), f"{statement}{_line_end(source)}{indent}"),)
+    return (Edit(source.file, Span(at, at), f"{statement}{line_end(source)}{indent}"),)
 
 
 def insert_behind(source: Source, where: Span, statement: str) -> tuple[Edit, ...] | Refusal:
@@ -32,7 +32,7 @@ def insert_behind(source: Source, where: Span, statement: str) -> tuple[Edit, ..
     Refuses where `where` is a part of its statement, unless the rest of that but takes its value.
     """
     unit = source.unit_at(source.row_column(where.start)[0])
-    simple = _simple_statement(source, unit, where)
+    simple = simple_statement(source, unit, where)
     value = simple.value if isinstance(simple, (ast.Expr, ast.Assign, ast.AnnAssign)) else None
     if isinstance(value, ast.Await):
         value = value.value
@@ -45,7 +45,22 @@ def insert_behind(source: Source, where: Span, statement: str) -> tuple[Edit, ..
     rest = source.text[whole.end : end]
     if indent.strip() or (rest.strip() and not rest.lstrip().startswith("#")):
         return (Edit(source.file, Span(whole.end, whole.end), f"; {statement}"),)
-    return (Edit(source.file, Span(end, end), f"{_line_end(source)}{indent}{statement}"),)
+    return (Edit(source.file, Span(end, end), f"{line_end(source)}{indent}{statement}"),)
+
+
+def insert_return(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
+    """A function returns what it computes: `return` before an expression that is a statement, or behind the
+    statement that binds the name at `where`."""
+    unit = source.unit_at(source.row_column(where.start)[0])
+    simple = simple_statement(source, unit, where)
+    indent = source.text[source.offset(source.starts[unit], 0) : where.start]
+    if simple is None or indent.strip():
+        return Refusal("this is no statement on a line of its own")
+    if isinstance(simple, ast.Expr):
+        return (Edit(source.file, Span(where.start, where.start), "return "),)
+    end = source.offset(source.starts[unit] + source.units[unit].count - 1, 1 << 30)
+    statement = f"return {source.slice(where)}"
+    return (Edit(source.file, Span(end, end), f"{line_end(source)}{indent}{statement}"),)
 
 
 def insert_above(
@@ -76,7 +91,7 @@ def insert_above(
     text = source.text[at : source.offset(row, 1 << 30)]
     indent = text[: len(text) - len(text.lstrip())]
     at += len(indent)
-    return (Edit(source.file, Span(at, at), f"{statement}{_line_end(source)}{indent}"),)
+    return (Edit(source.file, Span(at, at), f"{statement}{line_end(source)}{indent}"),)
 
 
 def function_around(source: Source, where: Span) -> int:
@@ -125,7 +140,7 @@ def insert_at_head(source: Source, header: Span, statement: str) -> tuple[Edit, 
             start = source.offset(row, 0)
             text = source.line_text(row)
             indent = text[: len(text) - len(text.lstrip())]
-            return (Edit(source.file, Span(start, start), f"{indent}{statement}{_line_end(source)}"),)
+            return (Edit(source.file, Span(start, start), f"{indent}{statement}{line_end(source)}"),)
     return Refusal("there is no block under this header")
 
 
@@ -138,7 +153,7 @@ def is_inside(source: Source, header: Span, where: Span) -> bool:
     return bool(between) and deep and not any(line.role in ("def", "class") for line in between)
 
 
-def _simple_statement(source: Source, unit: int, where: Span) -> ast.stmt | None:
+def simple_statement(source: Source, unit: int, where: Span) -> ast.stmt | None:
     """The simple statement that runs what stands at `where`; None for a header, or a lambda inside it."""
     inner: ast.stmt | None = None
     stack: list[ast.AST] = list(source.units[unit].nodes)
@@ -156,7 +171,7 @@ def _simple_statement(source: Source, unit: int, where: Span) -> ast.stmt | None
     return None if inner is None or hasattr(inner, "body") or isinstance(inner, ast.Match) else inner
 
 
-def _line_end(source: Source) -> str:
+def line_end(source: Source) -> str:
     """How this file ends its lines."""
     first = source.physical[0] if source.physical else "\n"
     return "\r\n" if first.endswith("\r\n") else "\r" if first.endswith("\r") else "\n"

@@ -1,0 +1,125 @@
+"""Writes in place, and the backward passes behind them.
+
+Says what surely happens: a write and a pass of which one may do without the other are not brought together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gradsight import memory
+from gradsight.domain import Edge
+from gradsight.graph import Place
+from gradsight.interpret.state import Event
+from gradsight.memory import Keeper
+from gradsight.protocol import branches, entry, loops
+from gradsight.queries import Queries
+
+MOST_JOINS = 64  # that one question looks through
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A write in place. `mark`: what has a higher number came later; `old`: what was written to."""
+
+    at: int
+    event: Event
+    mark: int
+    old: int
+    where: Place
+
+    @property
+    def name(self) -> str:
+        return self.event.fact("name")
+
+
+class Writes:
+    """The writes of one program."""
+
+    def __init__(self, q: Queries) -> None:
+        self.q, self.graph = q, q.graph
+        self.all = tuple(self._find())
+        # What a write left lies in the memory of what it found; a mark is no value.
+        self.before = {
+            one.mark: one.old for one in self.all if one.mark >= 0 and self.graph[one.mark].kind != "mark"
+        }
+        self._walked: dict[int, set[int]] = {}
+
+    def _find(self) -> Iterator[Write]:
+        for at, event in enumerate(self.q.events):
+            where = event.place("call")
+            if event.kind == "written" and where is not None and event.nodes and not event.fact("leaf"):
+                yield Write(at, event, event.node, event.nodes[0], where)
+
+    def recorded(self, write: Write) -> bool:
+        """Whether autograd sees a write."""
+        hidden = memory.taken(self.graph, write.old, self.before, ("data", "detach"))
+        return write.event.fact("grad") == "on" and hidden < 0
+
+    def keepers(self, write: Write) -> Iterator[Keeper]:
+        """Who has kept what a write writes over: found in the whole program, or known where it stands."""
+        found = {k.node: k for k in memory.keepers(self.graph, write.old, self.before, write.mark)}
+        numbers = iter(write.event.nodes[1:])
+        for word in write.event.fact("kept").split():
+            what, _, count = word.partition(":")
+            node = next(numbers)
+            others = tuple(next(numbers) for _ in range(int(count)))
+            found.setdefault(node, Keeper(node, what, others))
+        yield from found.values()
+
+    def later_keepers(self, write: Write) -> Iterator[tuple[Keeper, int]]:
+        """Who keeps what the next turn of a loop writes over, and how deep in loops that loop stands."""
+        loop = memory.carried(self.graph, write.old, self.before)
+        if loop < 0:
+            return
+        depth = len(self.graph[loop].loops)
+        inside = loops(write.event)[: depth + 1]
+        if len(inside) <= depth:
+            return
+        for keeper in memory.keepers(self.graph, loop, self.before, len(self.graph)):
+            node = self.graph[keeper.node]
+            if keeper.node > write.mark and node.loops[: depth + 1] == inside:
+                yield keeper, depth
+
+    def passes(self, write: Write) -> Iterator[Event]:
+        """The backward passes that surely come behind a write."""
+        own = write.event
+        for event in self.q.events[write.at + 1 :]:
+            if event.kind not in ("backward", "grad", "return") or event.fact("off"):
+                continue
+            if entry(event) != entry(own) or not branches(own) <= branches(event):
+                continue
+            around, behind = loops(own), loops(event)
+            if around[: len(behind)] == behind or behind[: len(around)] == around:
+                yield event
+
+    def walked(self, sink: Event) -> set[int]:
+        """The nodes that a backward pass surely goes through."""
+        known = self._walked.get(id(sink))
+        if known is None:
+            known = self._walked[id(sink)] = self._walk(self.q.roots(sink), {})
+        return known
+
+    def _walk(self, tops: tuple[int, ...], joins: dict[int, set[int]]) -> set[int]:
+        out: set[int] = set()
+        stack = list(tops)
+        while stack:
+            number = stack.pop()
+            if number in out or number < 0:
+                continue
+            node = self.graph[number]
+            if node.kind == "join":
+                if number not in joins and len(joins) < MOST_JOINS and all(i >= 0 for i in node.inputs):
+                    joins[number] = set()
+                    joins[number] = set.intersection(*(self._walk((i,), joins) for i in node.inputs))
+                out |= joins.get(number, set())
+                continue
+            if node.kind != "op" or Edge.UNKNOWN in node.edges or not self.requires(number):
+                continue
+            out.add(number)
+            stack += [i for i, edge in zip(node.inputs, node.edges, strict=False) if edge is Edge.LIVE]
+        return out
+
+    def requires(self, number: int) -> bool:
+        return self.q.requires_gradient(number)
