@@ -519,6 +519,8 @@ class Queries:
             switched = self._only_switched_off(cause, root)
             # Where one way is lost to this cut alone, what other ways lose behind it is another matter.
             chain = () if not switched and self._alone(cause, root) else self._chain(cause, root)
+            if self.graph[cause].cause == "grad":  # what an earlier turn carries over is cut on purpose
+                chain = tuple(n for n in chain if root == n or root in self.graph.fed((n,)))
             code = "GS109" if switched else self._code(cause, chain)
             where = self.block(cause) if code == "GS109" else self._where(cause)
             if where is None or not code:
@@ -683,7 +685,8 @@ class Queries:
         their gradient: it ends there."""
         if sink.kind == "grad" or sink.fact("inputs"):
             return set()
-        made = {s for s in self._live_sources(root, sink) if self.graph[s].op == "laundered"} - self.held
+        live = set(self._live_sources(root, sink))
+        made = {s for s in live if self.graph[s].op == "laundered" or self.launders(s)} - self.held
         if made:
             reads = [n for event in self.all("read") for n in event.nodes]
             made -= {n for number in reads for n in self.graph.feeding(number, (Edge.LIVE,))}

@@ -240,8 +240,10 @@ class Factories(Operations):
         return receiver
 
     def is_part(self, number: int) -> bool:
-        """Whether something is a part of a library's model: some of its parameters, nobody knows which."""
-        return any(self.graph[n].op == "part" for n in self.graph.feeding(number, (Edge.LIVE,)))
+        """Whether something is a part of a library's model, or what a method of it has given: some of its
+        parameters, nobody knows which."""
+        behind = (self.graph[n] for n in self.graph.feeding(number, (Edge.LIVE,)))
+        return any(node.op == "part" or (node.op == "call" and node.inputs) for node in behind)
 
     def freeze(self, flag: Value, nodes: Iterable[int], at: ast.AST) -> None:
         """Parameters are frozen or thawed. A node of its own says what was computed before."""

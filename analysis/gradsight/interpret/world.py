@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 
 from gradsight import model
-from gradsight.interpret import contract
+from gradsight.interpret import contract, hooks
 from gradsight.interpret.activation import OutOfBudget
 from gradsight.interpret.codec import Key
 from gradsight.interpret.contract import Method
+from gradsight.interpret.hooks import Hook
 from gradsight.interpret.index import (
     LOSS_NAME,
     ClassInfo,
@@ -175,6 +176,8 @@ class World:
             return self._hands_back(subject)
         if kind == "contract":
             return self._contract(subject)
+        if kind == "hook":
+            return self._hook(subject, question[2], question[3])
         if kind == "names":
             return self.module_names(subject, question[2])
         if kind == "stores":
@@ -232,6 +235,16 @@ class World:
     def _contract(self, fid: str) -> Method | None:
         region = self.regions.get(fid)
         return contract.method(region.lines) if region is not None else None
+
+    def hook(self, fid: str, position: int, alone: bool) -> Hook | None:
+        """What the text of a function that is registered as a hook says of the value at `position`."""
+        answer = self._hook(fid, position, alone)
+        self.note(("hook", fid, position, alone), answer)
+        return answer
+
+    def _hook(self, fid: str, position: int, alone: bool) -> Hook | None:
+        region = self.regions.get(fid)
+        return hooks.of_function(region.lines, position, alone) if region is not None else None
 
     def _read(self, fid: str, signature: Signature | None) -> FunctionInfo | None:
         region = self.regions.get(fid)
