@@ -378,6 +378,8 @@ class Containers(Activation):
         return value
 
     def item(self, receiver: Value, index: Value, node: ast.AST) -> Value:
+        if receiver == Lib("torchvision.models.__dict__"):
+            return Lib(model.SOME_MODEL)
         if isinstance(receiver, Choice):
             return self.joiner.values([self.item(option, index, node) for option in receiver.options])
         if isinstance(receiver, Tensor):
