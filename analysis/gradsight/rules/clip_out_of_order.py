@@ -74,12 +74,16 @@ def misplaced(
         if clipped and turn and turn[-1][0] < at < step.at and (wiped := cleared_next(protocol, at, clipped)):
             return "clips gradients that are cleared before anything steps with them", wiped
         return None
-    if turn and all(n > at for n, _ in passes) and step.at > at:
-        return "comes before the backward pass: there is nothing to clip yet", turn[0][1]
+    inner = loops(clip)
+    later = [event for n, event in turn if n > at]
+    empty = max((n for n, event in protocol.clears(step) if n < at and clears_for(event, clip)), default=-1)
+    earlier = any(empty < n < at and not set(loops(event)) - set(inner) for n, event in passes)
+    if later and not earlier and len(later) == sum(n > empty for n, _ in turn) and step.at > at:
+        return "comes before the backward pass: there is nothing to clip yet", later[0]
     same = [each for each in beside if each.event.oids == step.event.oids]
-    before = turn and turn[-1][0] < step.at < at
-    again = any(event.kind == "step" for event in protocol.events[at:])
-    if before and not again and all(each.at < at for each in same):
+    behind = turn and turn[-1][0] < step.at < at
+    again = any(each.kind == "step" and loops(each)[: len(inner)] == inner for each in protocol.events[at:])
+    if behind and not again and all(each.at < at for each in same):
         return "comes after the step, which has used the gradients as they were", step.event
     own = [(n, event) for n, event in enumerate(protocol.events) if step.event.oids[0] in event.oids[1:]]
     stepped = next((event for _, event in own if event.kind == "scaler_step"), None)
@@ -89,6 +93,11 @@ def misplaced(
         if any(scaled & set(protocol.q.roots(event)) for event in found):
             return "clips gradients that are still scaled; call `unscale_` on the optimizer first", stepped
     return None
+
+
+def clears_for(event: Event, clip: Event) -> bool:
+    """Whether gradients are surely cleared whenever the clip is come to."""
+    return surely_with(event, clip) and not event.fact("unknown") and not event.fact("by")
 
 
 def cleared_next(protocol: Protocol, at: int, clipped: frozenset[int]) -> Event | None:

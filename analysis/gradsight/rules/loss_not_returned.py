@@ -1,13 +1,14 @@
 """
-A training step that returns nothing.
+A training step, a loss or a model that returns nothing.
 
 ## What it does
 Flags a Lightning module's `training_step` that ends without returning its loss and calls no backward pass
-itself.
+itself. Also a loss that is `None` where its `backward()` is called, and a prediction that is `None` where a
+criterion is given it: what computes it has no `return`.
 
 ## Why is this bad?
 Lightning takes a step that returns `None` for one to be skipped: nothing is differentiated, no weight moves.
-Nothing is raised.
+Nothing is raised there; a `None` that is differentiated or compared raises.
 
 ## Use instead
 Return the loss, or a dictionary that holds it under `"loss"`.
@@ -44,6 +45,21 @@ def check(q: Queries) -> Iterator[Report]:
                 "`training_step` returns no loss: Lightning skips the step, and nothing learns",
                 where,
             )
+
+    for event in q.all("nothing"):
+        where, value = event.place("call"), event.place("root")
+        if where is None or value is None:
+            continue
+        text, of = q.text_of(value), event.fact("of")
+        if of == "backward":
+            raised = "`backward()` raises \"'NoneType' object has no attribute 'backward'\""
+        else:
+            raised = f"`{of.rpartition('.')[2]}` raises, as it wants a tensor"
+        yield RULE.report(
+            SEVERITY["raises"],
+            f"`{text}` is None here, and {raised}: what computes it has no `return`",
+            where,
+        )
 
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         insert_at_head,
         insert_before,
         insert_behind,
+        insert_return,
         is_inside,
     )
     from gradsight.surgery.reopen import (
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from gradsight.surgery.stacking import stack_for_rewrap
     from gradsight.surgery.tensors import tensors_for_numpy
     from gradsight.surgery.way import reopen_way
-    from gradsight.surgery.weights import as_buffer, as_parameter, wrapped
+    from gradsight.surgery.weights import as_buffer, as_parameter, parameter_last, wrapped
 
 __all__ = [
     "Refusal",
@@ -67,10 +68,12 @@ __all__ = [
     "insert_before",
     "insert_behind",
     "insert_ignore",
+    "insert_return",
     "is_inside",
     "log_softmax_for",
     "move_out_of_no_grad",
     "out_of_place",
+    "parameter_last",
     "reduce_to_scalar",
     "remove_statement",
     "reopen_way",
@@ -105,6 +108,7 @@ _ROOMS = {
         "insert_at_head",
         "insert_before",
         "insert_behind",
+        "insert_return",
         "is_inside",
     ),
     "reopen": (
@@ -117,7 +121,7 @@ _ROOMS = {
     "stacking": ("stack_for_rewrap",),
     "tensors": ("tensors_for_numpy",),
     "way": ("reopen_way",),
-    "weights": ("as_buffer", "as_parameter", "wrapped"),
+    "weights": ("as_buffer", "as_parameter", "parameter_last", "wrapped"),
 }
 _ROOM = {name: room for room, names in _ROOMS.items() for name in names}
 
