@@ -29,13 +29,18 @@ if TYPE_CHECKING:
         with_keyword,
         with_method,
     )
+    from gradsight.surgery.moving import move_before, move_behind
     from gradsight.surgery.order import (
+        append_to_block,
+        block_under,
         function_around,
         insert_above,
         insert_at_head,
         insert_before,
         insert_behind,
+        is_bound_before,
         is_inside,
+        name_there,
     )
     from gradsight.surgery.reopen import (
         drop_rounding,
@@ -52,8 +57,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Refusal",
     "another_criterion",
+    "append_to_block",
     "as_buffer",
     "as_parameter",
+    "block_under",
     "cast_to",
     "cloned",
     "cross_entropy_for_nll",
@@ -67,9 +74,13 @@ __all__ = [
     "insert_before",
     "insert_behind",
     "insert_ignore",
+    "is_bound_before",
     "is_inside",
     "log_softmax_for",
+    "move_before",
+    "move_behind",
     "move_out_of_no_grad",
+    "name_there",
     "out_of_place",
     "reduce_to_scalar",
     "remove_statement",
@@ -99,13 +110,18 @@ _ROOMS = {
         "with_keyword",
         "with_method",
     ),
+    "moving": ("move_before", "move_behind"),
     "order": (
+        "append_to_block",
+        "block_under",
         "function_around",
         "insert_above",
         "insert_at_head",
         "insert_before",
         "insert_behind",
+        "is_bound_before",
         "is_inside",
+        "name_there",
     ),
     "reopen": (
         "drop_rounding",
