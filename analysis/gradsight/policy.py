@@ -6,9 +6,11 @@
 | starved | something that must learn has no live way to any sink of the program | warning |
 | term | an additive term of the loss depends on something that must learn and is wholly cut | warning |
 | wrong | training runs but is surely wrong | warning |
+| left | on another device than the CPU it raises, and nothing says that it ever runs there | information |
 | part | a part of a source is cut while another way of the same source is live | information |
 | frozen | a part that looks frozen on purpose, held by a blanket `model.parameters()` only | information |
 | unused | a live term of a loss that is computed and reaches none, or counts twice | information |
+| unstable | right on most inputs; inf or NaN on large ones | hint |
 | wasteful | right but wasteful | hint |
 """
 
@@ -22,8 +24,10 @@ SEVERITY = {
     "starved": Severity.WARNING,
     "term": Severity.WARNING,
     "wrong": Severity.WARNING,
+    "left": Severity.INFORMATION,
     "part": Severity.INFORMATION,
     "frozen": Severity.INFORMATION,
     "unused": Severity.INFORMATION,
+    "unstable": Severity.HINT,
     "wasteful": Severity.HINT,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from gradsight.interpret.zoos import ANY, is_library_model, put_into, whole
 from gradsight.syntax import written_as
 from gradsight.values import (
     NOWHERE,
+    REST,
     Array,
     Choice,
     Class,
@@ -231,6 +233,14 @@ class Assignments(Calls):
                 return
             self.require_grad(receiver, value, target, base)
             return
+        if (
+            MISSPELT.fullmatch(name)
+            and isinstance(value, Const)
+            and isinstance(value.value, bool)
+            and (isinstance(receiver, Tensor) or self.sets_plainly_from_outside(receiver, target))
+        ):
+            self.event("misspelt", facts={"to": str(value.value)}, call=self.here(target))
+            return
         if name == "training" and not isinstance(receiver, (Tensor, Array)):
             oids = (receiver.oid,) if isinstance(receiver, Ref) else ()
             self.event("mode", oids=oids, facts={"to": "unknown"}, call=self.here(target))
@@ -266,6 +276,11 @@ class Assignments(Calls):
             if obj.kind in ("instance", "module", "object"):
                 self.state.heap[receiver.oid] = obj.with_field(name, value)
 
+    def sets_plainly_from_outside(self, receiver: Value, target: ast.Attribute) -> bool:
+        """Whether an attribute of a module is set by code that is no method of it."""
+        inside = isinstance(target.value, ast.Name) and target.value.id == "self"
+        return isinstance(receiver, Ref) and not inside and self.sets_plainly(receiver, target.attr)
+
     def sets_plainly(self, module: Ref, name: str) -> bool:
         """Whether to store to an attribute of a module is nothing but that."""
         obj = self.obj(module)
@@ -293,6 +308,8 @@ class Assignments(Calls):
             value = replace(
                 value, origin="computed parameter"
             )  # `nn.Parameter(...) * 0.1` is no parameter any more
+        elif value.origin == "" and value.node == NOWHERE and not self.in_forward:
+            value = replace(value, origin="constant")
         elif value.origin == "" or (value.origin != "leaf" and value.node != NOWHERE):
             return value
         number = value.node
@@ -308,10 +325,26 @@ class Assignments(Calls):
                 "origin": value.origin,
                 "method": self.function_name,
                 "stores": str(self.world.stores(cls.cid, name)),
+                "ranked": "yes" if value.shape and (value.shape[0] != REST or value.shape[1:]) else "",
+                "moves": "yes" if self.moves_itself(cls) else "",
+                "devices": " ".join(self.devices_named()),
             },
             value=self.here(at),
         )
-        return Tensor(number, value.dtype or "float", value.shape, value.role, value.origin)
+        origin = "" if value.origin == "constant" else value.origin
+        return Tensor(number, value.dtype or "float", value.shape, value.role, origin)
+
+    def devices_named(self) -> list[str]:
+        """What says, where this is made, on which device something is."""
+        info = self.world.function(self.function_name)
+        texts = [line.text for line in info.region.lines] if info is not None else []
+        return [
+            word for word in ("device=", "device", ".to(", ".cuda(") if any(word in each for each in texts)
+        ]
+
+    def moves_itself(self, cls: Class) -> bool:
+        """Whether a class says itself what is moved with it."""
+        return any(self.world.find_method(cls.cid, name) is not None for name in ("to", "cuda", "_apply"))
 
     def plain_container(self, receiver: Ref, cls: Class, name: str, value: Value, at: ast.AST) -> None:
         """A list that holds modules or parameters, or nothing yet, becomes an attribute of a module."""
@@ -387,10 +420,16 @@ class Assignments(Calls):
             return
         if isinstance(receiver, Tensor):
             parts = [(receiver.node, Edge.LIVE)]
-            edge = Edge.NONE if self.state.grad == "off" else Edge.LIVE
+            # Zeros are there to be filled; whatever else is changed without gradients stays what it was.
+            blank = receiver.role == "blank"
+            edge = Edge.NONE if self.state.grad == "off" and not blank else Edge.LIVE
             parts += [(n, edge) for n in self.nodes_in(value)]
-            number = self.combine("torch.Tensor.__setitem__", parts, target, keep_off=True)
+            number = self.combine("torch.Tensor.__setitem__", parts, target, keep_off=not blank)
             role = receiver.role
+            if role in CLASSES or role == "blank":
+                # What is put together row by row is what its rows are.
+                filled = value.role if isinstance(value, Tensor) and keeps_rows(target.slice) else ""
+                role = filled if filled in CLASSES and role in (filled, "blank") else ""
             if (
                 receiver.origin in ("torch.zeros", "torch.zeros_like")
                 and value in (Const(1), Const(1.0))
@@ -452,6 +491,16 @@ PARTS = frozenset({
     "fc", "features", "classifier", "layer1", "layer2", "layer3", "layer4", "conv1", "bn1", "backbone",
     "encoder", "heads", "head", "stages", "AuxLogits",
 })  # fmt: skip
+
+
+MISSPELT = re.compile(r"(?!requires_grad$)(?:req\w*_grad(?:_|s|ients?)?|requires?grad(?:ient)?)")
+CLASSES = frozenset({"logit", "probability", "log-probability"})
+
+
+def keeps_rows(index: ast.expr) -> bool:
+    """`out[t] = y`, `out[:, t] = y`, `out[4:8] = y`: whole rows are put in."""
+    parts = index.elts[1:] if isinstance(index, ast.Tuple) else []
+    return not any(isinstance(part, ast.Slice) and (part.lower or part.upper) for part in parts)
 
 
 def picks_one(index: ast.expr) -> bool:

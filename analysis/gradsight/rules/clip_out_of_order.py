@@ -84,13 +84,17 @@ def misplaced(
         if clipped and turn and turn[-1][0] < at < step.at and (wiped := cleared_next(protocol, at, clipped)):
             return "clips gradients that are cleared before anything steps with them", wiped, ""
         return None
-    if turn and all(n > at for n, _ in passes) and step.at > at:
-        last = next((event for n, event in reversed(turn) if n < step.at), turn[0][1])
-        return "comes before the backward pass: there is nothing to clip yet", last, "early"
+    inner = loops(clip)
+    later = [event for n, event in turn if n > at]
+    empty = max((n for n, event in protocol.clears(step) if n < at and clears_for(event, clip)), default=-1)
+    earlier = any(empty < n < at and not set(loops(event)) - set(inner) for n, event in passes)
+    if later and not earlier and len(later) == sum(n > empty for n, _ in turn) and step.at > at:
+        last = [event for n, event in turn if at < n < step.at][-1:] or later[:1]
+        return "comes before the backward pass: there is nothing to clip yet", last[0], "early"
     same = [each for each in beside if each.event.oids == step.event.oids]
-    before = turn and turn[-1][0] < step.at < at
-    again = any(event.kind == "step" for event in protocol.events[at:])
-    if before and not again and all(each.at < at for each in same):
+    behind = turn and turn[-1][0] < step.at < at
+    again = any(each.kind == "step" and loops(each)[: len(inner)] == inner for each in protocol.events[at:])
+    if behind and not again and all(each.at < at for each in same):
         return "comes after the step, which has used the gradients as they were", step.event, "late"
     own = [(n, event) for n, event in enumerate(protocol.events) if step.event.oids[0] in event.oids[1:]]
     stepped = next((event for _, event in own if event.kind == "scaler_step"), None)
@@ -99,9 +103,14 @@ def misplaced(
         found = [event for n, event in turn if n < at][-1:]  # whose gradients the clip finds
         if any(scaled & set(protocol.q.roots(event)) for event in found):
             message = "clips gradients that are still scaled; call `unscale_` on the optimizer first"
-            later = next((event for n, event in own if event.kind == "unscale" and at < n < step.at), None)
-            return (message, stepped, "scaled") if later is None else (message, later, "unscaled")
+            unscaled = next((event for n, event in own if event.kind == "unscale" and at < n < step.at), None)
+            return (message, stepped, "scaled") if unscaled is None else (message, unscaled, "unscaled")
     return None
+
+
+def clears_for(event: Event, clip: Event) -> bool:
+    """Whether gradients are surely cleared whenever the clip is come to."""
+    return surely_with(event, clip) and not event.fact("unknown") and not event.fact("by")
 
 
 def cleared_next(protocol: Protocol, at: int, clipped: frozenset[int]) -> Event | None:

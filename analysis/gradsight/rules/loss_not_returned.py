@@ -1,13 +1,14 @@
 """
-A training step that returns nothing.
+A training step, a loss or a model that returns nothing.
 
 ## What it does
 Flags a Lightning module's `training_step` that ends without returning its loss and calls no backward pass
-itself.
+itself. Also a loss that is `None` where its `backward()` is called, and a prediction that is `None` where a
+criterion is given it: what computes it has no `return`.
 
 ## Why is this bad?
 Lightning takes a step that returns `None` for one to be skipped: nothing is differentiated, no weight moves.
-Nothing is raised.
+Nothing is raised there; a `None` that is differentiated or compared raises.
 
 ## Use instead
 Return the loss, or a dictionary that holds it under `"loss"`.
@@ -37,7 +38,7 @@ from gradsight.outline import outline
 from gradsight.policy import SEVERITY
 from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
-from gradsight.text import Source, Span
+from gradsight.text import Source
 
 
 def check(q: Queries) -> Iterator[Report]:
@@ -50,6 +51,21 @@ def check(q: Queries) -> Iterator[Report]:
                 where,
             )
 
+    for event in q.all("nothing"):
+        where, value = event.place("call"), event.place("root")
+        if where is None or value is None:
+            continue
+        text, of = q.text_of(value), event.fact("of")
+        if of == "backward":
+            raised = "`backward()` raises \"'NoneType' object has no attribute 'backward'\""
+        else:
+            raised = f"`{of.rpartition('.')[2]}` raises, as it wants a tensor"
+        yield RULE.report(
+            SEVERITY["raises"],
+            f"`{text}` is None here, and {raised}: what computes it has no `return`",
+            where,
+        )
+
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     header = source.unit_at(source.row_column(finding.where.start)[0])
@@ -61,10 +77,8 @@ def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     edits: tuple[Edit, ...] | surgery.Refusal
     if not losses and (call := dropped(source, last)) is not None:
         where = source.span_of(body[-1], call)
-        title, edits = (
-            f"Return what `{ast.unparse(call.func)}` returns",
-            (Edit(source.file, Span(where.start, where.start), "return "),),
-        )
+        title = f"Return what `{ast.unparse(call.func)}` returns"
+        edits = surgery.insert_return(source, where)
     elif not losses:
         return
     elif [type(node) for node in last.nodes] == [ast.Return]:

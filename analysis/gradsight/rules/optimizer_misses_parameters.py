@@ -4,7 +4,7 @@ An optimizer that holds something else than what the loss trains.
 ## What it does
 Flags an optimizer of whose parameters no loss of the program depends on any: another model's, those of a
 model that was made anew since, or copies of them. Also one that was made before a layer was replaced whose
-new parameters nothing holds.
+new parameters nothing holds, and a second optimizer of the same parameters where others have none.
 
 ## Why is this bad?
 `backward()` fills the gradients of parameters that nobody steps with, and the optimizer steps with parameters
@@ -50,6 +50,11 @@ def check(q: Queries) -> Iterator[Report]:
         trained = free(q)
         if oid in said or not trained or entry(step.optimizer) != entry(step.event):
             continue
+        twin = next((one for one in protocol.steps if same_parameters(one, step)), None)
+        if twin is not None and where_made(twin) < where_made(step):
+            said.add(oid)
+            yield from held_twice(q, step, twin, trained)
+            continue
         lost = step.held - (protocol.reached - q.mistaken)
         where = step.optimizer.place("call")
         if where is None:
@@ -64,6 +69,33 @@ def check(q: Queries) -> Iterator[Report]:
                 said.add(oid)
                 yield report(q, step, frozenset(event.nodes) & trained, event)
                 break
+
+
+def same_parameters(one: Step, other: Step) -> bool:
+    """Whether two optimizers step the very same parameters."""
+    return one.optimizer is not other.optimizer and one.held == other.held
+
+
+def where_made(step: Step) -> int:
+    return step.optimizer.oids[0]
+
+
+def held_twice(q: Queries, step: Step, twin: Step, trained: frozenset[int]) -> Iterator[Report]:
+    """`opt_g = Adam(D.parameters())`, where `opt_d` holds these already and nobody holds the other's."""
+    where, other = step.optimizer.place("call"), twin.optimizer.place("call")
+    if where is None or other is None:
+        return
+    parameters = tuple(sorted(source for source in trained if q.graph[source].op == "parameter"))
+    if not parameters:
+        return  # inputs whose gradient somebody asks for
+    held, wanted = q.names(tuple(sorted(step.held))), q.names(parameters)
+    learn = "learn" if " and " in wanted else "learns"
+    yield RULE.report(
+        SEVERITY["starved"],
+        f"this optimizer holds {held} as another one does, and none holds {wanted}, which never {learn}",
+        where,
+        (("the first optimizer of these parameters", other), ("and the second one", where)),
+    )
 
 
 SAME = ("parameters", "join", "loop", "torch.Tensor.requires_grad_")

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         insert_at_head,
         insert_before,
         insert_behind,
+        insert_return,
         is_bound_before,
         is_inside,
         name_there,
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from gradsight.surgery.stacking import stack_for_rewrap
     from gradsight.surgery.tensors import tensors_for_numpy
     from gradsight.surgery.way import reopen_way
-    from gradsight.surgery.weights import as_buffer, as_parameter, wrapped
+    from gradsight.surgery.weights import as_buffer, as_parameter, parameter_last, wrapped
 
 __all__ = [
     "Refusal",
@@ -74,6 +75,7 @@ __all__ = [
     "insert_before",
     "insert_behind",
     "insert_ignore",
+    "insert_return",
     "is_bound_before",
     "is_inside",
     "log_softmax_for",
@@ -82,6 +84,7 @@ __all__ = [
     "move_out_of_no_grad",
     "name_there",
     "out_of_place",
+    "parameter_last",
     "reduce_to_scalar",
     "remove_statement",
     "reopen_way",
@@ -120,6 +123,7 @@ _ROOMS = {
         "insert_before",
         "insert_behind",
         "is_bound_before",
+        "insert_return",
         "is_inside",
         "name_there",
     ),
@@ -133,7 +137,7 @@ _ROOMS = {
     "stacking": ("stack_for_rewrap",),
     "tensors": ("tensors_for_numpy",),
     "way": ("reopen_way",),
-    "weights": ("as_buffer", "as_parameter", "wrapped"),
+    "weights": ("as_buffer", "as_parameter", "parameter_last", "wrapped"),
 }
 _ROOM = {name: room for room, names in _ROOMS.items() for name in names}
 

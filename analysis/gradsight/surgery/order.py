@@ -50,6 +50,21 @@ def insert_behind(source: Source, where: Span, statement: str) -> tuple[Edit, ..
     return (Edit(source.file, Span(end, end), f"{line_end(source)}{indent}{statement}"),)
 
 
+def insert_return(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
+    """A function returns what it computes: `return` before an expression that is a statement, or behind the
+    statement that binds the name at `where`."""
+    unit = source.unit_at(source.row_column(where.start)[0])
+    simple = simple_statement(source, unit, where)
+    indent = source.text[source.offset(source.starts[unit], 0) : where.start]
+    if simple is None or indent.strip():
+        return Refusal("this is no statement on a line of its own")
+    if isinstance(simple, ast.Expr):
+        return (Edit(source.file, Span(where.start, where.start), "return "),)
+    end = source.offset(source.starts[unit] + source.units[unit].count - 1, 1 << 30)
+    statement = f"return {source.slice(where)}"
+    return (Edit(source.file, Span(end, end), f"{line_end(source)}{indent}{statement}"),)
+
+
 def insert_above(
     source: Source, where: Span, statement: str, loops: int, shared: int
 ) -> tuple[Edit, ...] | Refusal:
