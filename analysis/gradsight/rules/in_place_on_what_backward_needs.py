@@ -50,11 +50,8 @@ def check(q: Queries) -> Iterator[Report]:
     writes = Writes(q)
     said: set[int] = set()
     for write in writes.all:
-        syntax = id(q.syntax_of(write.where))
-        if syntax in said or write.event.fact("expected"):
-            continue
-        found = overwritten(writes, write)
-        if found is not None:
+        found = overwritten(writes, write) if not write.event.fact("expected") else None
+        if found is not None and (syntax := id(q.syntax_of(write.where))) not in said:
             said.add(syntax)
             yield report(writes, write, *found)
 

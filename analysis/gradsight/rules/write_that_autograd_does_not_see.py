@@ -55,13 +55,12 @@ def check(q: Queries) -> Iterator[Report]:
     writes = Writes(q)
     said: set[int] = set()
     for write in writes.all:
-        syntax = id(q.syntax_of(write.where))
-        if syntax in said or write.name not in ARITHMETIC or write.event.fact("given") == "hidden":
+        if write.name not in ARITHMETIC or write.event.fact("given") == "hidden":
             continue
         if write.event.fact("expected") or write.old < 0:
             continue
         found = unseen(writes, write)
-        if found is not None:
+        if found is not None and (syntax := id(q.syntax_of(write.where))) not in said:
             said.add(syntax)
             yield report(q, write, *found)
 

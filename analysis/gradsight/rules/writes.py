@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from gradsight import memory
 from gradsight.domain import Edge
@@ -15,7 +16,7 @@ from gradsight.interpret.state import Event
 from gradsight.memory import Keeper
 from gradsight.model import kept
 from gradsight.protocol import branches, entry, loops
-from gradsight.queries import Queries
+from gradsight.queries import LEARNING, Queries
 
 # Layers whose weight is needed for the gradient of their input.
 WEIGHING = frozenset(
@@ -150,4 +151,24 @@ class Writes:
         return out
 
     def requires(self, number: int) -> bool:
-        return self.q.requires_gradient(number)
+        """Whether a value surely requires a gradient, be it for one reason or, by branch, for another."""
+        return number in self._requiring
+
+    @cached_property
+    def _requiring(self) -> frozenset[int]:
+        out: set[int] = set()
+        frozen = self.q.frozen
+        for number, node in enumerate(self.graph.nodes):
+            if node.kind == "source":
+                learns = node.op in LEARNING and number not in frozen
+            elif node.kind == "join":
+                learns = bool(node.inputs) and all(i in out for i in node.inputs)
+            elif node.kind == "loop":
+                learns = node.inputs[:1] != () and node.inputs[0] in out
+            else:
+                learns = any(
+                    i in out and edge is Edge.LIVE for i, edge in zip(node.inputs, node.edges, strict=False)
+                )
+            if learns:
+                out.add(number)
+        return frozenset(out)
