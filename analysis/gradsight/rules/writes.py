@@ -144,6 +144,9 @@ class Writes:
                     joins[number] = set.intersection(*(self._walk((i,), joins) for i in node.inputs))
                 out |= joins.get(number, set())
                 continue
+            if node.kind == "loop":
+                stack += node.inputs[:1]  # what the first turn found
+                continue
             if node.kind != "op" or Edge.UNKNOWN in node.edges or not self.requires(number):
                 continue
             out.add(number)
