@@ -127,7 +127,7 @@ class Objects(Modules):
     ) -> Value:
         values = obj.held
         if name == "items":
-            pairs = tuple(Seq((Unknown("a key"), value)) for value in values)
+            pairs = (*named_pairs(obj), *(Seq((Unknown("a key"), value)) for value in obj.items))
             return self.allocate(Obj("list", None, items=pairs, many=obj.many))
         if name == "values":
             return self.allocate(Obj("list", None, items=values, many=obj.many))
@@ -238,6 +238,8 @@ class Objects(Modules):
                     many=True,
                 )
             )
+        if name == "items" and (pairs := named_pairs(obj)) and not obj.items:
+            return self.allocate(Obj("list", None, items=pairs, many=obj.many))
         if name in ("items", "values", "keys"):
             items = obj.items
             return self.allocate(
@@ -400,3 +402,8 @@ class Objects(Modules):
         if name == "expand":
             return Unknown("a distribution", self.combine("torch.distributions.expand", parts, node))
         return Tensor(self.combine(f"torch.distributions.{name}", parts, node, saves=True), "float")
+
+
+def named_pairs(obj: Obj) -> tuple[Seq, ...]:
+    """Each key that is known, with what is held under it; keys are kept as they are written."""
+    return tuple(Seq((Const(ast.literal_eval(key)), value)) for key, value in obj.fields if key[:1] in "'\"")

@@ -77,7 +77,11 @@ def check(q: Queries) -> Iterator[Report]:
         random = learns or "rand" in event.fact("origin") or "normal" in event.fact("origin")
         if owner in empty and (position or random):
             weights.setdefault(event.node, event)
-        elif not event.fact("method").endswith(USES) and random and position == "product":
+        elif (
+            not event.fact("method").endswith(USES)
+            and (random or event.fact("origin") == "torch.empty")
+            and position == "product"
+        ):
             weights.setdefault(event.node, event)
         elif learns and (position == "sum" or event.node in forgotten):
             beside.append(event)
