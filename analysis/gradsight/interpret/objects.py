@@ -238,7 +238,7 @@ class Objects(Modules):
                     many=True,
                 )
             )
-        if name == "items" and (pairs := named_pairs(obj)) and not obj.items:
+        if name == "items" and (pairs := named_pairs(obj)) and len(pairs) == len(obj.items):
             return self.allocate(Obj("list", None, items=pairs, many=obj.many))
         if name in ("items", "values", "keys"):
             items = obj.items
