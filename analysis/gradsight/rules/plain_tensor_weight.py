@@ -44,7 +44,8 @@ PRODUCTS = ("matmul", "mm", "bmm", "linear", "einsum", "conv1d", "conv2d", "conv
             "bilinear", "baddbmm", "tensordot", "inner", "embedding",
             "conv_transpose2d", "conv_transpose1d")  # fmt: skip
 THROUGH = ("t", "T", "mT", "transpose", "permute", "unsqueeze", "squeeze", "view", "reshape", "expand",
-           "normalize", "__getitem__", "H", "contiguous", "expand_as", "repeat", "index_select", "data")  # fmt: skip
+           "normalize", "__getitem__", "H", "contiguous", "expand_as", "repeat", "index_select",
+           "data")  # fmt: skip
 
 
 USES = ("forward", "__call__", "training_step")  # what is kept there is a result, no weight
