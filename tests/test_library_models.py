@@ -146,6 +146,16 @@ WRONG = {
         "GS203",
         "loss.backward()",
     ),
+    "of a name that is not known, never cleared": (
+        "model = models.__dict__[arguments.arch](weights=None)\n" + OPTIMIZER + NEVER_CLEARED,
+        "GS203",
+        "loss.backward()",
+    ),
+    "an attribute of that name, never cleared": (
+        "model = getattr(models, arguments.arch)()\n" + OPTIMIZER + NEVER_CLEARED,
+        "GS203",
+        "loss.backward()",
+    ),
     "timm, never cleared": (
         "model = timm.create_model('resnet18', num_classes=10)\n" + OPTIMIZER + NEVER_CLEARED,
         "GS203",
@@ -248,6 +258,11 @@ RIGHT = {
     "all frozen, a part thawed": RESNET
     + FROZEN
     + "for p in model.layer4.parameters():\n    p.requires_grad = True\n"
+    + OPTIMIZER
+    + LOOP,
+    "all frozen, what a method gives thawed": "model = timm.create_model('resnet50d', num_classes=5)\n"
+    + FROZEN
+    + "for p in model.get_classifier().parameters():\n    p.requires_grad = True\n"
     + OPTIMIZER
     + LOOP,
     "a part frozen": "model = models.vgg16()\nmodel.features.requires_grad_(False)\n"

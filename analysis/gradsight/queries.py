@@ -437,7 +437,7 @@ class Queries:
             and (self.graph[s].op in POSSIBLE or s in self.held)
             and not self.is_data(s, sink)
         }
-        stepped = self._stepped_after(sink)
+        stepped = self.stepped_after(sink)
         if number_sink and not dead:
             dead = {s: reach for s, reach in reaches.items() if reach.lost and self.graph[s].op in POSSIBLE}
         if self.program.kind != "module" and live and all(self.graph[s].op == "argument" for s in live):
@@ -522,6 +522,8 @@ class Queries:
             switched = self._only_switched_off(cause, root)
             # Where one way is lost to this cut alone, what other ways lose behind it is another matter.
             chain = () if not switched and self._alone(cause, root) else self._chain(cause, root)
+            if self.graph[cause].cause == "grad":  # what an earlier turn carries over is cut on purpose
+                chain = tuple(n for n in chain if root == n or root in self.graph.fed((n,)))
             code = "GS109" if switched else self._code(cause, chain)
             where = self.block(cause) if code == "GS109" else self._where(cause)
             if where is None or not code:
@@ -686,7 +688,8 @@ class Queries:
         their gradient: it ends there."""
         if sink.kind == "grad" or sink.fact("inputs"):
             return set()
-        made = {s for s in self._live_sources(root, sink) if self.graph[s].op == "laundered"} - self.held
+        live = set(self._live_sources(root, sink))
+        made = {s for s in live if self.graph[s].op == "laundered" or self.launders(s)} - self.held
         if made:
             reads = [n for event in self.all("read") for n in event.nodes]
             made -= {n for number in reads for n in self.graph.feeding(number, (Edge.LIVE,))}
@@ -792,7 +795,7 @@ class Queries:
         terms = self.terms(root)
         if len(terms) < 2:
             return
-        stepped = self._stepped_after(sink)
+        stepped = self.stepped_after(sink)
         told = {s for s in starved if not self._looks_frozen(s)}
         live_terms = [term for term in terms if self.live_sources(term, sink) - self.laundered(term, sink)]
         for term in terms:
@@ -842,7 +845,7 @@ class Queries:
                 )
         return out
 
-    def _stepped_after(self, sink: Event) -> frozenset[int] | None:
+    def stepped_after(self, sink: Event) -> frozenset[int] | None:
         """What the optimizers that step on this gradient hold, up to the next gradient; None: not known."""
         position = self._positions.get(id(sink))
         if position is None:

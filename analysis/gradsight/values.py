@@ -264,6 +264,16 @@ PLAIN = frozenset({"a setting", "a string", "a shape", "metadata", "a key", "a n
 """Reasons of values that are data of Python's, whatever they are."""
 
 
+ACCELERATED = ("cuda", "mps", "xpu")
+
+
+def may_be_accelerated(value: Value | None) -> bool:
+    """Whether a value names a device that is, or on some machines is, another than the CPU."""
+    if isinstance(value, Const):
+        return isinstance(value.value, str) and value.value.startswith(ACCELERATED)
+    return isinstance(value, Unknown) and value.node == NOWHERE and "an accelerator" in value.why
+
+
 def is_plain(value: Value | None) -> bool:
     """Nothing can learn through it, whatever is asked of it: a string, a setting, what comes of a library
     that makes no tensors."""

@@ -19,6 +19,7 @@ from gradsight.interpret.zoos import ANY, is_library_model, put_into, whole
 from gradsight.syntax import written_as
 from gradsight.values import (
     NOWHERE,
+    REST,
     Array,
     Choice,
     Class,
@@ -72,7 +73,9 @@ class Assignments(Calls):
                 for part, item in zip(target.elts, items, strict=True):
                     self.binds_term(part, item, part)
             return
-        if not isinstance(target, ast.Name) or not isinstance(value, Tensor) or value.node == NOWHERE:
+        if not isinstance(target, ast.Name) or target.id.startswith("_"):
+            return
+        if not isinstance(value, Tensor) or value.node == NOWHERE:
             return
         if self.state.grad != "on":
             return
@@ -108,6 +111,7 @@ class Assignments(Calls):
             written_in_place(self, left, left, f"{op}_", node, target, right)
             return  # a manual update: `w -= lr * w.grad`, which stays the leaf that it was
         if isinstance(left, Tensor) and left.origin == "data":
+            written_in_place(self, left, left, f"{op}_", node, target, right)
             return
         value = self.operate(op, left, right, node)
         if op == "add":
@@ -307,6 +311,8 @@ class Assignments(Calls):
             value = replace(
                 value, origin="computed parameter"
             )  # `nn.Parameter(...) * 0.1` is no parameter any more
+        elif value.origin == "" and value.node == NOWHERE and not self.in_forward:
+            value = replace(value, origin="constant")
         elif value.origin == "" or (value.origin != "leaf" and value.node != NOWHERE):
             return value
         number = value.node
@@ -322,10 +328,26 @@ class Assignments(Calls):
                 "origin": value.origin,
                 "method": self.function_name,
                 "stores": str(self.world.stores(cls.cid, name)),
+                "ranked": "yes" if value.shape and (value.shape[0] != REST or value.shape[1:]) else "",
+                "moves": "yes" if self.moves_itself(cls) else "",
+                "devices": " ".join(self.devices_named()),
             },
             value=self.here(at),
         )
-        return Tensor(number, value.dtype or "float", value.shape, value.role, value.origin)
+        origin = "" if value.origin == "constant" else value.origin
+        return Tensor(number, value.dtype or "float", value.shape, value.role, origin)
+
+    def devices_named(self) -> list[str]:
+        """What says, where this is made, on which device something is."""
+        info = self.world.function(self.function_name)
+        texts = [line.text for line in info.region.lines] if info is not None else []
+        return [
+            word for word in ("device=", "device", ".to(", ".cuda(") if any(word in each for each in texts)
+        ]
+
+    def moves_itself(self, cls: Class) -> bool:
+        """Whether a class says itself what is moved with it."""
+        return any(self.world.find_method(cls.cid, name) is not None for name in ("to", "cuda", "_apply"))
 
     def plain_container(self, receiver: Ref, cls: Class, name: str, value: Value, at: ast.AST) -> None:
         """A list that holds modules or parameters, or nothing yet, becomes an attribute of a module."""

@@ -58,6 +58,7 @@ from gradsight.values import (
     Unknown,
     Value,
     is_plain,
+    may_be_accelerated,
     node_of,
 )
 
@@ -111,6 +112,10 @@ class Functions(Methods):
             return self.make_module(name, args, kwargs, node)
         if name in ("torch.set_default_dtype", "torch.set_default_tensor_type"):
             self.event("cast", call=self.here(node))
+        if name == "torch.set_default_device":
+            self.event("moved", call=self.here(node))
+        if name == "torch.device" and any(map(may_be_accelerated, args)):
+            return Unknown("`torch.device` of an accelerator gives no tensor")
         if (
             name.startswith(NO_TENSORS)
             or name in NO_TENSOR_NAMES
@@ -508,6 +513,8 @@ def _cleared_together(
 def _getattr(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
     if len(args) > 1 and isinstance(args[1], Const) and isinstance(args[1].value, str):
         return it.get_attribute(args[0], args[1].value, node)
+    if args and args[0] == Lib("torchvision.models"):
+        return Lib(model.SOME_MODEL)
     nodes = [(n, Edge.UNKNOWN) for n in it.nodes_in(args[0])] if args else []
     nodes += [(n, Edge.UNKNOWN) for n in it.parameters_of(args[0])[0]] if args else []
     return Unknown("getattr with a computed name", it.combine("getattr", nodes, node))

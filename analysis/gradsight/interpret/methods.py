@@ -8,6 +8,7 @@ from gradsight import model
 from gradsight.domain import Edge
 from gradsight.interpret.arrays import array_method
 from gradsight.interpret.frameworks import Frameworks
+from gradsight.interpret.hooks import HOOKS, register
 from gradsight.interpret.libraries import AMBIGUOUS, NEVER_A_TENSOR, RANDOM_FILLS
 from gradsight.interpret.writing import written_in_place
 from gradsight.values import (
@@ -58,6 +59,8 @@ class Methods(Frameworks):
         node: ast.Call,
         base: ast.expr | None,
     ) -> Value:
+        if name in HOOKS:
+            register(self, receiver, name, args, kwargs, node)
         if isinstance(receiver, Choice):
             return self.joiner.values(
                 [self.call_method_of(option, name, args, kwargs, node, base) for option in receiver.options]
@@ -200,6 +203,8 @@ class Methods(Frameworks):
         value = self.apply(operation, args, kwargs, node, receiver)
         if operation.in_place and base is not None:
             if isinstance(value, Tensor) and isinstance(receiver, Tensor):
+                if receiver.origin in ("parameter", "leaf", "data"):
+                    self.event("initialized", nodes=self.nodes_in(receiver))
                 origin = (
                     receiver.origin
                     if value.node == NOWHERE or receiver.origin in ("parameter", "leaf")

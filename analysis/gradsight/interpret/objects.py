@@ -28,6 +28,7 @@ from gradsight.values import (
     Tensor,
     Unknown,
     Value,
+    may_be_accelerated,
     node_of,
 )
 
@@ -67,7 +68,8 @@ class Objects(Modules):
                 self.event("group", nodes=new.nodes, oids=(receiver.oid,), call=self.here(node))
                 if isinstance(old, Params):
                     merged = Params((*old.nodes, *new.nodes), False, old.unknown or new.unknown)
-                    self.put(receiver, obj.with_field("params", merged))
+                    obj = obj.with_field("params", merged).with_field("one group", Const(False))
+                    self.put(receiver, obj)
             elif name not in ("state_dict", "load_state_dict", "train", "eval"):
                 self.event("escape", oids=(receiver.oid,), call=self.here(node))  # hooks, and who knows what
             return NONE if name in ("step", "zero_grad") else Unknown("an optimizer's state")
@@ -186,6 +188,8 @@ class Objects(Modules):
             exact = method_dtype(name) or next((one for one in asked if one), "")
             if exact and exact != "float32":
                 self.event("cast", oids=(receiver.oid,), facts={"dtype": exact}, call=self.here(node))
+            if name == "cuda" or (name == "to" and any(map(may_be_accelerated, (*args, *kwargs.values())))):
+                self.event("moved", oids=(receiver.oid,), call=self.here(node))
             if name in ("train", "eval", "apply"):
                 self.switch(receiver, name, args, kwargs, node)
             return receiver

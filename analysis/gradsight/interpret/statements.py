@@ -9,6 +9,7 @@ import ast
 from collections.abc import Callable
 from typing import Any
 
+from gradsight.graph import Here
 from gradsight.interpret.conditions import conditions_of
 from gradsight.interpret.index import LINKED, imported
 from gradsight.interpret.libraries import GRAD_OFF, GRAD_ON
@@ -147,6 +148,10 @@ class Statements(Loops):
         if isinstance(written, ast.Attribute):
             if written.attr in ACTING and isinstance(value, (Method, Bound, Unknown)) and not self.trying:
                 self.event("uncalled", facts={"name": written.attr}, call=self.here(written))
+        elif isinstance(written, ast.Call) and self.events and self.events[-1].kind == "grad":
+            asked = self.events[-1].place("call")
+            if isinstance(asked, Here) and asked.node is written and not self.trying:
+                self.event("ungiven", self.events[-1].node, call=asked)
         elif (
             isinstance(written, ast.Call)
             and isinstance(written.func, ast.Attribute)

@@ -41,7 +41,7 @@ SWITCH = re.compile(r"\buse_reentrant\s*=\s*(True)\b")
 
 
 def check(q: Queries) -> Iterator[Report]:
-    segments = [event for event in q.all("checkpoint") if not may_require(q, event)]
+    segments = without_graph(q)
     if not segments:
         return
     dead = {event.node for event in segments}
@@ -65,13 +65,25 @@ def check(q: Queries) -> Iterator[Report]:
             break
 
 
-def may_require(q: Queries, event: Event) -> bool:
-    """Whether some tensor that the segment is given may require a gradient."""
+def without_graph(q: Queries) -> list[Event]:
+    """The segments whose results have no graph: what one of these gives requires no gradient, be it passed on
+    to the next."""
+    segments = list(q.all("checkpoint"))
+    while True:
+        dead = {event.node for event in segments}
+        left = [event for event in segments if not may_require(q, event, dead)]
+        if len(left) == len(segments):
+            return left
+        segments = left
+
+
+def may_require(q: Queries, event: Event, dead: set[int]) -> bool:
+    """Whether some tensor that the segment is given may require a gradient, if some nodes require none."""
     return any(
         q.graph[n].kind == "input"
         or (q.graph[n].kind == "source" and q.graph[n].op in (*POSSIBLE, "laundered") and not is_data(q, n))
         for number in event.nodes
-        for n in q.graph.feeding(number, WITH_A_GRADIENT)
+        for n in without(q, number, dead)
         if n not in q.frozen
     )
 
