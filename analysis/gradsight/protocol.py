@@ -14,7 +14,7 @@ from functools import cached_property
 from gradsight.domain import DEPENDING, Edge
 from gradsight.interpret.state import Event
 from gradsight.queries import LEARNING, Queries
-from gradsight.values import Ref, Seq, Value
+from gradsight.values import Ref, Seq, Value, node_of
 
 UNSEEN = ("call", "argument")  # sources that a model may be of which nothing is seen
 
@@ -94,6 +94,12 @@ class Protocol:
             if event.kind == "escape"
             for other in event.oids
         )
+
+    def holds(self, oid: int, held: frozenset[int]) -> bool:
+        """Whether an object holds some of these parameters."""
+        heap = self.q.program.heap
+        objects = (heap[one] for one in self._behind(oid) if one in heap)
+        return any(node_of(value) in held for obj in objects for value in obj.held)
 
     def _behind(self, oid: int) -> set[int]:
         """An object and all that it holds."""

@@ -28,6 +28,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gradsight import surgery
+from gradsight.domain import Edge
 from gradsight.finding import Applicability, Finding, Fix
 from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
@@ -57,7 +58,7 @@ def check(q: Queries) -> Iterator[Report]:
         if any(event.fact("by") for event in inside) or any(event.fact("unknown") for event in clears):
             continue  # by hand, or by somebody: which gradients is not known
         why = unclear(q, step, inside, loop)
-        if why is None:
+        if why is None or may_be_helped(q, step, loop):
             continue
         said.add(id(passes[0]))
         yield from report(q, step, passes[0], why, clears)
@@ -82,6 +83,24 @@ def unclear(q: Queries, step: Step, inside: list[Event], loop: int) -> str | Non
     if len(numbers) != len(set(numbers)):
         return None  # both arms of a branch
     return "branch"
+
+
+def may_be_helped(q: Queries, step: Step, loop: int) -> bool:
+    """Whether code that is not seen is given what the optimizer holds in each turn, and may clear it."""
+    protocol = protocol_of(q)
+    for event in q.all("lent", "escape"):
+        if loop in loops(event) and any(protocol.holds(oid, step.held) for oid in event.oids):
+            return True
+    calls = {n: node for n, node in enumerate(q.graph.nodes) if node.op == "call" and loop in node.loops}
+    if not calls:
+        return False
+    used = {i for node in q.graph.nodes for i in node.inputs}
+    for number, node in calls.items():
+        for i, edge in zip(node.inputs, node.edges, strict=True):
+            # A method of the model, called for its own sake; or a function that is given its parameters.
+            if i in step.held and (edge is Edge.UNKNOWN or number not in used):
+                return True
+    return False
 
 
 def in_a_generator(event: Event, step: Event) -> bool:
