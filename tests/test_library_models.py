@@ -346,7 +346,7 @@ RIGHT = {
     "trained by an engine": "from mine import Net, Engine\nmodel = Net()\n"
     + OPTIMIZER
     + "engine = Engine(model, optimizer)\n"
-    + NEVER_CLEARED,
+    + NEVER_CLEARED.replace("    outputs", "    engine.begin()\n    outputs"),
     "inside of a class": INSIDE.format(end="") + OPTIMIZER + LOOP,
 }
 

@@ -96,6 +96,10 @@ class Protocol:
             for other in event.oids
         )
 
+    def leads_to(self, oid: int, other: int) -> bool:
+        """Whether an object holds another one."""
+        return other in self._behind(oid)
+
     def holds(self, oid: int, held: frozenset[int]) -> bool:
         """Whether an object holds some of these parameters."""
         heap = self.q.program.heap

@@ -37,6 +37,7 @@ from gradsight.queries import Queries, shortened
 from gradsight.rule import Report, Rule
 from gradsight.syntax import is_dotted
 from gradsight.text import Source
+from gradsight.values import node_of
 
 
 def check(q: Queries) -> Iterator[Report]:
@@ -95,10 +96,16 @@ def may_be_helped(q: Queries, step: Step, loop: int) -> bool:
     if not calls:
         return False
     used = {i for node in q.graph.nodes for i in node.inputs}
+    owners = {
+        node_of(obj.get("*"))
+        for oid, obj in q.program.heap.items()
+        if obj.kind == "object" and protocol.leads_to(oid, step.event.oids[0])
+    }
     for number, node in calls.items():
         for i, edge in zip(node.inputs, node.edges, strict=True):
-            # A method of the model, called for its own sake; or a function that is given its parameters.
-            if i in step.held and (edge is Edge.UNKNOWN or number not in used):
+            # A method of the model, or of what has the optimizer, that is called for its own sake; or a
+            # function that is given the parameters.
+            if i in step.held | owners and (edge is Edge.UNKNOWN or number not in used):
                 return True
     return False
 
