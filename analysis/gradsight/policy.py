@@ -10,6 +10,7 @@
 | part | a part of a source is cut while another way of the same source is live | information |
 | frozen | a part that looks frozen on purpose, held by a blanket `model.parameters()` only | information |
 | unused | a live term of a loss that is computed and reaches none, or counts twice | information |
+| unstable | right on most inputs; inf or NaN on large ones | hint |
 | wasteful | right but wasteful | hint |
 """
 
@@ -27,5 +28,6 @@ SEVERITY = {
     "part": Severity.INFORMATION,
     "frozen": Severity.INFORMATION,
     "unused": Severity.INFORMATION,
+    "unstable": Severity.HINT,
     "wasteful": Severity.HINT,
 }

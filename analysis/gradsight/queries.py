@@ -685,7 +685,8 @@ class Queries:
         their gradient: it ends there."""
         if sink.kind == "grad" or sink.fact("inputs"):
             return set()
-        made = {s for s in self._live_sources(root, sink) if self.graph[s].op == "laundered"} - self.held
+        live = set(self._live_sources(root, sink))
+        made = {s for s in live if self.graph[s].op == "laundered" or self.launders(s)} - self.held
         if made:
             reads = [n for event in self.all("read") for n in event.nodes]
             made -= {n for number in reads for n in self.graph.feeding(number, (Edge.LIVE,))}

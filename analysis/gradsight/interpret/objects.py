@@ -68,7 +68,8 @@ class Objects(Modules):
                 self.event("group", nodes=new.nodes, oids=(receiver.oid,), call=self.here(node))
                 if isinstance(old, Params):
                     merged = Params((*old.nodes, *new.nodes), False, old.unknown or new.unknown)
-                    self.put(receiver, obj.with_field("params", merged))
+                    obj = obj.with_field("params", merged).with_field("one group", Const(False))
+                    self.put(receiver, obj)
             elif name not in ("state_dict", "load_state_dict", "train", "eval"):
                 self.event("escape", oids=(receiver.oid,), call=self.here(node))  # hooks, and who knows what
             return NONE if name in ("step", "zero_grad") else Unknown("an optimizer's state")

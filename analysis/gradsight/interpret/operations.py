@@ -34,7 +34,11 @@ from gradsight.values import (
     Tensor,
     Unknown,
     Value,
+    node_of,
 )
+
+# Operations that take a value where a condition holds, and another one where it does not.
+CHOOSING = frozenset({"torch.where", "torch.Tensor.where", "torch.masked_fill", "torch.Tensor.masked_fill"})
 
 
 class Operations(Expressions):
@@ -168,6 +172,13 @@ class Operations(Expressions):
         )
         if not dtype and exact:
             result = replace(result, dtype=kind_of(exact))
+        if operation.name in CHOOSING and out_number != NOWHERE and len(args) > 1:
+            own, other = args[:2], args[2:3]
+            condition = own[operation.name != "torch.where"]
+            fill = operation.name.endswith("masked_fill")
+            arms = own[1:] + other if operation.name == "torch.where" else own[:1] + other
+            nodes = [node_of(condition), *(node_of(arm) for arm in arms)]
+            self.event("chosen", out_number, nodes=nodes, facts={"fill": "yes" if fill else ""})
         if operation.results and (not operation.results_when or gives_dimension(operation, args, kwargs)):
             return Seq(tuple(self.part_of(result, name, parts, node) for name in operation.results))
         if kind == "tensors":

@@ -127,7 +127,11 @@ class Training(Factories):
     def make_optimizer(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
         given = args[0] if args else kwargs.get("params", kwargs.get("parameters", NONE))
         params = self.parameter_groups(given)
-        reference = self.allocate(Obj("optimizer", Lib(name), (("params", params),)))
+        groups = (self.obj(item) for item in self.items(given) or ())
+        alone = not any(group is not None and group.kind == "dict" for group in groups)
+        reference = self.allocate(
+            Obj("optimizer", Lib(name), (("params", params), ("one group", Const(alone))))
+        )
         owner: list[int] = []
         if params.blanket and not params.nodes and not params.unknown:
             # An empty `model.parameters()`: it can only have come from a module that owns none.

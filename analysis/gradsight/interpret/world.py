@@ -84,6 +84,7 @@ class World:
         self._active: set[str] = set()
         self._traces: list[Trace] = []
         self._infos: dict[str, FunctionInfo | None] = {}
+        self._texts: set[str] = set()  # functions of which somebody was told what their lines say
         self._ties: dict[str, Ties] = {}
         self._declared: frozenset[str] | None = None
         self._behind: dict[str, frozenset[str]] | None = None
@@ -109,7 +110,10 @@ class World:
         if self.declared != previous.declared:
             return
         self._ties = {fid: ties for fid, ties in previous._ties.items() if fid not in self.changed}
-        if all(self.ties(fid) == previous.ties(fid) for fid in self.changed):
+        self._texts = previous._texts
+        if self.changed.isdisjoint(self._texts) and all(
+            self.ties(fid) == previous.ties(fid) for fid in self.changed
+        ):
             self.token, self._module_names = previous.token, previous._module_names
             self._stores, self._cycles, self._behind = previous._stores, previous._cycles, previous._behind
 
@@ -223,6 +227,7 @@ class World:
         return answer
 
     def _hands_back(self, fid: str) -> bool:
+        self._texts.add(fid)
         region = self.regions.get(fid)
         return region is not None and hands_back(region.lines)
 
@@ -233,6 +238,7 @@ class World:
         return answer
 
     def _contract(self, fid: str) -> Method | None:
+        self._texts.add(fid)
         region = self.regions.get(fid)
         return contract.method(region.lines) if region is not None else None
 
@@ -243,6 +249,7 @@ class World:
         return answer
 
     def _hook(self, fid: str, position: int, alone: bool) -> Hook | None:
+        self._texts.add(fid)
         region = self.regions.get(fid)
         return hooks.of_function(region.lines, position, alone) if region is not None else None
 
