@@ -434,7 +434,7 @@ class Queries:
             and (self.graph[s].op in POSSIBLE or s in self.held)
             and not self.is_data(s, sink)
         }
-        stepped = self._stepped_after(sink)
+        stepped = self.stepped_after(sink)
         if number_sink and not dead:
             dead = {s: reach for s, reach in reaches.items() if reach.lost and self.graph[s].op in POSSIBLE}
         if self.program.kind != "module" and live and all(self.graph[s].op == "argument" for s in live):
@@ -792,7 +792,7 @@ class Queries:
         terms = self.terms(root)
         if len(terms) < 2:
             return
-        stepped = self._stepped_after(sink)
+        stepped = self.stepped_after(sink)
         told = {s for s in starved if not self._looks_frozen(s)}
         live_terms = [term for term in terms if self.live_sources(term, sink) - self.laundered(term, sink)]
         for term in terms:
@@ -839,7 +839,7 @@ class Queries:
                 )
         return out
 
-    def _stepped_after(self, sink: Event) -> frozenset[int] | None:
+    def stepped_after(self, sink: Event) -> frozenset[int] | None:
         """What the optimizers that step on this gradient hold, up to the next gradient; None: not known."""
         position = self._positions.get(id(sink))
         if position is None:

@@ -73,7 +73,9 @@ class Assignments(Calls):
                 for part, item in zip(target.elts, items, strict=True):
                     self.binds_term(part, item, part)
             return
-        if not isinstance(target, ast.Name) or not isinstance(value, Tensor) or value.node == NOWHERE:
+        if not isinstance(target, ast.Name) or target.id.startswith("_"):
+            return
+        if not isinstance(value, Tensor) or value.node == NOWHERE:
             return
         if self.state.grad != "on":
             return
