@@ -82,6 +82,8 @@ class Activation:
         self.born: dict[int, tuple[int, ...]] = {}  # of objects made here, the loops around that
         # Tensors that are a part of another one, with that: what is written to the part is written to both.
         self.views: dict[int, tuple[Tensor, Tensor]] = {}
+        # Tensors without a node that an operation has kept, with its node and whose gradient wants them.
+        self.kept_constants: list[tuple[Tensor, int, tuple[int, ...]]] = []
         self.putting_back = False  # what was changed in place is stored where it came from
         self.closures = False  # some were made
         self.sealing: set[int] = set()  # the definitions of those whose free names are being looked up

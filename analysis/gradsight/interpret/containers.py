@@ -13,6 +13,7 @@ from gradsight.interpret.dtypes import kind_of, literal_of
 from gradsight.interpret.shapes import ranked
 from gradsight.interpret.zoos import ANY, is_library_model, part_named
 from gradsight.memory import VIEW, WHOLE
+from gradsight.model import kept
 from gradsight.values import (
     MANY,
     NONE,
@@ -57,6 +58,13 @@ class Containers(Activation):
         self.assign(base, new, at)
         self.putting_back = before
         self.replace_everywhere(old, new, at)
+
+    def keeps_constants(self, op: str, operands: tuple[Value, ...], node: int) -> None:
+        """An operation of two operands keeps the one without a gradient for that of the other."""
+        for value, other in (operands, operands[::-1]):
+            if isinstance(value, Tensor) and value.node == NOWHERE and isinstance(other, Tensor):
+                if op in kept.OTHER or op in kept.DIVISION:
+                    self.kept_constants.append((value, node, (other.node,)))
 
     def replace_everywhere(self, old: Value, new: Value, at: ast.AST) -> None:
         if not isinstance(old, Tensor) or old.origin in ("parameter", "leaf"):
