@@ -175,6 +175,9 @@ class Objects(Modules):
     ) -> Value:
         if name in ("parameters", "named_parameters"):
             nodes, unknown = self.parameters_of(receiver)
+            if not nodes and not unknown:
+                nodes = self.unseen_parts(receiver)
+                unknown = bool(nodes)
             return Params(tuple(nodes), True, unknown, name == "named_parameters")
         if name == "requires_grad_":
             nodes, _ = self.parameters_of(receiver)
@@ -283,6 +286,12 @@ class Objects(Modules):
         return self.unknown_call(
             f"`.{name}()` comes from code that is not seen", obj.get("*"), args, kwargs, node
         )
+
+    def unseen_parts(self, module: Ref) -> list[int]:
+        """What a module of the program is made of that comes from code which is not seen: layers, perhaps."""
+        parts = (self.obj(value) for value in self.state.heap[module.oid].held)
+        own = (node_of(part.get("*")) for part in parts if part is not None and part.kind == "object")
+        return [node for node in own if node != NOWHERE]
 
     def parts_of(self, receiver: Ref, obj: Obj, name: str, node: ast.Call) -> Value:
         """What running over the parts of a library's model gives."""
