@@ -11,6 +11,7 @@
 | frozen | a part that looks frozen on purpose, held by a blanket `model.parameters()` only | information |
 | unused | a live term of a loss that is computed and reaches none, or counts twice | information |
 | unstable | right on most inputs; inf or NaN on large ones | hint |
+| stopless | a target or weight that learns along; authors disagree | hint |
 | wasteful | right but wasteful | hint |
 """
 
@@ -29,5 +30,6 @@ SEVERITY = {
     "frozen": Severity.INFORMATION,
     "unused": Severity.INFORMATION,
     "unstable": Severity.HINT,
+    "stopless": Severity.HINT,
     "wasteful": Severity.HINT,
 }
