@@ -10,6 +10,8 @@
 | part | a part of a source is cut while another way of the same source is live | information |
 | frozen | a part that looks frozen on purpose, held by a blanket `model.parameters()` only | information |
 | unused | a live term of a loss that is computed and reaches none, or counts twice | information |
+| unstable | right on most inputs; inf or NaN on large ones | hint |
+| stopless | a target or weight that learns along; authors disagree | hint |
 | wasteful | right but wasteful | hint |
 """
 
@@ -27,5 +29,7 @@ SEVERITY = {
     "part": Severity.INFORMATION,
     "frozen": Severity.INFORMATION,
     "unused": Severity.INFORMATION,
+    "unstable": Severity.HINT,
+    "stopless": Severity.HINT,
     "wasteful": Severity.HINT,
 }

@@ -59,6 +59,9 @@ WHOLE = ("starved", "frozen")  # kinds that say of their sources that they learn
 NOT_FINDINGS = ("copy", "sample")
 
 
+MEANT = ("GS102", "GS105")  # cuts that people make on purpose, too
+
+
 @dataclass(frozen=True, slots=True)
 class Lost:
     """One place where gradient is lost on its way to a sink, and what that costs."""
@@ -434,7 +437,7 @@ class Queries:
             and (self.graph[s].op in POSSIBLE or s in self.held)
             and not self.is_data(s, sink)
         }
-        stepped = self._stepped_after(sink)
+        stepped = self.stepped_after(sink)
         if number_sink and not dead:
             dead = {s: reach for s, reach in reaches.items() if reach.lost and self.graph[s].op in POSSIBLE}
         if self.program.kind != "module" and live and all(self.graph[s].op == "argument" for s in live):
@@ -701,7 +704,7 @@ class Queries:
         frozen = {s: reach for s, reach in frozen.items() if reach.lost is Tri.MUST}
         for lost in self._by_cause("frozen", SEVERITY["frozen"], sink, root, frozen):
             # On purpose one detaches a part or switches its gradients off; one does not take it to numpy.
-            meant = lost.code in ("GS102", "GS105")
+            meant = lost.code in MEANT
             yield lost if meant else replace(lost, severity=SEVERITY["starved"], kind="starved")
 
     def _looks_frozen(self, source: int) -> bool:
@@ -792,7 +795,7 @@ class Queries:
         terms = self.terms(root)
         if len(terms) < 2:
             return
-        stepped = self._stepped_after(sink)
+        stepped = self.stepped_after(sink)
         told = {s for s in starved if not self._looks_frozen(s)}
         live_terms = [term for term in terms if self.live_sources(term, sink) - self.laundered(term, sink)]
         for term in terms:
@@ -813,7 +816,10 @@ class Queries:
             if self._summands(term) & set(live_terms):
                 continue  # shifted by its own detached copy: straight-through
             causes = {cause for s in told if s in reaches for cause in reaches[s].causes}
-            for one in self._by_cause("term", SEVERITY["term"], sink, term, lost):
+            found = list(self._by_cause("term", SEVERITY["term"], sink, term, lost))
+            if not all(one.code in MEANT for one in found):
+                found = [one for one in found if one.code not in MEANT]  # the one that nobody means to make
+            for one in found:
                 # A factor that is rightly cut beside one that is wrongly cut is no mistake of its own.
                 if all(cause == one.cause or one.cause in self._chain(cause, term) for cause in causes):
                     yield one
@@ -839,7 +845,7 @@ class Queries:
                 )
         return out
 
-    def _stepped_after(self, sink: Event) -> frozenset[int] | None:
+    def stepped_after(self, sink: Event) -> frozenset[int] | None:
         """What the optimizers that step on this gradient hold, up to the next gradient; None: not known."""
         position = self._positions.get(id(sink))
         if position is None:

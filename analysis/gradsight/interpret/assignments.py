@@ -73,7 +73,9 @@ class Assignments(Calls):
                 for part, item in zip(target.elts, items, strict=True):
                     self.binds_term(part, item, part)
             return
-        if not isinstance(target, ast.Name) or not isinstance(value, Tensor) or value.node == NOWHERE:
+        if not isinstance(target, ast.Name) or target.id.startswith("_"):
+            return
+        if not isinstance(value, Tensor) or value.node == NOWHERE:
             return
         if self.state.grad != "on":
             return
@@ -109,6 +111,7 @@ class Assignments(Calls):
             written_in_place(self, left, left, f"{op}_", node, target, right)
             return  # a manual update: `w -= lr * w.grad`, which stays the leaf that it was
         if isinstance(left, Tensor) and left.origin == "data":
+            written_in_place(self, left, left, f"{op}_", node, target, right)
             return
         value = self.operate(op, left, right, node)
         if op == "add":

@@ -191,7 +191,7 @@ def strange(it: Statements, fid: str) -> bool:
     info = it.world.function(fid)
     decorators = info.decorators if info is not None else ()
     calls = [one.func if isinstance(one, ast.Call) else one for one in decorators]
-    named = [it.default(one) for one in calls if ast.unparse(one) not in ("staticmethod", "classmethod")]
+    named = [it.default(one) for one in calls if ast.unparse(one) != "staticmethod"]
     return any(
         not isinstance(one, Lib) or one.name.rpartition(".")[2] not in KNOWN_DECORATORS for one in named
     )

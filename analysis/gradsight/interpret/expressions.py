@@ -252,6 +252,8 @@ class Expressions(Attributes):
             else matmul(self.shape_of(left), self.shape_of(right))
         )
         node = self.combine(f"torch.{op}", parts, at, cause, saves, note)
+        if node != NOWHERE and saves:
+            self.keeps_constants(op, (left, right), node)
         if op in ("sub", "mul") and node != NOWHERE and isinstance(at, ast.BinOp):
             first, second = self.shape_of(left), self.shape_of(right)
             if blown_up(first, second):

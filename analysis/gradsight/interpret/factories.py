@@ -159,6 +159,8 @@ class Factories(Operations):
                 "source", "parameter", parts, (Edge.CUT,) * len(parts), "rewrap", self.here(node), "parameter"
             )
         )
+        if isinstance(data, Tensor) and data.origin in ("torch.zeros", "torch.zeros_like"):
+            self.event("zeros", number)
         return Tensor(number, "float", shape, "", "parameter", exact_of(data))
 
     def variable(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
@@ -179,6 +181,8 @@ class Factories(Operations):
     def initialized(self, last: str, args: list[Value], kwargs: dict[str, Value]) -> Value:
         """torch.nn.init writes its argument in place and returns it."""
         value = args[0] if args else kwargs.get("tensor", NONE)
+        if isinstance(value, Tensor) and value.origin in ("parameter", "leaf", "data"):
+            self.event("initialized", nodes=self.nodes_in(value))
         if isinstance(value, Tensor) and value.origin.startswith("torch."):
             return replace(value, origin="torch.randn" if last in RANDOM_FILLS else "torch.full")
         return value

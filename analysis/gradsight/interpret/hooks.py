@@ -67,6 +67,7 @@ def register(
             place: Found | None = getattr(hook, kind)
             if place is not None:
                 found[kind] = Within(owner, Here(*place)) if owner else Here(*place)
+                facts[kind] = "yes"  # places are no part of what a summary is compared by
         facts["last"] = "yes" if hook.last else ""
     if method == "register_hook":
         shape = receiver.shape if isinstance(receiver, Tensor) else None

@@ -203,6 +203,8 @@ class Methods(Frameworks):
         value = self.apply(operation, args, kwargs, node, receiver)
         if operation.in_place and base is not None:
             if isinstance(value, Tensor) and isinstance(receiver, Tensor):
+                if receiver.origin in ("parameter", "leaf", "data"):
+                    self.event("initialized", nodes=self.nodes_in(receiver))
                 origin = (
                     receiver.origin
                     if value.node == NOWHERE or receiver.origin in ("parameter", "leaf")

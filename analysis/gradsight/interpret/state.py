@@ -69,6 +69,9 @@ class Event:
           "require" (`x.requires_grad = True`) | "misspelt" (an attribute that was to be that one) |
           "nothing" (None, where a loss or a prediction is wanted) |
           "term" (a name is given what looks like a loss, and nothing is computed with it) |
+          "zeros" (a parameter is made of them) |
+          "initialized" (the numbers of a parameter are set in place) |
+          "chosen" (by a condition: that, then what is taken where it holds, and where not) |
           "left off" (a turn of its loop ends with gradients switched off) |
           "checkpoint" (a segment that re-enters, of what it was given) |
           "ungiven" (gradients that are computed and that nobody takes) |

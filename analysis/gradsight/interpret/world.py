@@ -9,7 +9,7 @@ makes an analysis that keeps its memo say what one from scratch says.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 
 from gradsight import model
@@ -84,6 +84,7 @@ class World:
         self._active: set[str] = set()
         self._traces: list[Trace] = []
         self._infos: dict[str, FunctionInfo | None] = {}
+        self._texts: set[str] = set()  # functions of which somebody was told what their lines say
         self._ties: dict[str, Ties] = {}
         self._declared: frozenset[str] | None = None
         self._behind: dict[str, frozenset[str]] | None = None
@@ -109,7 +110,10 @@ class World:
         if self.declared != previous.declared:
             return
         self._ties = {fid: ties for fid, ties in previous._ties.items() if fid not in self.changed}
-        if all(self.ties(fid) == previous.ties(fid) for fid in self.changed):
+        self._texts = previous._texts
+        if self.changed.isdisjoint(self._texts) and all(
+            self.ties(fid) == previous.ties(fid) for fid in self.changed
+        ):
             self.token, self._module_names = previous.token, previous._module_names
             self._stores, self._cycles, self._behind = previous._stores, previous._cycles, previous._behind
 
@@ -223,6 +227,7 @@ class World:
         return answer
 
     def _hands_back(self, fid: str) -> bool:
+        self._texts.add(fid)
         region = self.regions.get(fid)
         return region is not None and hands_back(region.lines)
 
@@ -233,6 +238,7 @@ class World:
         return answer
 
     def _contract(self, fid: str) -> Method | None:
+        self._texts.add(fid)
         region = self.regions.get(fid)
         return contract.method(region.lines) if region is not None else None
 
@@ -243,6 +249,7 @@ class World:
         return answer
 
     def _hook(self, fid: str, position: int, alone: bool) -> Hook | None:
+        self._texts.add(fid)
         region = self.regions.get(fid)
         return hooks.of_function(region.lines, position, alone) if region is not None else None
 
@@ -343,8 +350,10 @@ class World:
             known = {}
             for one, info in self.classes.items():
                 if cid in self.index.mro(one) or one in self.index.mro(cid):
+                    first = self.only_at_first(info.methods)
                     for method, fid in info.methods.items():
-                        for attribute in self.ties(fid).stored if anew or method != "__init__" else ():
+                        counts = method not in first and (anew or method != "__init__")
+                        for attribute in self.ties(fid).stored if counts else ():
                             known[attribute] = known.get(attribute, 0) + 1
             for fid in self.fids:
                 if fid.rpartition(".")[0] not in self.classes:
@@ -356,6 +365,14 @@ class World:
         count = known.get(name, 0)
         self.note(("stores", cid, name, anew), count)
         return count
+
+    def only_at_first(self, methods: Mapping[str, str]) -> frozenset[str]:
+        """The methods that `__init__` calls and no other does: they fill what is made there."""
+        made = methods.get("__init__")
+        if made is None:
+            return frozenset()
+        later = {name for method, fid in methods.items() if fid != made for name in self.ties(fid).called}
+        return frozenset(self.ties(made).called & methods.keys()) - later
 
     def entries(self, cid: str) -> tuple[tuple[str, ...], str]:
         """The methods that nothing in the class calls, and how a class that is seen alone is to be seen."""

@@ -24,15 +24,17 @@ Parts that another optimizer holds, and parts that are left out on purpose. Not 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
-from gradsight.finding import Finding, Fix
+from gradsight import surgery
+from gradsight.finding import Applicability, Edit, Finding, Fix
 from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
 from gradsight.protocol import Protocol, Step, entry, protocol_of
-from gradsight.queries import LEARNING, Queries
+from gradsight.queries import LEARNING, Queries, common_owner, shortened
 from gradsight.rule import Report, Rule
-from gradsight.text import Source
+from gradsight.text import Source, Span
 
 
 def check(q: Queries) -> Iterator[Report]:
@@ -217,11 +219,28 @@ def report(q: Queries, step: Step, trained: frozenset[int], replaced: Event | No
     end = sink.place("call") if sink is not None else None
     if end is not None:
         path.append((f"{loss} trains {wanted}", end))
-    return RULE.report(SEVERITY["starved"], message, where, tuple(path))
+    places = [("replaced", there)] if replaced is not None and (there := replaced.place("call")) else []
+    owner = common_owner([q.name(number) for number in sorted(trained)]) if replaced is None else None
+    facts = [("trained", owner)] if owner is not None else []
+    return RULE.report(SEVERITY["starved"], message, where, tuple(path), tuple(places), tuple(facts))
 
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
-    yield from ()
+    replaced, where = finding.place("replaced"), finding.where
+    if replaced is not None and where.start < replaced.start:
+        edits = surgery.move_behind(source, where, replaced)
+        if not isinstance(edits, surgery.Refusal):
+            part = shortened(source.slice(replaced))
+            yield Fix(f"Make the optimizer behind `{part}`", Applicability.UNSAFE, edits)
+        return
+    trained = finding.fact("trained") or ""
+    given = re.match(r"[\w.]+\(\s*(?:params\s*=\s*)?([\w.]+)(?=\.parameters\(\))", source.slice(where))
+    if given is None or not re.fullmatch(r"[\w.]+", trained) or given[1] == trained:
+        return
+    if surgery.is_bound_before(source, trained, where):
+        edit = Edit(source.file, Span(where.start + given.start(1), where.start + given.end(1)), trained)
+        title = f"Give it the parameters of `{trained}` instead of `{given[1]}`"
+        yield Fix(title, Applicability.UNSAFE, (edit,))
 
 
 RULE = Rule("GS211", "optimizer-misses-parameters", check, fix)

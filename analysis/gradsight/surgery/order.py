@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 from gradsight.finding import Edit
+from gradsight.outline import outline
 from gradsight.surgery.refusal import Refusal
 from gradsight.text import Source, Span
 
@@ -94,6 +96,47 @@ def insert_above(
     return (Edit(source.file, Span(at, at), f"{statement}{line_end(source)}{indent}"),)
 
 
+def name_there(source: Source, made: Span, where: Span) -> str:
+    """The name that the statement at `made` gives a value and that is known at `where`: a name of the same
+    function, or of the module, or an attribute of `self` in the same class. Else nothing."""
+    unit = source.unit_at(source.row_column(made.start)[0])
+    simple = simple_statement(source, unit, made)
+    if not isinstance(simple, ast.Assign) or len(simple.targets) != 1:
+        return ""
+    target = simple.targets[0]
+    if source.span_of(unit, simple.value) != made or not isinstance(target, (ast.Name, ast.Attribute)):
+        return ""
+    name = ast.unparse(target)
+    whole = outline(source.units)
+
+    def function(span: Span) -> str:
+        at = source.unit_at(source.row_column(span.start)[0])
+        found = (name for name, region in zip(whole.names, whole.functions, strict=True) if at in region.at)
+        return next(found, "")
+
+    first, second = function(made), function(where)
+    if name.startswith("self."):
+        same = first.rpartition(".")[0] == second.rpartition(".")[0]
+    else:
+        same = first == second
+    return name if same and re.fullmatch(r"[\w.]+", name) else ""
+
+
+def is_bound_before(source: Source, name: str, where: Span) -> bool:
+    """Whether a line above `where`, of the same function or outside all, gives a dotted name a value."""
+    unit = source.unit_at(source.row_column(where.start)[0])
+    head = function_around(source, where)
+    for at in range(head + 1, unit):
+        line = source.units[at]
+        if not line.code or (head < 0 and line.indent):
+            continue
+        for node in line.nodes:
+            targets = node.targets if isinstance(node, ast.Assign) else ()
+            if any(ast.unparse(target) == name for target in targets):
+                return True
+    return False
+
+
 def function_around(source: Source, where: Span) -> int:
     """The line of the function's head that holds `where`, as a number of the file's lines; -1 for none."""
     unit = source.unit_at(source.row_column(where.start)[0])
@@ -142,6 +185,35 @@ def insert_at_head(source: Source, header: Span, statement: str) -> tuple[Edit, 
             indent = text[: len(text) - len(text.lstrip())]
             return (Edit(source.file, Span(start, start), f"{indent}{statement}{line_end(source)}"),)
     return Refusal("there is no block under this header")
+
+
+def block_under(source: Source, header: int) -> list[int]:
+    """The lines of a block, those of blocks within it left out, as numbers of the file's lines."""
+    lines = _lines_under(source, header)
+    return [at for at in lines if source.units[at].indent <= source.units[lines[0]].indent]
+
+
+def append_to_block(source: Source, header: int, statement: str) -> tuple[Edit, ...] | Refusal:
+    """A statement of its own behind all others of the block under a header."""
+    lines = _lines_under(source, header)
+    if not lines:
+        return Refusal("there is no block under this header")
+    text = source.line_text(source.starts[lines[0]])
+    indent = text[: len(text) - len(text.lstrip())]
+    end = source.offset(source.starts[lines[-1]] + source.units[lines[-1]].count - 1, 1 << 30)
+    return (Edit(source.file, Span(end, end), f"{line_end(source)}{indent}{statement}"),)
+
+
+def _lines_under(source: Source, header: int) -> list[int]:
+    """The lines below a header that are deeper than it."""
+    out: list[int] = []
+    for at in range(header + 1, len(source.units)):
+        line = source.units[at]
+        if line.code and line.indent <= source.units[header].indent:
+            break
+        if line.code:
+            out.append(at)
+    return out
 
 
 def is_inside(source: Source, header: Span, where: Span) -> bool:
