@@ -206,7 +206,8 @@ class Containers(Activation):
         if obj is not None and obj.many:
             return None
         own = any(map(self.has_objects, items)) or all(isinstance(item, Const) for item in items)
-        return items if own or (makes(node) and all(map(is_constant, items))) else None
+        named = all(isinstance(item, Seq) and isinstance(item.items[0], Const) for item in items)
+        return items if own or named or (makes(node) and all(map(is_constant, items))) else None
 
     def turns(self, generator: ast.comprehension, items: tuple[Value, ...]) -> Iterator[None]:
         """Each turn of a comprehension, its target bound."""
