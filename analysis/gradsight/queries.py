@@ -59,6 +59,9 @@ WHOLE = ("starved", "frozen")  # kinds that say of their sources that they learn
 NOT_FINDINGS = ("copy", "sample")
 
 
+MEANT = ("GS102", "GS105")  # cuts that people make on purpose, too
+
+
 @dataclass(frozen=True, slots=True)
 class Lost:
     """One place where gradient is lost on its way to a sink, and what that costs."""
@@ -701,7 +704,7 @@ class Queries:
         frozen = {s: reach for s, reach in frozen.items() if reach.lost is Tri.MUST}
         for lost in self._by_cause("frozen", SEVERITY["frozen"], sink, root, frozen):
             # On purpose one detaches a part or switches its gradients off; one does not take it to numpy.
-            meant = lost.code in ("GS102", "GS105")
+            meant = lost.code in MEANT
             yield lost if meant else replace(lost, severity=SEVERITY["starved"], kind="starved")
 
     def _looks_frozen(self, source: int) -> bool:
@@ -813,7 +816,10 @@ class Queries:
             if self._summands(term) & set(live_terms):
                 continue  # shifted by its own detached copy: straight-through
             causes = {cause for s in told if s in reaches for cause in reaches[s].causes}
-            for one in self._by_cause("term", SEVERITY["term"], sink, term, lost):
+            found = list(self._by_cause("term", SEVERITY["term"], sink, term, lost))
+            if not all(one.code in MEANT for one in found):
+                found = [one for one in found if one.code not in MEANT]  # the one that nobody means to make
+            for one in found:
                 # A factor that is rightly cut beside one that is wrongly cut is no mistake of its own.
                 if all(cause == one.cause or one.cause in self._chain(cause, term) for cause in causes):
                     yield one

@@ -1,13 +1,13 @@
 """Put every mistake into every good program, ask torch and the analysis about it, and write it down.
 
     python tests/corpus/measure.py [--sample N] [--seed N] [--out mutants.jsonl] [--log] [--only TEXT]
-                                   [--rules GS2,GS304] [--whole]
+                                   [--rules GS2,GS304] [--whole] [--again mutants.jsonl ...]
 
 `--sample N`: of each program N mutants by chance, else all (half an hour). `--whole`: besides, all those in
 the text of public packages. `--only`: programs whose name
 contains it. `--rules`: of these rules alone, by the beginnings of their codes. `--log`: the figures go into
-tests/corpus/RESULTS.md.
-`--out`: one JSON object a line:
+tests/corpus/RESULTS.md. `--again`: nothing is run; the analysis is asked anew about the mutants in such
+files, of which torch has said what they are. `--out`: one JSON object a line:
 
 - `program`: the file's name in fixtures/corpus, or a package's file and what of it is driven
 - `package`: "timm 1.0.19", or null; `in_package`: whether the mistake is in that package's text
@@ -108,6 +108,29 @@ def measure(
             )
 
 
+def again(paths: Sequence[Path]) -> tuple[list[verdicts.Verdict], list[recall.Seen]]:
+    """What torch said of the mutants in some files, each once, and what the analysis says now."""
+    known: dict[str, verdicts.Verdict] = {}
+    for path in paths:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            record = json.loads(line)
+            (first, *others) = [(start, end) for _, start, end, _ in record["places"]]
+            mutant = Mutant(
+                record["program"],
+                record["rule"],
+                record["style"],
+                record["after"],
+                *first,
+                others=tuple(others),
+                also=frozenset(record["also"]),
+                in_package=record["in_package"],
+            )
+            verdict = verdicts.Verdict(mutant, record["verdict"], record["severity"], record["said"])
+            known.setdefault(mutant.text, verdict)
+    judged = list(known.values())
+    return judged, list(recall.look(each for each in judged if each.kind in ("wanted", "memory")))
+
+
 def unmutated(programs: Sequence[sites.Program]) -> list[tuple[sites.Program, Finding]]:
     """What is said of the good programs."""
     return [
@@ -179,6 +202,7 @@ def main() -> None:
     parser.add_argument("--only", default="")
     parser.add_argument("--rules", default="")
     parser.add_argument("--whole", action="store_true")
+    parser.add_argument("--again", nargs="*", type=Path, default=[])
     parser.add_argument("--out")
     parser.add_argument("--log", action="store_true")
     asked = parser.parse_args()
@@ -194,7 +218,8 @@ def main() -> None:
         if asked.out:
             out = stack.enter_context(open(asked.out, "w", encoding="utf-8"))
         rules = tuple(asked.rules.split(","))
-        for script, verdicts_, seen_ in measure(programs, asked.sample, asked.seed, rules, asked.whole):
+        run = () if asked.again else programs
+        for script, verdicts_, seen_ in measure(run, asked.sample, asked.seed, rules, asked.whole):
             looked = {id(each.verdict): each for each in seen_}
             for verdict in verdicts_ if out else ():
                 assert out
@@ -207,6 +232,8 @@ def main() -> None:
                 f"{sum(each.found for each in seen_)} found of {len(seen_)}",
                 flush=True,
             )
+    if asked.again:
+        judged, seen = again(asked.again)
     said = unmutated(programs)
     text = report(programs, judged, seen, said)
     print(text)
@@ -239,6 +266,8 @@ def _write(text: str, asked: argparse.Namespace, seconds: float, why: str) -> No
     ).stdout.strip()
     of = f"{asked.sample} mutants of each program by chance" if asked.sample else "all mutants"
     of += " and all in public packages" if asked.sample and asked.whole else ""
+    if asked.again:
+        of = "asked anew about mutants of former runs"
     head = (
         "# Mistakes put into good programs, and what is found of them\n\n"
         "Written by `python tests/corpus/measure.py --log`. *confirmed* by torch: a gradient, a loss or a\n"

@@ -31,7 +31,8 @@ NOTHING = 1e-6  # of the gradient's norm in the good script
 RAISES_FOR_IT = re.compile(
     r"does not require grad|element 0 of tensors|backward through the graph a second time|"
     r"implicitly created only for scalar|Can't call numpy\(\)|object has no attribute 'backward'|"
-    r"modified by an inplace operation|appears to not have been used in the graph|multi-target not supported|"
+    r"modified by an inplace operation|a leaf Variable that requires grad|"
+    r"appears to not have been used in the graph|multi-target not supported|"
     r"target with class probabilities|only batches of spatial targets|empty parameter list|"
     r"(sum|mean|std)\(\) got an unexpected keyword argument 'axis'|"  # numpy's function on a tensor
     r"can't optimize a non-leaf Tensor|already been called since the last update|No inf checks were recorded"
@@ -70,6 +71,9 @@ PROTOCOL = {
     "GS403": "warning",
     "GS405": "warning",
     "GS407": "warning",
+    "GS501": "error",
+    "GS502": "error",
+    "GS503": "warning",
     "GS601": "warning",
     "GS602": "warning",
     "GS701": "warning",

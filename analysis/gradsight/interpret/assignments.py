@@ -111,6 +111,7 @@ class Assignments(Calls):
             written_in_place(self, left, left, f"{op}_", node, target, right)
             return  # a manual update: `w -= lr * w.grad`, which stays the leaf that it was
         if isinstance(left, Tensor) and left.origin == "data":
+            written_in_place(self, left, left, f"{op}_", node, target, right)
             return
         value = self.operate(op, left, right, node)
         if op == "add":

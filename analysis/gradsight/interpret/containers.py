@@ -13,6 +13,7 @@ from gradsight.interpret.dtypes import kind_of, literal_of
 from gradsight.interpret.shapes import ranked
 from gradsight.interpret.zoos import ANY, is_library_model, part_named
 from gradsight.memory import VIEW, WHOLE
+from gradsight.model import kept
 from gradsight.values import (
     MANY,
     NONE,
@@ -57,6 +58,13 @@ class Containers(Activation):
         self.assign(base, new, at)
         self.putting_back = before
         self.replace_everywhere(old, new, at)
+
+    def keeps_constants(self, op: str, operands: tuple[Value, ...], node: int) -> None:
+        """An operation of two operands keeps the one without a gradient for that of the other."""
+        for value, other in (operands, operands[::-1]):
+            if isinstance(value, Tensor) and value.node == NOWHERE and isinstance(other, Tensor):
+                if op in kept.OTHER or op in kept.DIVISION:
+                    self.kept_constants.append((value, node, (other.node,)))
 
     def replace_everywhere(self, old: Value, new: Value, at: ast.AST) -> None:
         if not isinstance(old, Tensor) or old.origin in ("parameter", "leaf"):
@@ -198,7 +206,8 @@ class Containers(Activation):
         if obj is not None and obj.many:
             return None
         own = any(map(self.has_objects, items)) or all(isinstance(item, Const) for item in items)
-        return items if own or (makes(node) and all(map(is_constant, items))) else None
+        named = all(isinstance(item, Seq) and isinstance(item.items[0], Const) for item in items)
+        return items if own or named or (makes(node) and all(map(is_constant, items))) else None
 
     def turns(self, generator: ast.comprehension, items: tuple[Value, ...]) -> Iterator[None]:
         """Each turn of a comprehension, its target bound."""

@@ -121,6 +121,8 @@ def segment(
     reentrant = kwargs.get("use_reentrant", NONE)
     if reentrant not in (NONE, Const(True)) or "**" in kwargs or it.state.grad != "on":
         return value
+    if isinstance(value, Seq):
+        return Seq(tuple(segment(it, one, given, kwargs, node) for one in value.items))
     blind = any(node_of(one) == NOWHERE and not is_known(one) for one in given)
     if not isinstance(value, Tensor) or value.node == NOWHERE or blind:
         return value

@@ -19,6 +19,7 @@ from gradsight.interpret.expressions import Expressions
 from gradsight.interpret.libraries import AMBIGUOUS, INDICES, RANDOM_FILLS
 from gradsight.interpret.shapes import broadcast
 from gradsight.interpret.writing import LEAVES, written_in_place
+from gradsight.model import kept
 from gradsight.values import (
     MANY,
     NONE,
@@ -122,6 +123,8 @@ class Operations(Expressions):
             "constant" if len(parts) == 1 else "",  # scaling, not combining
             keep_off=kind in ("number", "array", "numbers") or operation.in_place,
         )
+        if saves and len(args) == 2 and out_number != NOWHERE:
+            self.keeps_constants(operation.name.rpartition(".")[2], (args[0], args[1]), out_number)
         if kind in ("opaque", "unknown"):
             why = first.why if isinstance(first, Unknown) else f"what `{operation.name}` gives is not known"
             return Unknown(why, out_number)
@@ -181,6 +184,9 @@ class Operations(Expressions):
             self.event("chosen", out_number, nodes=nodes, facts={"fill": "yes" if fill else ""})
         if operation.results and (not operation.results_when or gives_dimension(operation, args, kwargs)):
             return Seq(tuple(self.part_of(result, name, parts, node) for name in operation.results))
+        if operation.shape == "view" and isinstance(first, Tensor) and kind in ("tensor", "same"):
+            if operation.name.rpartition(".")[2] in kept.VIEWS:
+                self.views[id(result)] = result, first
         if kind == "tensors":
             return self.several(operation, result, args, kwargs)
         return result

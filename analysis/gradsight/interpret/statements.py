@@ -308,15 +308,14 @@ class Statements(Loops):
         if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
             return self.decides(test.operand)
         if isinstance(test, ast.Compare):
-            return (
-                isinstance(test.ops[0], (ast.Is, ast.IsNot, ast.Eq, ast.NotEq, ast.In, ast.NotIn))
-                and not self.at_module_level
-            )
+            return not self.at_module_level
         if isinstance(test, ast.Attribute):
             return isinstance(test.value, ast.Name) and test.value.id == "self"
         if isinstance(test, ast.Name):
             return not self.at_module_level and test.id in self.state.env
         if isinstance(test, ast.Call) and isinstance(test.func, ast.Name) and test.args:
+            if test.func.id in ("any", "all"):
+                return not self.at_module_level
             return test.func.id == "isinstance" and self.decides(test.args[0])
         if isinstance(test, ast.Call) and isinstance(test.func, ast.Attribute):
             return self.decides(test.func.value)  # of a text

@@ -13,6 +13,7 @@ from gradsight.graph import Node
 from gradsight.interpret.dtypes import exact_of
 from gradsight.interpret.factories import Factories
 from gradsight.interpret.shapes import last_of, written
+from gradsight.model import kept
 from gradsight.values import (
     NONE,
     NOWHERE,
@@ -73,6 +74,10 @@ class Training(Factories):
         if given.get("reduce") == Const(False):
             word = "none"
         loss = self.combine(name, parts, node, saves=True, target=tuple(targets))
+        if loss != NOWHERE and name.rpartition(".")[2] in kept.BOTH:
+            for value in bound.values():
+                if isinstance(value, Tensor) and value.node == NOWHERE:
+                    self.kept_constants.append((value, loss, ()))
         first = bound.get(names[0])
         target = bound.get("target", bound.get(names[1]) if len(names) > 1 else None)
         shape: Shape = () if word in ("mean", "sum", "batchmean") else None

@@ -9,7 +9,7 @@ makes an analysis that keeps its memo say what one from scratch says.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 
 from gradsight import model
@@ -350,8 +350,10 @@ class World:
             known = {}
             for one, info in self.classes.items():
                 if cid in self.index.mro(one) or one in self.index.mro(cid):
+                    first = self.only_at_first(info.methods)
                     for method, fid in info.methods.items():
-                        for attribute in self.ties(fid).stored if anew or method != "__init__" else ():
+                        counts = method not in first and (anew or method != "__init__")
+                        for attribute in self.ties(fid).stored if counts else ():
                             known[attribute] = known.get(attribute, 0) + 1
             for fid in self.fids:
                 if fid.rpartition(".")[0] not in self.classes:
@@ -363,6 +365,14 @@ class World:
         count = known.get(name, 0)
         self.note(("stores", cid, name, anew), count)
         return count
+
+    def only_at_first(self, methods: Mapping[str, str]) -> frozenset[str]:
+        """The methods that `__init__` calls and no other does: they fill what is made there."""
+        made = methods.get("__init__")
+        if made is None:
+            return frozenset()
+        later = {name for method, fid in methods.items() if fid != made for name in self.ties(fid).called}
+        return frozenset(self.ties(made).called & methods.keys()) - later
 
     def entries(self, cid: str) -> tuple[tuple[str, ...], str]:
         """The methods that nothing in the class calls, and how a class that is seen alone is to be seen."""

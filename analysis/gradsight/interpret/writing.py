@@ -46,6 +46,7 @@ def written_in_place(
             leaf = "view" if whole is not None and whole.origin in LEAVES else ""
     number = old.node
     if number == NOWHERE:
+        constant_written(it, old, name, at, base)
         return
     written = node_of(new)
     if written in (NOWHERE, number):
@@ -68,6 +69,34 @@ def written_in_place(
         call=it.here(at),
         target=it.here(base) if base is not None else None,
     )
+
+
+def constant_written(it: Activation, old: Value, name: str, at: Any, base: ast.expr | None) -> None:
+    """A tensor without a gradient was written to: an event, where it was kept for the gradient of others."""
+    parts = [old]
+    if isinstance(old, Tensor) and (whole := it.whole(old)) is not None:
+        parts.append(whole)
+    found = [
+        (node, others[:1])
+        for value, node, others in it.kept_constants
+        if any(value is one or it.whole(value) is one for one in parts) and not it.graph[node].off
+    ][-MOST_KEEPERS:]
+    if found:
+        it.event(
+            "written",
+            it.graph.add(Node("mark", "write", place=it.here(at))),
+            (NOWHERE, *(number for keeper, others in found for number in (keeper, *others))),
+            facts={
+                "name": name,
+                "grad": it.state.grad,
+                "leaf": "",
+                "expected": "yes" if it.trying or any(asks(test) for test in it.tests) else "",
+                "kept": " ".join(f"input:{len(others)}" for _, others in found),
+                "given": "",
+            },
+            call=it.here(at),
+            target=it.here(base) if base is not None else None,
+        )
 
 
 def asks(test: str) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 RESULT = frozenset(
     """exp sigmoid tanh sqrt rsqrt reciprocal relu expm1 tan softmax log_softmax softmin Softmax Softmax2d
-    Softmin Sigmoid LogSoftmax ReLU Tanh""".split()
+    Softmin Sigmoid LogSoftmax ReLU Tanh RNNCell""".split()
 )
 INPUT = frozenset(
     """log log2 log10 log1p sin cos asin acos atan sinh cosh erf abs square lgamma digamma logit softplus gelu

@@ -52,17 +52,35 @@ def check(q: Queries) -> Iterator[Report]:
         for top in q.roots(sink)
         for number in without(q, top, dead)
     }
+    said: set[int] = set()  # a segment that gives several values is one
     for event in segments:
         where = event.place("call")
-        inside = {n for n in q.graph.feeding(event.node, (Edge.LIVE,)) if q.graph[n].op in LEARNING}
+        if where is None or id(q.syntax_of(where)) in said:
+            continue
+        alike = [other for other in segments if same(q, other, event)]
+        inside = {
+            n
+            for other in alike
+            for n in q.graph.feeding(other.node, (Edge.LIVE,))
+            if q.graph[n].op in LEARNING
+        }
         lost = tuple(sorted((inside & q.must_learn) - q.frozen - live))
         for sink in q.sinks:
-            if where is None or not lost or sink.fact("off"):
+            if not lost or sink.fact("off"):
                 continue
             if not any(event.node in q.graph.feeding(top, (Edge.LIVE,)) for top in q.roots(sink)):
                 continue
+            said.add(id(q.syntax_of(where)))
             yield report(q, event, sink, lost, live)
             break
+
+
+def same(q: Queries, one: Event, other: Event) -> bool:
+    """Whether two values come from one call."""
+    places = one.place("call"), other.place("call")
+    return (
+        places[0] is not None and places[1] is not None and q.syntax_of(places[0]) is q.syntax_of(places[1])
+    )
 
 
 def without_graph(q: Queries) -> list[Event]:

@@ -61,13 +61,18 @@ def check(q: Queries) -> Iterator[Report]:
 
 def overwritten(writes: Writes, write: Write) -> tuple[Keeper, Event, bool] | None:
     """Who needs what the write writes over, the pass that asks for it, whether that is of the turn before."""
-    for keeper in writes.keepers(write):
+    if write.event.fact("leaf"):
+        # Where gradients are recorded the write itself raises.
+        found = writes.weight_keepers(write, write.old) if write.event.fact("grad") == "off" else ()
+    else:
+        found = writes.keepers(write)
+    for keeper in found:
         if not needs(writes, keeper):
             continue
         for sink in writes.passes(write):
             if keeper.node in writes.walked(sink):
                 return keeper, sink, False
-    for keeper, depth in writes.later_keepers(write):
+    for keeper, depth in writes.later_keepers(write) if not write.event.fact("leaf") else ():
         if not needs(writes, keeper):
             continue
         for sink in writes.passes(write):
@@ -87,7 +92,7 @@ def report(writes: Writes, write: Write, keeper: Keeper, sink: Event, later: boo
     target = write.event.place("target")
     name = f"`{shortened(q.text_of(target))}`" if target is not None else f"the input of `{write.name}`"
     who = f"`{q.text(keeper.node)}`" if place is not None else "an operation"
-    keeps = "its result" if keeper.what == "result" else "its input"
+    keeps = f"its {keeper.what}"
     when = " of the turn before" if later else ""
     path: list[tuple[str, Place]] = [] if place is None else [(f"this keeps {keeps} for backward", place)]
     path.append(("this writes over it", write.where))

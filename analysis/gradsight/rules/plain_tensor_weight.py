@@ -44,7 +44,8 @@ PRODUCTS = ("matmul", "mm", "bmm", "linear", "einsum", "conv1d", "conv2d", "conv
             "bilinear", "baddbmm", "tensordot", "inner", "embedding",
             "conv_transpose2d", "conv_transpose1d")  # fmt: skip
 THROUGH = ("t", "T", "mT", "transpose", "permute", "unsqueeze", "squeeze", "view", "reshape", "expand",
-           "normalize", "__getitem__", "H", "contiguous", "expand_as", "repeat", "index_select")  # fmt: skip
+           "normalize", "__getitem__", "H", "contiguous", "expand_as", "repeat", "index_select",
+           "data")  # fmt: skip
 
 
 USES = ("forward", "__call__", "training_step")  # what is kept there is a result, no weight
@@ -74,7 +75,11 @@ def check(q: Queries) -> Iterator[Report]:
         random = learns or "rand" in event.fact("origin") or "normal" in event.fact("origin")
         if owner in empty and (position or random):
             weights.setdefault(event.node, event)
-        elif not event.fact("method").endswith(USES) and random and position == "product":
+        elif (
+            not event.fact("method").endswith(USES)
+            and (random or event.fact("origin") == "torch.empty")
+            and position == "product"
+        ):
             weights.setdefault(event.node, event)
         elif learns and (position == "sum" or event.node in forgotten):
             beside.append(event)

@@ -18,9 +18,10 @@ hidden = hidden * mask  # instead of hidden.data.mul_(mask)
 ```
 
 ## When it is right
-Weights: `w.data.clamp_()` behind `optimizer.step()`, moving averages, initialisation. Scores that are set to
-minus infinity before a softmax, whose gradient is zero there anyway. Numbers that are copied in on purpose
-while the gradient passes as if nothing had been: straight-through estimators. None of these is flagged.
+Weights between a backward pass and the next forward pass: `w.data.clamp_()` behind `optimizer.step()`, moving
+averages, initialisation. Scores that are set to minus infinity before a softmax, whose gradient is zero
+there anyway. Numbers that are copied in on purpose while the gradient passes as if nothing had been, as in
+straight-through estimators. None of these is flagged.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from gradsight.finding import Applicability, Finding, Fix
 from gradsight.graph import Place
 from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
-from gradsight.queries import Queries, shortened
+from gradsight.queries import LEARNING, Queries, shortened
 from gradsight.rule import Report, Rule
 from gradsight.rules.writes import Write, Writes
 from gradsight.text import Source
@@ -57,7 +58,7 @@ def check(q: Queries) -> Iterator[Report]:
         syntax = id(q.syntax_of(write.where))
         if syntax in said or write.name not in ARITHMETIC or write.event.fact("given") == "hidden":
             continue
-        if write.event.fact("expected"):
+        if write.event.fact("expected") or write.old < 0:
             continue
         found = unseen(writes, write)
         if found is not None:
@@ -73,11 +74,15 @@ def unseen(writes: Writes, write: Write) -> tuple[str, int, Event] | None:
     by = "data" if data >= 0 else "detach" if value >= 0 else ""
     if write.event.fact("grad") == "off":
         value, by = (value, by) if value >= 0 else (write.old, "no_grad")
-    if value < 0 or not computed(writes, value):
+    if value >= 0 and by == "data" and are_weights(writes, value):
+        return changed_weights(writes, write, value)
+    if value < 0 or write.event.fact("leaf") or not computed(writes, value, by):
         return None
     kept = [k for k in memory.keepers(graph, value, writes.before, write.mark) if writes.requires(k.node)]
     if by != "data" and kept:
         return None  # then it raises
+    if by == "data" and follows(writes, write, value):
+        return None
     root = memory.origin(graph, value, writes.before)
     shared = memory.sharing(graph, root, writes.before, len(graph))
     for sink in writes.passes(write):
@@ -91,6 +96,33 @@ def unseen(writes: Writes, write: Write) -> tuple[str, int, Event] | None:
     return None
 
 
+def follows(writes: Writes, write: Write, value: int) -> bool:
+    """Whether the gradient follows a write after all: that of `exp` is its result, whatever scales it."""
+    root = writes.graph[memory.origin(writes.graph, value, writes.before)]
+    scaled = write.name in ("mul_", "div_", "zero_", "masked_fill_", "[]")
+    return scaled and root.op.rpartition(".")[2] in ("exp", "exp_")
+
+
+def are_weights(writes: Writes, value: int) -> bool:
+    """A parameter or leaf, or one of those that a loop runs over."""
+    graph = writes.graph
+    if graph[value].kind != "source" and graph[value].op != "parameters":
+        return False
+    sources = [n for n in graph.feeding(value, (Edge.LIVE,)) if graph[n].kind == "source"]
+    return bool(sources) and all(graph[n].op in LEARNING for n in sources)
+
+
+def changed_weights(writes: Writes, write: Write, weights: int) -> tuple[str, int, Event] | None:
+    """Weights that are changed through `.data` between the forward pass and its backward pass."""
+    keepers = list(writes.weight_keepers(write, weights))
+    for sink in writes.passes(write) if keepers else ():
+        walked = writes.walked(sink)
+        for keeper in keepers:
+            if keeper.node in walked and any(map(writes.requires, keeper.others)):
+                return "data", keeper.node, sink
+    return None
+
+
 def uses(writes: Writes, number: int, shared: set[int]) -> bool:
     node = writes.graph[number]
     return any(
@@ -99,10 +131,13 @@ def uses(writes: Writes, number: int, shared: set[int]) -> bool:
     )
 
 
-def computed(writes: Writes, value: int) -> bool:
-    """Whether a value has a graph of its own: a parameter or leaf may be set to whatever somebody wants."""
-    root = memory.origin(writes.graph, value, writes.before)
-    return writes.graph[root].kind == "op" and writes.requires(value)
+def computed(writes: Writes, value: int, by: str) -> bool:
+    """Whether a value has a graph of its own: a parameter or leaf may be set to whatever somebody wants.
+
+    Of one that comes from several branches nobody knows who keeps it: but for `.data` the write may raise.
+    """
+    kind = writes.graph[memory.origin(writes.graph, value, writes.before)].kind
+    return (kind == "op" or (kind == "join" and by == "data")) and writes.requires(value)
 
 
 def report(q: Queries, write: Write, by: str, used: int, sink: Event) -> Report:

@@ -13,9 +13,14 @@ from gradsight.domain import Edge
 from gradsight.graph import Place
 from gradsight.interpret.state import Event
 from gradsight.memory import Keeper
+from gradsight.model import kept
 from gradsight.protocol import branches, entry, loops
 from gradsight.queries import Queries
 
+# Layers whose weight is needed for the gradient of their input.
+WEIGHING = frozenset(
+    {"Linear", "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "GRUCell"}
+)
 MOST_JOINS = 64  # that one question looks through
 
 
@@ -49,17 +54,23 @@ class Writes:
     def _find(self) -> Iterator[Write]:
         for at, event in enumerate(self.q.events):
             where = event.place("call")
-            if event.kind == "written" and where is not None and event.nodes and not event.fact("leaf"):
+            if event.kind == "written" and where is not None and event.nodes:
                 yield Write(at, event, event.node, event.nodes[0], where)
 
     def recorded(self, write: Write) -> bool:
         """Whether autograd sees a write."""
+        if write.old < 0:
+            return write.event.fact("grad") == "on"
         hidden = memory.taken(self.graph, write.old, self.before, ("data", "detach"))
         return write.event.fact("grad") == "on" and hidden < 0
 
     def keepers(self, write: Write) -> Iterator[Keeper]:
         """Who has kept what a write writes over: found in the whole program, or known where it stands."""
-        found = {k.node: k for k in memory.keepers(self.graph, write.old, self.before, write.mark)}
+        found = (
+            {k.node: k for k in memory.keepers(self.graph, write.old, self.before, write.mark)}
+            if write.old >= 0
+            else {}
+        )
         numbers = iter(write.event.nodes[1:])
         for word in write.event.fact("kept").split():
             what, _, count = word.partition(":")
@@ -70,7 +81,7 @@ class Writes:
 
     def later_keepers(self, write: Write) -> Iterator[tuple[Keeper, int]]:
         """Who keeps what the next turn of a loop writes over, and how deep in loops that loop stands."""
-        loop = memory.carried(self.graph, write.old, self.before)
+        loop = memory.carried(self.graph, write.old, self.before)  # -1 of a tensor without a node
         if loop < 0:
             return
         depth = len(self.graph[loop].loops)
@@ -81,6 +92,23 @@ class Writes:
             node = self.graph[keeper.node]
             if keeper.node > write.mark and node.loops[: depth + 1] == inside:
                 yield keeper, depth
+
+    def weight_keepers(self, write: Write, weights: int) -> Iterator[Keeper]:
+        """Who has kept weights that a write changes: layers and products whose other operand learns."""
+        sources = {n for n in self.graph.feeding(weights, (Edge.LIVE,)) if self.graph[n].kind == "source"}
+        target = write.event.place("target")
+        bias = target is not None and "bias" in self.q.text_of(target)
+        for number in range(min(sources, default=write.mark), write.mark):
+            node = self.graph[number]
+            name = node.op.rpartition(".")[2]
+            if node.off or not node.saves or (node.note == "module" and bias):
+                continue
+            if name not in kept.OTHER and not (node.note == "module" and name in WEIGHING):
+                continue
+            live = [i for i, edge in zip(node.inputs, node.edges, strict=False) if edge is Edge.LIVE]
+            others = tuple(i for i in live if i not in sources)
+            if len(others) < len(live) and others:
+                yield Keeper(number, "weight", others)
 
     def passes(self, write: Write) -> Iterator[Event]:
         """The backward passes that surely come behind a write."""
