@@ -165,6 +165,9 @@ def hidden(q: Queries, nodes: tuple[int, ...], fill: bool) -> Iterator[int]:
             kind = kind_of(q, node) if node.kind == "op" else ""
             if kind:
                 about = denominator(q, node) if kind == "quotient" else operand(node)
+                if bare(q, number) in guards:
+                    yield number  # what is no number is told by itself
+                    continue
                 if about >= 0 and bare(q, about) in guards and not masks(q, bare(q, about)):
                     yield number
                     continue
@@ -204,6 +207,9 @@ def guarded(q: Queries, condition: int) -> tuple[set[int], set[int]]:
     if node.cause != "comparison" or len(node.inputs) != 1:
         return true, false
     about = {bare(q, node.inputs[0])}
+    told = node.op.rpartition(".")[2]
+    if told in ("isnan", "isinf", "isfinite"):
+        return (about, false) if told == "isfinite" else (true, about)
     op: type[ast.AST] | None = None
     if isinstance(written, ast.Compare) and len(written.ops) == 1:
         left, right = written.left, written.comparators[0]
