@@ -218,7 +218,7 @@ def test_a_narrow_encoding_does_not_stop_the_report(tmp_path: Path) -> None:
 def test_every_rule_is_listed_and_explained(tmp_path: Path) -> None:
     listed = run("rules", cwd=tmp_path).stdout.decode().splitlines()
     assert len(listed) >= 3
-    for line in listed:
+    for line in listed[1:]:
         code, name = line.split()[:2]
         page = run("explain", code, cwd=tmp_path).stdout.decode()
         assert page.startswith(f"# {code} {name}\n")

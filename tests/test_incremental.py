@@ -404,3 +404,22 @@ def test_typing_in_a_long_script_costs_one_function() -> None:
     engine.analysed.clear()
     engine.analyze(source.edited(0, 0, 0, 0, "\n"))
     assert engine.analysed == []
+
+
+READ_AS_TEXT = (
+    "GS701_function_contract/flagged_prints_instead.py",
+    "GS702_hook_without_effect/flagged_mask_for_pruning.py",
+)
+
+
+@pytest.mark.parametrize("program", READ_AS_TEXT)
+def test_what_only_the_lines_of_a_function_say_moves_with_them(program: str) -> None:
+    """Nothing calls a backward or a hook: their text alone is asked, and has changed."""
+    text = (FIXTURES / "rules" / program).read_text("utf-8")
+    row = next(line for line in text.splitlines(keepends=True) if "# want:" in line)
+    indent = row[: len(row) - len(row.lstrip())]
+    engine = Engine(loud)
+    agree(engine, Source("program.py", text), "nothing")
+    agree(engine, Source("program.py", text.replace(row, f"{indent}print('here')\n{row}")), "one line more")
+    agree(engine, Source("program.py", text.replace(row, f"{row}{indent}return None\n")), "a return")
+    assert not told(engine.analyze(Source("program.py", text.replace(row, f"{indent}pass\n"))))

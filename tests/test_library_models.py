@@ -129,6 +129,23 @@ class Trainer:
                 {clear}total += self.train_step(x, y)
             print(total)
 """
+LAYERS = """\
+from torch_geometric.nn import GCNConv
+
+
+class Graph(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = GCNConv(16, 32)
+        self.second = GCNConv(32, 7)
+
+    def forward(self, data):
+        return self.second(F.relu(self.first(data.x, data.edge_index)), data.edge_index)
+
+
+model = Graph()
+optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+{clear}"""
 GIVEN = """\
 def train(model, loader, epochs, lr=1e-3):
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
@@ -146,6 +163,16 @@ WRONG = {
         "GS203",
         "loss.backward()",
     ),
+    "of a name that is not known, never cleared": (
+        "model = models.__dict__[arguments.arch](weights=None)\n" + OPTIMIZER + NEVER_CLEARED,
+        "GS203",
+        "loss.backward()",
+    ),
+    "an attribute of that name, never cleared": (
+        "model = getattr(models, arguments.arch)()\n" + OPTIMIZER + NEVER_CLEARED,
+        "GS203",
+        "loss.backward()",
+    ),
     "timm, never cleared": (
         "model = timm.create_model('resnet18', num_classes=10)\n" + OPTIMIZER + NEVER_CLEARED,
         "GS203",
@@ -159,6 +186,25 @@ WRONG = {
         "loss.backward()",
     ),
     "detection, never cleared": (DETECTION.format(clear=""), "GS203", "losses.backward()"),
+    "one of several, never cleared": (
+        "if arguments.small:\n    model = models.resnet18()\nelse:\n    model = models.vgg16()\n"
+        + OPTIMIZER
+        + NEVER_CLEARED,
+        "GS203",
+        "loss.backward()",
+    ),
+    "chosen parameters, never cleared": (
+        "from mine import Net\nmodel = Net()\n"
+        "optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)\n"
+        + NEVER_CLEARED,
+        "GS203",
+        "loss.backward()",
+    ),
+    "layers of a library, never cleared": (
+        LAYERS.format(clear="") + NEVER_CLEARED,
+        "GS203",
+        "loss.backward()",
+    ),
     "a trainer of a model from outside": (TRAINER.format(clear=""), "GS203", "loss.backward()"),
     "a function of a model from outside": (GIVEN.format(first="", then=""), "GS203", "loss.backward()"),
     "of a class from elsewhere": (
@@ -250,6 +296,11 @@ RIGHT = {
     + "for p in model.layer4.parameters():\n    p.requires_grad = True\n"
     + OPTIMIZER
     + LOOP,
+    "all frozen, what a method gives thawed": "model = timm.create_model('resnet50d', num_classes=5)\n"
+    + FROZEN
+    + "for p in model.get_classifier().parameters():\n    p.requires_grad = True\n"
+    + OPTIMIZER
+    + LOOP,
     "a part frozen": "model = models.vgg16()\nmodel.features.requires_grad_(False)\n"
     "model.classifier[6] = nn.Linear(4096, 10)\n" + OPTIMIZER + LOOP,
     "children frozen": RESNET
@@ -280,6 +331,22 @@ RIGHT = {
     "detection": DETECTION.format(clear="optimizer.zero_grad()\n    "),
     "a trainer of a model from outside": TRAINER.format(clear="self.optimizer.zero_grad()\n                "),
     "a function of a model from outside": GIVEN.format(first="model.zero_grad()\n            ", then=""),
+    "layers of a library": LAYERS.format(clear="") + LOOP,
+    "cleared by a helper": RESNET
+    + "from mine import clear\n"
+    + OPTIMIZER
+    + NEVER_CLEARED.replace("    outputs", "    clear(model)\n    outputs"),
+    "cleared by a helper that is given the parameters": RESNET
+    + "from mine import clear\n"
+    + OPTIMIZER
+    + NEVER_CLEARED.replace("    outputs", "    clear(model.parameters())\n    outputs"),
+    "cleared by a method": "from mine import Net\nmodel = Net()\n"
+    + OPTIMIZER
+    + NEVER_CLEARED.replace("    outputs", "    model.reset()\n    outputs"),
+    "trained by an engine": "from mine import Net, Engine\nmodel = Net()\n"
+    + OPTIMIZER
+    + "engine = Engine(model, optimizer)\n"
+    + NEVER_CLEARED.replace("    outputs", "    engine.begin()\n    outputs"),
     "inside of a class": INSIDE.format(end="") + OPTIMIZER + LOOP,
 }
 

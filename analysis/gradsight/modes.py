@@ -157,7 +157,7 @@ class Modes:
             return False
         tops = [top for sink in self.q.sinks for top in self.q.roots(sink)]
         # An index that is a criterion's target is no part of its graph.
-        tops += [top for event in self.q.all("criterion") if not event.fact("off") for top in event.nodes]
+        tops += [event.nodes[1] for event in self.q.all("criterion") if not event.fact("off")]
         given = frozenset(call.nodes)
         return not any(given & set(graph.feeding(top, DEPENDING)) for top in tops)
 

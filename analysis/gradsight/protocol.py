@@ -8,15 +8,16 @@ have used.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
-from gradsight.domain import DEPENDING, Edge
+from gradsight.domain import DEPENDING, Edge, Tri
 from gradsight.interpret.state import Event
 from gradsight.queries import LEARNING, Queries
-from gradsight.values import Ref, Seq, Value
+from gradsight.values import Ref, Seq, Value, node_of
 
-UNSEEN = ("call", "argument")  # sources that a model may be of which nothing is seen
+MOST_NODES = 300  # of a graph that one question looks through
+HELD = (*LEARNING, "call", "argument")  # what an optimizer may hold, models that are not seen among it
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +57,8 @@ class Protocol:
     @cached_property
     def steps(self) -> tuple[Step, ...]:
         """The steps of optimizers whose parameters are all known and that nobody else can have used."""
-        return tuple(
-            step for step in self.all_steps if not is_blind(step.event) and not is_blind(step.optimizer)
-        )
+        known = (step for step in self.all_steps if not is_blind(step.event) and not is_blind(step.optimizer))
+        return tuple(replace(step, held=held) for step in known if (held := self.parameters(step.event)))
 
     @cached_property
     def all_steps(self) -> tuple[Step, ...]:
@@ -67,15 +67,16 @@ class Protocol:
         return tuple(self._find_steps()) if self.optimizers else ()
 
     def _find_steps(self) -> Iterator[Step]:
+        nodes = self.q.graph.nodes
         for at, event in enumerate(self.events):
             if event.kind != "step" or len(event.oids) != 1:
                 continue
             optimizer = self.optimizers.get(event.oids[0])
             if optimizer is None or self.escapes(event.oids[0]):
                 continue
-            held = self.parameters(event)
-            if is_blind(event):
-                held |= {n for n in event.nodes if self.q.graph[n].op in UNSEEN}
+            held = frozenset(
+                n for n in self._sources(event) if nodes[n].kind == "source" and nodes[n].op in HELD
+            )
             if held:
                 yield Step(at, event, optimizer, held)
 
@@ -94,6 +95,16 @@ class Protocol:
             if event.kind == "escape"
             for other in event.oids
         )
+
+    def leads_to(self, oid: int, other: int) -> bool:
+        """Whether an object holds another one."""
+        return other in self._behind(oid)
+
+    def holds(self, oid: int, held: frozenset[int]) -> bool:
+        """Whether an object holds some of these parameters."""
+        heap = self.q.program.heap
+        objects = (heap[one] for one in self._behind(oid) if one in heap)
+        return any(node_of(value) in held for obj in objects for value in obj.held)
 
     def _behind(self, oid: int) -> set[int]:
         """An object and all that it holds."""
@@ -127,7 +138,26 @@ class Protocol:
 
     def gives(self, top: int, held: frozenset[int]) -> bool:
         """Whether a gradient of this value surely reaches some of these parameters."""
-        return any(source in held and reach.surely_live for source, reach in self.q.graph.reach(top).items())
+        reaches = self.q.graph.reach(top)
+        if any(source in held and reach.surely_live for source, reach in reaches.items()):
+            return True
+        maybe = sum(1 for source, reach in reaches.items() if source in held and reach.live is not Tri.NO)
+        return maybe > 1 and self._gives_some(top, held, {})
+
+    def _gives_some(self, number: int, held: frozenset[int], known: dict[int, bool]) -> bool:
+        """Whether the gradient surely reaches one or the other: each branch has a model of its own."""
+        if number < 0 or number in held or len(known) > MOST_NODES:
+            return number in held
+        if number not in known:
+            known[number] = True  # what a loop carries over is given where it begins
+            node = self.q.graph[number]
+            behind = (
+                self._gives_some(i, held, known)
+                for i, edge in zip(node.inputs, node.edges, strict=False)
+                if edge is Edge.LIVE
+            )
+            known[number] = all(behind) if node.kind in ("join", "loop") and node.inputs else any(behind)
+        return known[number]
 
     def clears(self, step: Step) -> Iterator[tuple[int, Event]]:
         """What clears gradients of the step's optimizer, or may."""

@@ -59,6 +59,9 @@ WHOLE = ("starved", "frozen")  # kinds that say of their sources that they learn
 NOT_FINDINGS = ("copy", "sample")
 
 
+MEANT = ("GS102", "GS105")  # cuts that people make on purpose, too
+
+
 @dataclass(frozen=True, slots=True)
 class Lost:
     """One place where gradient is lost on its way to a sink, and what that costs."""
@@ -434,7 +437,7 @@ class Queries:
             and (self.graph[s].op in POSSIBLE or s in self.held)
             and not self.is_data(s, sink)
         }
-        stepped = self._stepped_after(sink)
+        stepped = self.stepped_after(sink)
         if number_sink and not dead:
             dead = {s: reach for s, reach in reaches.items() if reach.lost and self.graph[s].op in POSSIBLE}
         if self.program.kind != "module" and live and all(self.graph[s].op == "argument" for s in live):
@@ -516,10 +519,12 @@ class Queries:
         for cause, sources in self._one_for_each_block(causes, root).items():
             if self.graph[cause].cause in NOT_FINDINGS:
                 continue
-            chain = self._chain(cause, root)
-            code = self._code(cause, chain)
-            if self._only_off(cause, root):
-                code = "GS109" if self.is_switch(cause) else "GS105"
+            switched = self._only_switched_off(cause, root)
+            # Where one way is lost to this cut alone, what other ways lose behind it is another matter.
+            chain = () if not switched and self._alone(cause, root) else self._chain(cause, root)
+            if self.graph[cause].cause == "grad":  # what an earlier turn carries over is cut on purpose
+                chain = tuple(n for n in chain if root == n or root in self.graph.fed((n,)))
+            code = "GS109" if switched else self._code(cause, chain)
             where = self.block(cause) if code == "GS109" else self._where(cause)
             if where is None or not code:
                 continue
@@ -577,7 +582,10 @@ class Queries:
         """A block without gradients is one root cause, placed at its first operation that loses something."""
         out: dict[int, list[int]] = {}
         first: dict[int, int] = {}
-        for cause in sorted(causes, key=lambda cause: (not self._only_off(cause, root), cause)):
+        for cause in sorted(
+            causes,
+            key=lambda cause: (self.graph[cause].cause != "no_grad" or not self._alone(cause, root), cause),
+        ):
             node = self.graph[cause]
             if node.cause == "no_grad" and node.block:
                 cause_kept = first.setdefault(node.block, cause)
@@ -617,10 +625,12 @@ class Queries:
         self._chains[cause, root] = tuple(out)
         return self._chains[cause, root]
 
-    def _only_off(self, cause: int, root: int) -> bool:
-        """Whether some way from a cause to the root is lost to one block or switch of the mode alone."""
-        if self.graph[cause].cause != "no_grad":
-            return False
+    def _only_switched_off(self, cause: int, root: int) -> bool:
+        """Whether some way from a cause to the root is lost to one switch of the gradient mode alone."""
+        return self.graph[cause].cause == "no_grad" and self.is_switch(cause) and self._alone(cause, root)
+
+    def _alone(self, cause: int, root: int) -> bool:
+        """Whether some way from a cut to the root loses nothing behind it, but to the same block."""
         nodes, block = self.graph.nodes, self.graph[cause].block
         reached = {cause}
         for number in range(cause + 1, root + 1):
@@ -678,7 +688,8 @@ class Queries:
         their gradient: it ends there."""
         if sink.kind == "grad" or sink.fact("inputs"):
             return set()
-        made = {s for s in self._live_sources(root, sink) if self.graph[s].op == "laundered"} - self.held
+        live = set(self._live_sources(root, sink))
+        made = {s for s in live if self.graph[s].op == "laundered" or self.launders(s)} - self.held
         if made:
             reads = [n for event in self.all("read") for n in event.nodes]
             made -= {n for number in reads for n in self.graph.feeding(number, (Edge.LIVE,))}
@@ -693,7 +704,7 @@ class Queries:
         frozen = {s: reach for s, reach in frozen.items() if reach.lost is Tri.MUST}
         for lost in self._by_cause("frozen", SEVERITY["frozen"], sink, root, frozen):
             # On purpose one detaches a part or switches its gradients off; one does not take it to numpy.
-            meant = lost.code in ("GS102", "GS105")
+            meant = lost.code in MEANT
             yield lost if meant else replace(lost, severity=SEVERITY["starved"], kind="starved")
 
     def _looks_frozen(self, source: int) -> bool:
@@ -784,14 +795,16 @@ class Queries:
         terms = self.terms(root)
         if len(terms) < 2:
             return
-        stepped = self._stepped_after(sink)
+        stepped = self.stepped_after(sink)
+        told = {s for s in starved if not self._looks_frozen(s)}
         live_terms = [term for term in terms if self.live_sources(term, sink) - self.laundered(term, sink)]
         for term in terms:
             if term in live_terms:
                 continue
+            reaches = self.graph.reach(term)
             lost = {
                 s: reach
-                for s, reach in self.graph.reach(term).items()
+                for s, reach in reaches.items()
                 if reach.dead
                 and s in self.must_learn
                 and s not in self.frozen_at(sink)
@@ -802,7 +815,14 @@ class Queries:
                 continue
             if self._summands(term) & set(live_terms):
                 continue  # shifted by its own detached copy: straight-through
-            yield from self._by_cause("term", SEVERITY["term"], sink, term, lost)
+            causes = {cause for s in told if s in reaches for cause in reaches[s].causes}
+            found = list(self._by_cause("term", SEVERITY["term"], sink, term, lost))
+            if not all(one.code in MEANT for one in found):
+                found = [one for one in found if one.code not in MEANT]  # the one that nobody means to make
+            for one in found:
+                # A factor that is rightly cut beside one that is wrongly cut is no mistake of its own.
+                if all(cause == one.cause or one.cause in self._chain(cause, term) for cause in causes):
+                    yield one
 
     def _summands(self, term: int) -> set[int]:
         """What a cut term is the sum of, seen through the cut: `a` and `b` of `(a - b).detach()`."""
@@ -825,7 +845,7 @@ class Queries:
                 )
         return out
 
-    def _stepped_after(self, sink: Event) -> frozenset[int] | None:
+    def stepped_after(self, sink: Event) -> frozenset[int] | None:
         """What the optimizers that step on this gradient hold, up to the next gradient; None: not known."""
         position = self._positions.get(id(sink))
         if position is None:

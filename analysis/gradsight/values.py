@@ -40,7 +40,8 @@ class Tensor:
     node: int = NOWHERE
     dtype: str = ""  # "float" | "int" | "bool" | "" unknown
     shape: Shape = None
-    # "logit" | "probability" | "log-probability" | "index" | "one-hot" | "packed" (a PackedSequence) | ""
+    # "logit" | "probability" | "log-probability" | "index" | "one-hot" | "packed" (a PackedSequence)
+    # | "blank" (zeros, to be filled) | ""
     role: str = ""
     origin: str = ""
     exact: str = ""
@@ -261,6 +262,16 @@ def node_of(value: Value | None) -> int:
 
 PLAIN = frozenset({"a setting", "a string", "a shape", "metadata", "a key", "a name"})
 """Reasons of values that are data of Python's, whatever they are."""
+
+
+ACCELERATED = ("cuda", "mps", "xpu")
+
+
+def may_be_accelerated(value: Value | None) -> bool:
+    """Whether a value names a device that is, or on some machines is, another than the CPU."""
+    if isinstance(value, Const):
+        return isinstance(value.value, str) and value.value.startswith(ACCELERATED)
+    return isinstance(value, Unknown) and value.node == NOWHERE and "an accelerator" in value.why
 
 
 def is_plain(value: Value | None) -> bool:

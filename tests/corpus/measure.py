@@ -1,12 +1,13 @@
 """Put every mistake into every good program, ask torch and the analysis about it, and write it down.
 
     python tests/corpus/measure.py [--sample N] [--seed N] [--out mutants.jsonl] [--log] [--only TEXT]
-                                   [--rules GS2,GS304]
+                                   [--rules GS2,GS304] [--whole] [--again mutants.jsonl ...]
 
-`--sample N`: of each program N mutants by chance, else all (half an hour). `--only`: programs whose name
+`--sample N`: of each program N mutants by chance, else all (half an hour). `--whole`: besides, all those in
+the text of public packages. `--only`: programs whose name
 contains it. `--rules`: of these rules alone, by the beginnings of their codes. `--log`: the figures go into
-tests/corpus/RESULTS.md.
-`--out`: one JSON object a line:
+tests/corpus/RESULTS.md. `--again`: nothing is run; the analysis is asked anew about the mutants in such
+files, of which torch has said what they are. `--out`: one JSON object a line:
 
 - `program`: the file's name in fixtures/corpus, or a package's file and what of it is driven
 - `package`: "timm 1.0.19", or null; `in_package`: whether the mistake is in that package's text
@@ -68,17 +69,28 @@ def public() -> tuple[list[sites.Program], str]:
         return [], str(why)
 
 
-def chosen(mutants: Sequence[Mutant], number: int | None, random_: random.Random) -> list[Mutant]:
-    """Some mutants by chance, in their order; each rule has the same chance, however many it has."""
-    if number is None or len(mutants) <= number:
+def chosen(
+    mutants: Sequence[Mutant], number: int | None, random_: random.Random, whole: bool = False
+) -> list[Mutant]:
+    """Some mutants by chance, in their order; each rule has the same chance, however many it has.
+
+    `whole`: and besides all that are in the text of a public package.
+    """
+    kept = {at for at, each in enumerate(mutants) if whole and each.in_package}
+    if number is None or len(mutants) - len(kept) <= number:
         return list(mutants)
     many = Counter(each.rule for each in mutants)
-    order = sorted(range(len(mutants)), key=lambda at: random_.random() ** (many[mutants[at].rule]))
-    return [mutants[at] for at in sorted(order[-number:])]
+    left = [at for at in range(len(mutants)) if at not in kept]
+    order = sorted(left, key=lambda at: random_.random() ** (many[mutants[at].rule]))
+    return [mutants[at] for at in sorted(kept.union(order[-number:]))]
 
 
 def measure(
-    programs: Sequence[sites.Program], number: int | None, seed: int, rules: tuple[str, ...] = ("",)
+    programs: Sequence[sites.Program],
+    number: int | None,
+    seed: int,
+    rules: tuple[str, ...] = ("",),
+    whole: bool = False,
 ) -> Iterator[tuple[sites.Script, list[verdicts.Verdict], list[recall.Seen]]]:
     """Each program's mutants, what torch says of them, and what the analysis says of those it should find."""
     random_ = random.Random(seed)
@@ -88,12 +100,35 @@ def measure(
             print(f"{name} is left out: {why[:300]}", file=sys.stderr)
         for script in scripts:
             mutants = [each for each in mutations.mutants(script) if each.rule.startswith(rules)]
-            judged = verdicts.judge(script, chosen(mutants, number, random_))
+            judged = verdicts.judge(script, chosen(mutants, number, random_, whole))
             yield (
                 script,
                 judged,
                 list(recall.look(each for each in judged if each.kind in ("wanted", "memory"))),
             )
+
+
+def again(paths: Sequence[Path]) -> tuple[list[verdicts.Verdict], list[recall.Seen]]:
+    """What torch said of the mutants in some files, each once, and what the analysis says now."""
+    known: dict[str, verdicts.Verdict] = {}
+    for path in paths:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            record = json.loads(line)
+            (first, *others) = [(start, end) for _, start, end, _ in record["places"]]
+            mutant = Mutant(
+                record["program"],
+                record["rule"],
+                record["style"],
+                record["after"],
+                *first,
+                others=tuple(others),
+                also=frozenset(record["also"]),
+                in_package=record["in_package"],
+            )
+            verdict = verdicts.Verdict(mutant, record["verdict"], record["severity"], record["said"])
+            known.setdefault(mutant.text, verdict)
+    judged = list(known.values())
+    return judged, list(recall.look(each for each in judged if each.kind in ("wanted", "memory")))
 
 
 def unmutated(programs: Sequence[sites.Program]) -> list[tuple[sites.Program, Finding]]:
@@ -166,6 +201,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="")
     parser.add_argument("--rules", default="")
+    parser.add_argument("--whole", action="store_true")
+    parser.add_argument("--again", nargs="*", type=Path, default=[])
     parser.add_argument("--out")
     parser.add_argument("--log", action="store_true")
     asked = parser.parse_args()
@@ -180,9 +217,9 @@ def main() -> None:
         out: IO[str] | None = None
         if asked.out:
             out = stack.enter_context(open(asked.out, "w", encoding="utf-8"))
-        for script, verdicts_, seen_ in measure(
-            programs, asked.sample, asked.seed, tuple(asked.rules.split(","))
-        ):
+        rules = tuple(asked.rules.split(","))
+        run = () if asked.again else programs
+        for script, verdicts_, seen_ in measure(run, asked.sample, asked.seed, rules, asked.whole):
             looked = {id(each.verdict): each for each in seen_}
             for verdict in verdicts_ if out else ():
                 assert out
@@ -195,6 +232,8 @@ def main() -> None:
                 f"{sum(each.found for each in seen_)} found of {len(seen_)}",
                 flush=True,
             )
+    if asked.again:
+        judged, seen = again(asked.again)
     said = unmutated(programs)
     text = report(programs, judged, seen, said)
     print(text)
@@ -203,7 +242,7 @@ def main() -> None:
     for program, finding in said:
         print(f"unmutated: {program.name} {finding.code} {finding.severity.value} {finding.message}")
     if asked.log:
-        _write(text, asked.seed, asked.sample, time.monotonic() - began, why)
+        _write(text, asked, time.monotonic() - began, why)
 
 
 def report(
@@ -221,18 +260,21 @@ def report(
     )
 
 
-def _write(text: str, seed: int, sample: int | None, seconds: float, why: str) -> None:
+def _write(text: str, asked: argparse.Namespace, seconds: float, why: str) -> None:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.strip()
-    of = f"{sample} mutants of each program by chance" if sample else "all mutants"
+    of = f"{asked.sample} mutants of each program by chance" if asked.sample else "all mutants"
+    of += " and all in public packages" if asked.sample and asked.whole else ""
+    if asked.again:
+        of = "asked anew about mutants of former runs"
     head = (
         "# Mistakes put into good programs, and what is found of them\n\n"
         "Written by `python tests/corpus/measure.py --log`. *confirmed* by torch: a gradient, a loss or a\n"
         "parameter after its steps differs by more than 1e-3, or it raises; *found*: by a code that says\n"
         "it, on the line of the mistake, at the policy's severity or above. GS208 is confirmed by memory\n"
         "alone and is in no sum. *public*: mistakes in the text of public packages.\n\n"
-        f"Commit {commit}, seed {seed}, {of}, {seconds / 60:.0f} minutes"
+        f"Commit {commit}, seed {asked.seed}, {of}, {seconds / 60:.0f} minutes"
         f"{f', without public packages: {why}' if why else ''}.\n\n"
     )
     first, _, figures = text.partition("\n\n")

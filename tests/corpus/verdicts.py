@@ -31,7 +31,8 @@ NOTHING = 1e-6  # of the gradient's norm in the good script
 RAISES_FOR_IT = re.compile(
     r"does not require grad|element 0 of tensors|backward through the graph a second time|"
     r"implicitly created only for scalar|Can't call numpy\(\)|object has no attribute 'backward'|"
-    r"modified by an inplace operation|appears to not have been used in the graph|multi-target not supported|"
+    r"modified by an inplace operation|a leaf Variable that requires grad|"
+    r"appears to not have been used in the graph|multi-target not supported|"
     r"target with class probabilities|only batches of spatial targets|empty parameter list|"
     r"(sum|mean|std)\(\) got an unexpected keyword argument 'axis'|"  # numpy's function on a tensor
     r"can't optimize a non-leaf Tensor|already been called since the last update|No inf checks were recorded"
@@ -70,9 +71,20 @@ PROTOCOL = {
     "GS403": "warning",
     "GS405": "warning",
     "GS407": "warning",
+    "GS501": "error",
+    "GS502": "error",
+    "GS503": "warning",
     "GS601": "warning",
     "GS602": "warning",
+    "GS701": "warning",
+    "GS702": "warning",
 }
+
+# How torch refuses an autograd.Function whose backward does not fit.
+UNFIT = re.compile(
+    r"incorrect number of gradients|not enough values to unpack|can only save variables|"
+    r"Legacy autograd function"
+)
 
 # What a state that is carried on with its graph leads to.
 STATE_RAISES = re.compile(r"backward through the graph a second time|modified by an inplace operation")
@@ -195,7 +207,9 @@ def _verdict(mutant: Mutant, good: truth.Snapshot, bad: truth.Snapshot) -> Verdi
 
 
 def _protocol_verdict(mutant: Mutant, good: truth.Snapshot, bad: truth.Snapshot) -> Verdict:
-    refused = mutant.rule[:3] == "GS3" and bad.error is not None and REFUSES.search(bad.error.text)
+    words = {"GS3": REFUSES, "GS701": UNFIT}
+    refuses = words.get(mutant.rule[:3]) or words.get(mutant.rule)
+    refused = refuses is not None and bad.error is not None and refuses.search(bad.error.text)
     if bad.error is not None and not refused and not RAISES_FOR_IT.search(bad.error.text):
         return Verdict(mutant, "misfit", None, f"raises {bad.error}")
     if mutant.rule in ("GS207", "GS209", "GS109") and bad.error is None:

@@ -107,7 +107,7 @@ class Snapshot:
     gradients: dict[str, Values | None]  # `.grad` at the end, of every leaf that requires grad
     parameters: dict[str, Values]  # the same leaves themselves
     losses: tuple[float, ...]  # what backward was called on, in order (the sum of it if it is not a scalar)
-    steps: tuple[dict[str, Values | None], ...]  # `.grad` as each optimizer step saw it
+    steps: tuple[dict[str, Values | None], ...]  # `.grad` as each optimizer step saw it: shapes and norms
     numbers: dict[str, float]  # floats and one-element floating tensors of the namespace
     error: Failure | None
 

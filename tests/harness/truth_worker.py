@@ -236,7 +236,7 @@ class _Recorder:
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 self.stepped.setdefault(id(parameter), parameter)
-                seen[id(parameter)] = _to_record(parameter.grad)
+                seen[id(parameter)] = _to_record(parameter.grad, whole=False)
         self.steps.append(seen)
 
     def snapshot(self, namespace: dict[str, Any]) -> dict[str, Any]:
@@ -303,7 +303,8 @@ def _numbers(namespace: dict[str, Any]) -> Any:
             yield name, float(value.detach())
 
 
-def _to_record(tensor: torch.Tensor | None) -> dict[str, Any] | None:
+def _to_record(tensor: torch.Tensor | None, *, whole: bool = True) -> dict[str, Any] | None:
+    """Shape, norm and values; values only where it is asked for the whole."""
     if tensor is None:
         return None
     dense = tensor.detach().to_dense() if tensor.layout != torch.strided else tensor.detach()
@@ -311,7 +312,9 @@ def _to_record(tensor: torch.Tensor | None) -> dict[str, Any] | None:
         dense = torch.view_as_real(dense)
     flat = dense.double().flatten()
     norm = float(flat.norm())
-    if flat.numel() > WHOLE:  # equal tensors have equal projections, unequal ones almost surely not
+    if not whole:
+        values = []
+    elif flat.numel() > WHOLE:  # equal tensors have equal projections, unequal ones almost surely not
         random = torch.Generator().manual_seed(flat.numel())
         directions = [torch.randn(flat.numel(), generator=random).double() for _ in range(PROJECTIONS)]
         values = [float(flat @ direction) / math.sqrt(flat.numel()) for direction in directions]

@@ -82,6 +82,9 @@ class Activation:
         self.born: dict[int, tuple[int, ...]] = {}  # of objects made here, the loops around that
         # Tensors that are a part of another one, with that: what is written to the part is written to both.
         self.views: dict[int, tuple[Tensor, Tensor]] = {}
+        # Tensors without a node that an operation has kept, with its node and whose gradient wants them.
+        self.kept_constants: list[tuple[Tensor, int, tuple[int, ...]]] = []
+        self.putting_back = False  # what was changed in place is stored where it came from
         self.closures = False  # some were made
         self.sealing: set[int] = set()  # the definitions of those whose free names are being looked up
         self.nonlocals: set[str] = set()
@@ -158,6 +161,9 @@ class Activation:
         if not any(event.kind == "called" for event in since) or any(e.kind == "backward" for e in since):
             return
         names = {n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name)}
+        used = list(used)
+        if goes_on(used):
+            return
         if not any(isinstance(n, ast.Name) and n.id in names for part in used for n in ast.walk(part)):
             self.events[start:] = [
                 replace(event, facts=(*event.facts, ("idle", "yes"))) if event.kind == "called" else event
@@ -264,6 +270,13 @@ class Activation:
 
     def put(self, ref: Ref, obj: Obj) -> None:
         self.state.heap[ref.oid] = obj
+
+    def whole(self, part: Tensor) -> Tensor | None:
+        """The tensor that another one is a part of, as far out as is known."""
+        view, base = self.views.get(id(part), (None, None))
+        if view is not part or base is None:
+            return None
+        return self.whole(base) or base
 
     # -- closures
 
@@ -427,6 +440,27 @@ class Activation:
         self.budget -= 1
         if self.budget < 0:
             raise OutOfBudget
+
+
+def goes_on(body: list[ast.AST]) -> bool:
+    """Whether each turn goes on from what the one before has made: a text that is generated word by word.
+
+    What is only collected, turn by turn, is made of nothing that was collected before.
+    """
+    bound: list[tuple[set[str], set[str]]] = []
+    for part in body:
+        if isinstance(part, ast.Assign):
+            names = [{n.id for n in ast.walk(one) if isinstance(n, ast.Name)} for one in part.targets]
+            read = {n.id for n in ast.walk(part.value) if isinstance(n, ast.Name)}
+            bound.append((set().union(*names), read))
+    for mine, read in bound:
+        derived: set[str] = set(mine & read)
+        for targets, sources in bound if derived else ():
+            if sources & derived:
+                derived |= targets
+        if derived & read - mine:
+            return True
+    return False
 
 
 def as_call(node: ast.AST) -> ast.Call:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -13,10 +14,12 @@ from gradsight.interpret.calls import Calls
 from gradsight.interpret.containers import is_container
 from gradsight.interpret.expressions import OPERATORS
 from gradsight.interpret.fates import LIKE_A_TERM, fates
+from gradsight.interpret.writing import LEAVES, written_in_place
 from gradsight.interpret.zoos import ANY, is_library_model, put_into, whole
 from gradsight.syntax import written_as
 from gradsight.values import (
     NOWHERE,
+    REST,
     Array,
     Choice,
     Class,
@@ -70,7 +73,9 @@ class Assignments(Calls):
                 for part, item in zip(target.elts, items, strict=True):
                     self.binds_term(part, item, part)
             return
-        if not isinstance(target, ast.Name) or not isinstance(value, Tensor) or value.node == NOWHERE:
+        if not isinstance(target, ast.Name) or target.id.startswith("_"):
+            return
+        if not isinstance(value, Tensor) or value.node == NOWHERE:
             return
         if self.state.grad != "on":
             return
@@ -102,13 +107,17 @@ class Assignments(Calls):
         if obj is not None and obj.kind == "list" and op == "add" and isinstance(left, Ref):
             self.list_method(left, obj, "extend", [right], ast.Call(load, [node.value], []))
             return
-        if isinstance(left, Tensor) and left.origin in ("parameter", "leaf") and self.state.grad == "off":
-            return  # a manual update: `w -= lr * w.grad` under no_grad
+        if isinstance(left, Tensor) and left.origin in LEAVES:
+            written_in_place(self, left, left, f"{op}_", node, target, right)
+            return  # a manual update: `w -= lr * w.grad`, which stays the leaf that it was
         if isinstance(left, Tensor) and left.origin == "data":
+            written_in_place(self, left, left, f"{op}_", node, target, right)
             return
         value = self.operate(op, left, right, node)
         if op == "add":
             self.accumulates(target, left, right, value, node, node.value)
+        if isinstance(left, Tensor):
+            written_in_place(self, left, value, f"{op}_", node, target, right)
         self.changed_in_place(target, left, value, node.value)
 
     def accumulates(
@@ -227,6 +236,14 @@ class Assignments(Calls):
                 return
             self.require_grad(receiver, value, target, base)
             return
+        if (
+            MISSPELT.fullmatch(name)
+            and isinstance(value, Const)
+            and isinstance(value.value, bool)
+            and (isinstance(receiver, Tensor) or self.sets_plainly_from_outside(receiver, target))
+        ):
+            self.event("misspelt", facts={"to": str(value.value)}, call=self.here(target))
+            return
         if name == "training" and not isinstance(receiver, (Tensor, Array)):
             oids = (receiver.oid,) if isinstance(receiver, Ref) else ()
             self.event("mode", oids=oids, facts={"to": "unknown"}, call=self.here(target))
@@ -262,6 +279,11 @@ class Assignments(Calls):
             if obj.kind in ("instance", "module", "object"):
                 self.state.heap[receiver.oid] = obj.with_field(name, value)
 
+    def sets_plainly_from_outside(self, receiver: Value, target: ast.Attribute) -> bool:
+        """Whether an attribute of a module is set by code that is no method of it."""
+        inside = isinstance(target.value, ast.Name) and target.value.id == "self"
+        return isinstance(receiver, Ref) and not inside and self.sets_plainly(receiver, target.attr)
+
     def sets_plainly(self, module: Ref, name: str) -> bool:
         """Whether to store to an attribute of a module is nothing but that."""
         obj = self.obj(module)
@@ -289,6 +311,8 @@ class Assignments(Calls):
             value = replace(
                 value, origin="computed parameter"
             )  # `nn.Parameter(...) * 0.1` is no parameter any more
+        elif value.origin == "" and value.node == NOWHERE and not self.in_forward:
+            value = replace(value, origin="constant")
         elif value.origin == "" or (value.origin != "leaf" and value.node != NOWHERE):
             return value
         number = value.node
@@ -304,10 +328,26 @@ class Assignments(Calls):
                 "origin": value.origin,
                 "method": self.function_name,
                 "stores": str(self.world.stores(cls.cid, name)),
+                "ranked": "yes" if value.shape and (value.shape[0] != REST or value.shape[1:]) else "",
+                "moves": "yes" if self.moves_itself(cls) else "",
+                "devices": " ".join(self.devices_named()),
             },
             value=self.here(at),
         )
-        return Tensor(number, value.dtype or "float", value.shape, value.role, value.origin)
+        origin = "" if value.origin == "constant" else value.origin
+        return Tensor(number, value.dtype or "float", value.shape, value.role, origin)
+
+    def devices_named(self) -> list[str]:
+        """What says, where this is made, on which device something is."""
+        info = self.world.function(self.function_name)
+        texts = [line.text for line in info.region.lines] if info is not None else []
+        return [
+            word for word in ("device=", "device", ".to(", ".cuda(") if any(word in each for each in texts)
+        ]
+
+    def moves_itself(self, cls: Class) -> bool:
+        """Whether a class says itself what is moved with it."""
+        return any(self.world.find_method(cls.cid, name) is not None for name in ("to", "cuda", "_apply"))
 
     def plain_container(self, receiver: Ref, cls: Class, name: str, value: Value, at: ast.AST) -> None:
         """A list that holds modules or parameters, or nothing yet, becomes an attribute of a module."""
@@ -383,10 +423,16 @@ class Assignments(Calls):
             return
         if isinstance(receiver, Tensor):
             parts = [(receiver.node, Edge.LIVE)]
-            edge = Edge.NONE if self.state.grad == "off" else Edge.LIVE
+            # Zeros are there to be filled; whatever else is changed without gradients stays what it was.
+            blank = receiver.role == "blank"
+            edge = Edge.NONE if self.state.grad == "off" and not blank else Edge.LIVE
             parts += [(n, edge) for n in self.nodes_in(value)]
-            number = self.combine("torch.Tensor.__setitem__", parts, target, keep_off=True)
+            number = self.combine("torch.Tensor.__setitem__", parts, target, keep_off=not blank)
             role = receiver.role
+            if role in CLASSES or role == "blank":
+                # What is put together row by row is what its rows are.
+                filled = value.role if isinstance(value, Tensor) and keeps_rows(target.slice) else ""
+                role = filled if filled in CLASSES and role in (filled, "blank") else ""
             if (
                 receiver.origin in ("torch.zeros", "torch.zeros_like")
                 and value in (Const(1), Const(1.0))
@@ -395,6 +441,10 @@ class Assignments(Calls):
                 role = "one-hot"
             origin = receiver.origin if number == receiver.node else ""
             new = Tensor(number, receiver.dtype, receiver.shape, role, origin, receiver.exact)
+            if not self.putting_back:
+                written_in_place(self, receiver, new, "[]", target, target.value, value)
+            if receiver.origin in LEAVES:
+                return
             self.changed_in_place(target.value, receiver, new, at)
         elif isinstance(receiver, Array):
             parts = [
@@ -444,6 +494,16 @@ PARTS = frozenset({
     "fc", "features", "classifier", "layer1", "layer2", "layer3", "layer4", "conv1", "bn1", "backbone",
     "encoder", "heads", "head", "stages", "AuxLogits",
 })  # fmt: skip
+
+
+MISSPELT = re.compile(r"(?!requires_grad$)(?:req\w*_grad(?:_|s|ients?)?|requires?grad(?:ient)?)")
+CLASSES = frozenset({"logit", "probability", "log-probability"})
+
+
+def keeps_rows(index: ast.expr) -> bool:
+    """`out[t] = y`, `out[:, t] = y`, `out[4:8] = y`: whole rows are put in."""
+    parts = index.elts[1:] if isinstance(index, ast.Tuple) else []
+    return not any(isinstance(part, ast.Slice) and (part.lower or part.upper) for part in parts)
 
 
 def picks_one(index: ast.expr) -> bool:

@@ -186,11 +186,12 @@ class Attributes(Containers):
         return Method(receiver, name, base)
 
     def parameter_group_list(self, optimizer: Obj) -> Value:
-        """`optimizer.param_groups`: which holds what is known where all came from one `parameters()`."""
+        """`optimizer.param_groups`: which holds what is known where there is one group."""
         held = optimizer.get("params")
         if not isinstance(held, Params):
             return Unknown("an optimizer's state")
-        params = Params(held.nodes, held.blanket, held.unknown or not held.blanket)
+        alone = held.blanket or optimizer.get("one group") == Const(True)
+        params = Params(held.nodes, held.blanket, held.unknown or not alone)
         group = self.allocate(Obj("dict", None, (("'params'", params),), many=True))
         return self.allocate(Obj("list", None, items=(group,), many=True))
 

@@ -11,7 +11,6 @@ from gradsight.domain import Edge
 from gradsight.graph import Here, There, Within
 from gradsight.interpret.activation import as_call
 from gradsight.interpret.codec import Encoder, moved
-from gradsight.interpret.containers import collated
 from gradsight.interpret.functions import Functions
 from gradsight.interpret.state import Event, State
 from gradsight.interpret.summary import Summary
@@ -368,10 +367,7 @@ class Calls(Functions):
             if sample is not None:
                 value = self.call_function(sample, [reference, Number()], {}, node)
                 obj = self.state.heap[reference.oid]
-                items = value.items if isinstance(value, Seq) else ()
-                self.put(
-                    reference, Obj(obj.kind, obj.cls, obj.fields, tuple(collated(item) for item in items))
-                )
+                self.put(reference, obj.with_field("@sample", self.collated(value)))
         return reference
 
     def call_object(

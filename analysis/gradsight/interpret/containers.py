@@ -12,6 +12,8 @@ from gradsight.interpret.activation import Activation, as_call
 from gradsight.interpret.dtypes import kind_of, literal_of
 from gradsight.interpret.shapes import ranked
 from gradsight.interpret.zoos import ANY, is_library_model, part_named
+from gradsight.memory import VIEW, WHOLE
+from gradsight.model import kept
 from gradsight.values import (
     MANY,
     NONE,
@@ -52,8 +54,17 @@ class Containers(Activation):
 
     def changed_in_place(self, base: ast.expr, old: Value, new: Value, at: ast.AST) -> None:
         """A tensor was changed where it is: whatever else is that very tensor is another one, too."""
+        before, self.putting_back = self.putting_back, True  # the write itself is known
         self.assign(base, new, at)
+        self.putting_back = before
         self.replace_everywhere(old, new, at)
+
+    def keeps_constants(self, op: str, operands: tuple[Value, ...], node: int) -> None:
+        """An operation of two operands keeps the one without a gradient for that of the other."""
+        for value, other in (operands, operands[::-1]):
+            if isinstance(value, Tensor) and value.node == NOWHERE and isinstance(other, Tensor):
+                if op in kept.OTHER or op in kept.DIVISION:
+                    self.kept_constants.append((value, node, (other.node,)))
 
     def replace_everywhere(self, old: Value, new: Value, at: ast.AST) -> None:
         if not isinstance(old, Tensor) or old.origin in ("parameter", "leaf"):
@@ -70,7 +81,7 @@ class Containers(Activation):
         view, base = self.views.get(id(old), (None, None))
         if view is old and base is not None and isinstance(new, Tensor) and base.node != new.node:
             parts = [(base.node, Edge.LIVE), (new.node, Edge.LIVE)]
-            number = self.combine("torch.Tensor.__setitem__", parts, at, keep_off=True)
+            number = self.combine("torch.Tensor.__setitem__", parts, at, note=WHOLE, keep_off=True)
             self.replace_everywhere(base, Tensor(number, base.dtype, base.shape), at)
 
     def special(self, receiver: Value, name: str, args: list[Value], node: ast.AST) -> Value | None:
@@ -139,7 +150,7 @@ class Containers(Activation):
         outer, context = self.graph.loops, self.context
         start = len(self.events)
         iterable = self.evaluate(node.generators[0].iter)
-        parts = self.known_parts(node.generators, iterable)
+        parts = self.known_parts(node.generators, iterable, node.elt)
         size: int | None
         if parts is not None:
             items = tuple(self.evaluate(node.elt) for _ in self.turns(node.generators[0], parts))
@@ -165,7 +176,7 @@ class Containers(Activation):
         before = dict(self.state.env)
         outer, context = self.graph.loops, self.context
         iterable = self.evaluate(node.generators[0].iter)
-        parts = self.known_parts(node.generators, iterable)
+        parts = self.known_parts(node.generators, iterable, node.value)
         made = Obj("dict", None)
         if parts is not None:
             for _ in self.turns(node.generators[0], parts):
@@ -184,7 +195,9 @@ class Containers(Activation):
             self.state.module = self.state.env
         return self.allocate(made)
 
-    def known_parts(self, generators: list[ast.comprehension], iterable: Value) -> tuple[Value, ...] | None:
+    def known_parts(
+        self, generators: list[ast.comprehension], iterable: Value, node: ast.expr
+    ) -> tuple[Value, ...] | None:
         """A few known modules or constants that a comprehension runs over: each turn does something of its
         own."""
         items, obj = self.items(iterable), self.obj(iterable)
@@ -193,7 +206,8 @@ class Containers(Activation):
         if obj is not None and obj.many:
             return None
         own = any(map(self.has_objects, items)) or all(isinstance(item, Const) for item in items)
-        return items if own else None
+        named = all(isinstance(item, Seq) and isinstance(item.items[0], Const) for item in items)
+        return items if own or named or (makes(node) and all(map(is_constant, items))) else None
 
     def turns(self, generator: ast.comprehension, items: tuple[Value, ...]) -> Iterator[None]:
         """Each turn of a comprehension, its target bound."""
@@ -310,16 +324,50 @@ class Containers(Activation):
     def data_element(self, obj: Obj) -> Value:
         """What a data loader gives: batches that require no gradient."""
         dataset = self.obj(obj.get("dataset"))
-        samples: tuple[Value, ...] = dataset.items if dataset is not None else ()
-        if dataset is not None and dataset.kind == "list" and samples:
-            sample = self.joiner.values(samples)
-            samples = tuple(map(collated, sample.items)) if isinstance(sample, Seq) else ()
-        if samples:
-            size = obj.get("batch_size") or Const(1)
-            if size == NONE or obj.get("batch_sampler") is not None or obj.get("collate_fn") is not None:
-                return Unknown("a batch of data")
-            batch = 1 if size == Const(1) else MANY
-            return Seq(tuple(batch_of(item, batch) for item in samples))
+        if dataset is None:
+            return Unknown("a batch of data")
+        sample = dataset.get("@sample")
+        if sample is None and dataset.items:
+            many = dataset.kind == "list"
+            sample = self.collated(self.joiner.values(dataset.items)) if many else Seq(dataset.items)
+        size = obj.get("batch_size") or Const(1)
+        settings = ("batch_sampler", "collate_fn")
+        if sample is None or size == NONE or any(obj.get(key) not in (None, NONE) for key in settings):
+            return Unknown("a batch of data")
+        return self.batch_of(sample, 1 if size == Const(1) else MANY)
+
+    def collated(self, item: Value) -> Value:
+        """A sample of a data set, its tensors as one row of what the loader stacks."""
+        if isinstance(item, (Tensor, Array)):
+            known = ranked(item.shape)
+            shape = (1, *known) if known is not None else None
+            return Tensor(NOWHERE, item.dtype, shape, item.role, "", item.exact)
+        if (isinstance(item, Const) and isinstance(item.value, (int, float))) or isinstance(item, Number):
+            exact = literal_of(item)  # collated as numpy would
+            return Tensor(NOWHERE, kind_of(exact), (1,), "", "", exact)
+        if isinstance(item, Seq):
+            return Seq(tuple(map(self.collated, item.items)))
+        obj = self.obj(item)
+        if obj is not None and obj.kind == "list" and not obj.many:
+            return Seq(tuple(map(self.collated, obj.items)))
+        if obj is not None and obj.kind == "dict":
+            fields = tuple((key, self.collated(value)) for key, value in obj.fields)
+            return self.allocate(Obj("dict", None, fields, tuple(map(self.collated, obj.items)), obj.many))
+        return Unknown("a sample")
+
+    def batch_of(self, value: Value, batch: int) -> Value:
+        """One batch of what a data set holds: the first dimension is the batch."""
+        if isinstance(value, Tensor):
+            known = ranked(value.shape)
+            shape = (batch, *known[1:]) if known else None
+            return Tensor(NOWHERE, value.dtype, shape, value.role, "torch.utils.data", value.exact)
+        if isinstance(value, Seq):
+            return Seq(tuple(self.batch_of(item, batch) for item in value.items))
+        obj = self.obj(value)
+        if obj is not None and obj.kind == "dict":
+            fields = tuple((key, self.batch_of(item, batch)) for key, item in obj.fields)
+            items = tuple(self.batch_of(item, batch) for item in obj.items)
+            return self.allocate(Obj("dict", None, fields, items, obj.many))
         return Unknown("a batch of data")
 
     def all_modules(self, values: tuple[Value, ...]) -> bool:
@@ -339,6 +387,8 @@ class Containers(Activation):
         return value
 
     def item(self, receiver: Value, index: Value, node: ast.AST) -> Value:
+        if receiver == Lib("torchvision.models.__dict__"):
+            return Lib(model.SOME_MODEL)
         if isinstance(receiver, Choice):
             return self.joiner.values([self.item(option, index, node) for option in receiver.options])
         if isinstance(receiver, Tensor):
@@ -348,6 +398,7 @@ class Containers(Activation):
                 [(receiver.node, Edge.LIVE), *chosen],
                 node,
                 "index" if chosen else "",
+                note=VIEW if receiver.node != NOWHERE and gives_view(node, index) else "",
             )
             role = receiver.role
             if receiver.origin == "torch.eye" or receiver.role == "identity":
@@ -408,7 +459,9 @@ class Containers(Activation):
                 if known is not None:
                     return known
                 if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
-                    return self.allocate(Obj("list", obj.cls, items=obj.items, many=True))
+                    part = None if obj.many else known_part(node.slice, *self.bounds(node.slice))
+                    items = obj.items if part is None else obj.items[part]
+                    return self.allocate(Obj("list", obj.cls, items=items, many=part is None))
                 if (
                     isinstance(index, Const)
                     and isinstance(index.value, int)
@@ -500,6 +553,35 @@ class Containers(Activation):
         return Unknown("a slice")
 
 
+def makes(node: ast.expr) -> bool:
+    """Whether an expression may make an object: it calls something that is named as classes are."""
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Call):
+            name = getattr(inner.func, "attr", getattr(inner.func, "id", ""))
+            if name[:1].isupper():
+                return True
+    return False
+
+
+def is_constant(value: Value) -> bool:
+    """A number or a word, or a tuple of them."""
+    return isinstance(value, Const) or (isinstance(value, Seq) and all(map(is_constant, value.items)))
+
+
+def gives_view(node: ast.AST, index: Value) -> bool:
+    """Whether a subscript of a tensor surely gives a part in the same memory: numbers and slices."""
+    if not isinstance(node, ast.Subscript):
+        return False
+    written = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+    values = index.items if isinstance(index, Seq) else (index,)
+    return len(written) == len(values) and all(
+        isinstance(part, ast.Slice)
+        or (isinstance(value, Const) and not isinstance(value.value, bool))
+        or (isinstance(value, Number) and value.kind != "bool")
+        for part, value in zip(written, values, strict=True)
+    )
+
+
 def only_requiring(node: ast.ListComp | ast.SetComp | ast.GeneratorExp) -> bool:
     """`[p for p in model.parameters() if p.requires_grad]`."""
     tests = [test for generator in node.generators for test in generator.ifs]
@@ -514,15 +596,6 @@ def is_container(obj: Obj) -> bool:
     return stub is not None and stub.container
 
 
-def batch_of(value: Value, batch: int) -> Value:
-    """One batch of a tensor that a data set holds: the first dimension is the batch."""
-    if isinstance(value, Tensor):
-        known = ranked(value.shape)
-        shape = (batch, *known[1:]) if known else None
-        return Tensor(NOWHERE, value.dtype, shape, value.role, "torch.utils.data", value.exact)
-    return Unknown("a batch of data")
-
-
 def keeps_classes(index: ast.expr) -> bool:
     """`p[mask]`, `p[0:4]`, `p[i]` keep the class dimension; `p[:, 1]` does not."""
     if isinstance(index, ast.Tuple):
@@ -531,6 +604,14 @@ def keeps_classes(index: ast.expr) -> bool:
             for part in index.elts
         )
     return True
+
+
+def known_part(node: ast.Slice, lower: Value, upper: Value) -> slice | None:
+    """`[1:]`, `[:-1]`: a part whose bounds are known."""
+    ends = [one.value if isinstance(one, Const) else ... for one in (lower, upper)]
+    if node.step is not None or not all(isinstance(end, int | None) for end in ends):
+        return None
+    return slice(*ends)
 
 
 def sliced(size: int | None, node: ast.Slice, lower: Value, upper: Value) -> int | None:
@@ -562,19 +643,3 @@ def sliced(size: int | None, node: ast.Slice, lower: Value, upper: Value) -> int
             else None
         )
     return None
-
-
-def collated(item: Value) -> Value:
-    """A sample of a data set as one row of what the loader stacks."""
-    if isinstance(item, Tensor):
-        known = ranked(item.shape)
-        shape = (1, *known) if known is not None else None
-        return Tensor(NOWHERE, item.dtype, shape, item.role, "", item.exact)
-    if isinstance(item, Array):
-        known = ranked(item.shape)
-        shape = (1, *known) if known is not None else None
-        return Tensor(NOWHERE, item.dtype, shape, item.role, "", item.exact)
-    if (isinstance(item, Const) and isinstance(item.value, (int, float))) or isinstance(item, Number):
-        exact = literal_of(item)  # collated as numpy would
-        return Tensor(NOWHERE, kind_of(exact), (1,), "", "", exact)
-    return Unknown("a sample")

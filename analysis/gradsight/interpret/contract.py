@@ -42,7 +42,8 @@ class Method:
     Attributes:
         names: its positional parameters; `defaults`: how many of them have one; `star`: `*args`.
         returned: each `return` with a value. `ends`: it has none, and does not raise either.
-        computed: the last statement where `ends` and it computes something: what was meant to be returned.
+        computed: where `ends`, the last tensor that it computes, which was meant to be returned;
+            `last`: by its last statement.
         saved: each call of `save_for_backward`, with how many values; None: not known.
         unpacked: each `a, b = ctx.saved_tensors`, with how many names.
         whole: each use as a tensor of what is all of `ctx.saved_tensors`.
@@ -56,6 +57,7 @@ class Method:
     returned: tuple[Returned, ...]
     ends: bool
     computed: Found | None
+    last: bool
     saved: tuple[tuple[Found, int | None, tuple[str, ...]], ...]
     unpacked: tuple[tuple[Found, int], ...]
     whole: tuple[tuple[Found, Found], ...]
@@ -71,13 +73,13 @@ def method(lines: tuple[Line, ...]) -> Method | None:
     if clause is None or not clause.line.nodes or not isinstance(clause.line.nodes[0], ast.FunctionDef):
         return None
     header = clause.line.nodes[0]
-    body: list[tuple[int, ast.stmt]] = list(_own(clause.block))
+    body: list[tuple[int, ast.stmt]] = list(own_statements(clause.block))
     if not clause.line.header:
         body += [(clause.at, node) for node in header.body]
-    return _Reader(header, body).read()
+    return Reader(header, body).read()
 
 
-def _own(block: Block) -> Iterator[tuple[int, ast.stmt]]:
+def own_statements(block: Block) -> Iterator[tuple[int, ast.stmt]]:
     """The statements of a function, those of functions nested in it left out."""
     for statement in block:
         for clause in statement:
@@ -85,14 +87,22 @@ def _own(block: Block) -> Iterator[tuple[int, ast.stmt]]:
                 continue
             for node in clause.line.nodes:
                 yield clause.at, node  # type: ignore[misc]
-            yield from _own(clause.block)
+            yield from own_statements(clause.block)
 
 
-class _Reader:
-    def __init__(self, header: ast.FunctionDef, body: list[tuple[int, ast.stmt]]) -> None:
+class Reader:
+    """A function's own statements, and which of its expressions are surely one tensor.
+
+    `skip`: how many of its parameters come before those that are tensors.
+    """
+
+    def __init__(
+        self, header: ast.FunctionDef | ast.AsyncFunctionDef, body: list[tuple[int, ast.stmt]], skip: int = 1
+    ) -> None:
         self.header, self.body = header, body
         positional = [*header.args.posonlyargs, *header.args.args]
         self.names = tuple(one.arg for one in positional)
+        self.tensors = self.names[skip:]
         self.nodes = [(at, node) for at, top in body for node in ast.walk(top)]
         self.bound: dict[str, list[ast.expr | None]] = {}  # None: by something else than `name = value`
         for _, node in self.nodes:
@@ -173,7 +183,7 @@ class _Reader:
     def _name(self, name: str) -> bool:
         values = self.bound.get(name)
         if values is None:
-            return name in self.names[1:]
+            return name in self.tensors
         if name in self._asking or self._tuple_of_saved(name):
             return False
         self._asking.add(name)
@@ -181,7 +191,7 @@ class _Reader:
             value is not None and (self._is_saved(value) or self.tensor(value)) for value in values
         )
         known = known or (
-            name in self.names[1:]
+            name in self.tensors
             and bool(values)
             and all(value is not None and self._of_itself(name, value) for value in values)
         )
@@ -204,8 +214,8 @@ class _Reader:
         return isinstance(first, ast.Name) and first.id == name
 
     def returns(self, at: int, node: ast.Return) -> Returned:
-        where = (at, node)
         value = node.value
+        where = (at, value if value is not None else node)
         if isinstance(value, ast.Name) and len(values := self.bound.get(value.id, [])) == 1:
             value = values[0] if isinstance(values[0], ast.Tuple) else value
         if isinstance(value, ast.Tuple):
@@ -244,13 +254,15 @@ class _Reader:
             for _, node in self.nodes
         ) or any(isinstance(node, (ast.Lambda,)) for _, node in self.nodes)
         ends = not valued and not raises
+        computed = self._computed() if ends and not returned else None
         return Method(
             self.names,
             len(arguments.defaults),
             arguments.vararg is not None,
             tuple(self.returns(at, node) for at, node in valued),
             ends,
-            self._computed() if ends and not returned else None,
+            computed,
+            computed is not None and self._result(self.body[-1][1]) is computed[1],
             tuple(self._saved(context)),
             tuple(self._unpacked()),
             tuple(self._whole()),
@@ -259,22 +271,36 @@ class _Reader:
         )
 
     def _computed(self) -> Found | None:
-        """The last statement, where it computes a tensor that nobody takes."""
-        at, last = self.body[-1] if self.body else (0, None)
-        if isinstance(last, ast.Expr) and self.tensor(last.value):
-            if isinstance(last.value, ast.Call) and isinstance(last.value.func, ast.Attribute):
-                if last.value.func.attr.endswith("_"):
-                    return None
-            return at, last.value
-        if isinstance(last, ast.Assign) and len(last.targets) == 1 and isinstance(last.targets[0], ast.Name):
-            return at, last.targets[0]
-        if isinstance(last, ast.AugAssign) and isinstance(last.target, ast.Name):
-            return at, last.target
-        if isinstance(last, ast.Assign) and isinstance(last.targets[0], ast.Subscript):
-            base = last.targets[0].value
-            if isinstance(base, ast.Name) and self.tensor(base):
-                return at, base
+        """The last statement that computes a tensor."""
+        for at, statement in reversed(self.body):
+            found = self._result(statement)
+            if found is not None:
+                return at, found
         return None
+
+    def _result(self, statement: ast.stmt) -> ast.expr | None:
+        """What a statement computes, where that is a tensor: itself, or the name that it binds or changes."""
+        if isinstance(statement, ast.Expr):
+            value = statement.value
+            in_place = isinstance(value, ast.Call) and (
+                isinstance(value.func, ast.Attribute) and value.func.attr.endswith("_")
+            )
+            return value if self.tensor(value) and not in_place and not isinstance(value, ast.Name) else None
+        target: ast.expr | None = None
+        if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+            target = statement.targets[0]
+        elif isinstance(statement, ast.AugAssign):
+            target = statement.target
+        base = target.value if isinstance(target, ast.Subscript) else target
+        return base if isinstance(base, ast.Name) and self.tensor(base) else None
+
+    def read_behind(self, number: int, name: str) -> bool:
+        """Whether a name is read behind a statement of the body."""
+        return any(
+            isinstance(node, ast.Name) and node.id == name and not isinstance(node.ctx, ast.Store)
+            for _, later in self.body[number + 1 :]
+            for node in ast.walk(later)
+        )
 
     def _saved(self, context: str) -> Iterator[tuple[Found, int | None, tuple[str, ...]]]:
         for at, node in self.nodes:
@@ -363,7 +389,7 @@ def breaches(
         if forward is not None:
             yield from _outputs(forward, backward)
     if backward.computed is not None:
-        yield Breach("nothing", "backward", backward.computed)
+        yield Breach("nothing", "backward", backward.computed, (("last", "yes" if backward.last else ""),))
     saving = setup if setup is not None else forward
     if saving is not None and not decorated:
         yield from _saved(saving, backward)

@@ -4,6 +4,7 @@ own, segments that are computed again."""
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gradsight.domain import Edge
@@ -75,27 +76,62 @@ def differentiated(
     return it.combine(name, [(n, edge) for n in numbers], node, saves=edge is Edge.LIVE, keep_off=True)
 
 
+OF_CHECKPOINTS = frozenset({
+    "use_reentrant", "preserve_rng_state", "context_fn", "determinism_check", "debug", "early_stop",
+})  # fmt: skip
+
+
 def _checkpoint(
     it: Statements, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
 ) -> Value:
-    """A segment that backward computes again. One that is re-entrant has a graph only if some tensor that it
-    is given requires a gradient: which that are, only who calls this can know."""
-    reentrant = kwargs.get("use_reentrant", NONE)
-    own = ("use_reentrant", "preserve_rng_state", "context_fn", "determinism_check", "debug", "early_stop")
-    rest = {key: value for key, value in kwargs.items() if key not in own}
+    """A segment that backward computes again."""
     if not args:
         return NONE
-    value = it.call(args[0], args[1:], rest, node)
+    rest = {key: value for key, value in kwargs.items() if key not in OF_CHECKPOINTS}
+    return segment(it, it.call(args[0], args[1:], rest, node), args[1:], kwargs, node)
+
+
+def _checkpoint_sequential(
+    it: Statements, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call
+) -> Value:
+    """Modules one behind the other, in so many segments: the last one is no checkpoint."""
+    function = args[0] if args else kwargs.get("functions", NONE)
+    number = args[1] if len(args) > 1 else kwargs.get("segments", NONE)
+    value = args[2] if len(args) > 2 else kwargs.get("input", NONE)
+    obj = it.obj(function)
+    held = obj.held if obj is not None and not obj.many else ()
+    segments = number.value if isinstance(number, Const) and isinstance(number.value, int) else 0
+    if not held or not it.all_modules(held) or not 0 < segments <= len(held):
+        return it.call(function, [value], {}, node)
+    size = len(held) // segments
+    ends = [size * part for part in range(1, segments)]
+    given = value
+    for position, part in enumerate(held, 1):
+        value = it.call(part, [value], {}, node)
+        if position in ends:
+            given = value = segment(it, value, [given], kwargs, node)
+    return value
+
+
+def segment(
+    it: Statements, value: Value, given: list[Value], kwargs: dict[str, Value], node: ast.Call
+) -> Value:
+    """What a checkpoint gives. One that is re-entrant has a graph only if some tensor that it is given
+    requires a gradient: which that are, only who calls this can know."""
+    reentrant = kwargs.get("use_reentrant", NONE)
     if reentrant not in (NONE, Const(True)) or "**" in kwargs or it.state.grad != "on":
         return value
-    blind = any(node_of(one) == NOWHERE and not is_known(one) for one in args[1:])
-    if isinstance(value, Tensor) and value.node != NOWHERE and not blind:
-        number = it.combine(name, [(value.node, Edge.LIVE)], node)
-        given = [n for one in args[1:] for n in it.nodes_in(one)]
-        facts = {"given": "yes" if reentrant != NONE else ""}
-        it.event("checkpoint", number, given, facts=facts, call=it.here(node))
-        return Tensor(number, value.dtype, value.shape, value.role, value.origin, value.exact)
-    return value
+    if isinstance(value, Seq):
+        return Seq(tuple(segment(it, one, given, kwargs, node) for one in value.items))
+    blind = any(node_of(one) == NOWHERE and not is_known(one) for one in given)
+    if not isinstance(value, Tensor) or value.node == NOWHERE or blind:
+        return value
+    number = it.combine("torch.utils.checkpoint.checkpoint", [(value.node, Edge.LIVE)], node)
+    facts = {"given": "yes" if reentrant != NONE else ""}
+    it.event(
+        "checkpoint", number, [n for one in given for n in it.nodes_in(one)], facts=facts, call=it.here(node)
+    )
+    return replace(value, node=number)
 
 
 def is_known(value: Value) -> bool:
@@ -157,12 +193,14 @@ def strange(it: Statements, fid: str) -> bool:
     info = it.world.function(fid)
     decorators = info.decorators if info is not None else ()
     calls = [one.func if isinstance(one, ast.Call) else one for one in decorators]
-    return any(ast.unparse(one).rpartition(".")[2] not in KNOWN_DECORATORS for one in calls)
+    named = [it.default(one) for one in calls if ast.unparse(one) != "staticmethod"]
+    return any(
+        not isinstance(one, Lib) or one.name.rpartition(".")[2] not in KNOWN_DECORATORS for one in named
+    )
 
 
 KNOWN_DECORATORS = frozenset({
-    "staticmethod", "classmethod", "once_differentiable", "custom_fwd", "custom_bwd", "no_grad",
-    "enable_grad", "override",
+    "once_differentiable", "custom_fwd", "custom_bwd", "no_grad", "enable_grad", "override",
 })  # fmt: skip
 
 
@@ -241,6 +279,7 @@ DIFFERENTIATION = {
         _functional,
     ),
     "torch.utils.checkpoint.checkpoint": _checkpoint,
+    "torch.utils.checkpoint.checkpoint_sequential": _checkpoint_sequential,
     "gradsight.function_apply": _function_apply,
     "gradsight.function_called": _function_called,
 }

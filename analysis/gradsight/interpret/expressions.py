@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from gradsight.values import (
     NOWHERE,
     Array,
     Choice,
+    Class,
     Closure,
     Const,
     Lib,
@@ -60,6 +62,14 @@ NUMERIC: dict[str, Callable[[Any, Any], Any]] = {
     "mul": lambda a, b: a * b,
     "floor_divide": lambda a, b: a // b,
     "div": lambda a, b: a / b,
+}
+
+
+_ORDER: dict[type[ast.cmpop], Callable[[float, float], bool]] = {
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
 }
 
 
@@ -242,6 +252,8 @@ class Expressions(Attributes):
             else matmul(self.shape_of(left), self.shape_of(right))
         )
         node = self.combine(f"torch.{op}", parts, at, cause, saves, note)
+        if node != NOWHERE and saves:
+            self.keeps_constants(op, (left, right), node)
         if op in ("sub", "mul") and node != NOWHERE and isinstance(at, ast.BinOp):
             first, second = self.shape_of(left), self.shape_of(right)
             if blown_up(first, second):
@@ -359,6 +371,12 @@ class Expressions(Attributes):
             and isinstance(node.ops[0], (ast.Eq, ast.NotEq))
         ):
             return Const((values[0] == values[1]) is isinstance(node.ops[0], ast.Eq))
+        if len(values) == 2 and type(node.ops[0]) in _ORDER:
+            first, second = (
+                self.fixed(*each) for each in zip((node.left, *node.comparators), values, strict=True)
+            )
+            if first is not None and second is not None:
+                return Const(_ORDER[type(node.ops[0])](first, second))
         if any(isinstance(value, Tensor) for value in values):
             parts = [(n, Edge.CUT) for value in values for n in self.nodes_in(value)]
             shape = broadcast(self.shape_of(values[0]), self.shape_of(values[1]))
@@ -376,6 +394,25 @@ class Expressions(Attributes):
             parts = [(n, Edge.CUT) for value in values for n in self.nodes_in(value)]
             return Unknown("a comparison", self.combine("torch.compare", parts, node, "comparison"))
         return Number()
+
+    def fixed(self, node: ast.expr, value: Value) -> int | float | None:
+        """The number that an expression is in every turn: a literal, an argument, or an attribute that only
+        a constructor stores. What counts steps is none."""
+        if not isinstance(value, Const) or type(value.value) not in (int, float):
+            return None
+        if isinstance(node, ast.Name):
+            bound = self.nonlocals | self.globals_
+            if self.at_module_level or self.closures or node.id in bound or node.id not in self.state.env:
+                return None
+        elif isinstance(node, ast.Attribute):
+            obj = self.obj(self.look_up(node.value.id)) if isinstance(node.value, ast.Name) else None
+            if obj is None or not isinstance(obj.cls, Class):
+                return None
+            if self.world.stores(obj.cls.cid, node.attr, anew=False):
+                return None
+        elif not isinstance(node, ast.Constant):
+            return None
+        return value.value  # type: ignore[return-value]
 
     def conditional(self, node: ast.IfExp) -> Value:
         test = self.evaluate(node.test)

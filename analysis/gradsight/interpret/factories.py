@@ -55,7 +55,8 @@ class Factories(Operations):
                 sizes = [kwargs["size"]]
             shape = self.size_of(sizes) if last != "normal" else None
         dtype, exact = self.made_dtype(last, args, kwargs)
-        role = "identity" if last == "eye" else ""
+        blank = last.removeprefix("new_").removesuffix("_like") in ("zeros", "empty") and origin != "leaf"
+        role = "identity" if last == "eye" else "blank" if blank else ""
         return Tensor(number, dtype, shape, role, origin, exact)
 
     def made_dtype(self, last: str, args: list[Value], kwargs: dict[str, Value]) -> tuple[str, str]:
@@ -158,6 +159,8 @@ class Factories(Operations):
                 "source", "parameter", parts, (Edge.CUT,) * len(parts), "rewrap", self.here(node), "parameter"
             )
         )
+        if isinstance(data, Tensor) and data.origin in ("torch.zeros", "torch.zeros_like"):
+            self.event("zeros", number)
         return Tensor(number, "float", shape, "", "parameter", exact_of(data))
 
     def variable(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
@@ -178,6 +181,8 @@ class Factories(Operations):
     def initialized(self, last: str, args: list[Value], kwargs: dict[str, Value]) -> Value:
         """torch.nn.init writes its argument in place and returns it."""
         value = args[0] if args else kwargs.get("tensor", NONE)
+        if isinstance(value, Tensor) and value.origin in ("parameter", "leaf", "data"):
+            self.event("initialized", nodes=self.nodes_in(value))
         if isinstance(value, Tensor) and value.origin.startswith("torch."):
             return replace(value, origin="torch.randn" if last in RANDOM_FILLS else "torch.full")
         return value
@@ -235,8 +240,10 @@ class Factories(Operations):
         return receiver
 
     def is_part(self, number: int) -> bool:
-        """Whether something is a part of a library's model: some of its parameters, nobody knows which."""
-        return any(self.graph[n].op == "part" for n in self.graph.feeding(number, (Edge.LIVE,)))
+        """Whether something is a part of a library's model, or what a method of it has given: some of its
+        parameters, nobody knows which."""
+        behind = (self.graph[n] for n in self.graph.feeding(number, (Edge.LIVE,)))
+        return any(node.op == "part" or (node.op == "call" and node.inputs) for node in behind)
 
     def freeze(self, flag: Value, nodes: Iterable[int], at: ast.AST) -> None:
         """Parameters are frozen or thawed. A node of its own says what was computed before."""

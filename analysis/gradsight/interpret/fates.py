@@ -75,7 +75,9 @@ def fates(lines: tuple[Line, ...]) -> Fates:
                 parts = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
                 handed.update(part.id for part in parts if isinstance(part, ast.Name))
                 node = ast.Tuple([part for part in parts if not isinstance(part, ast.Name)], ast.Load())
-            for name, only_shown in reads(node):
+            # `loss + penalty` as a statement computes with neither.
+            dropped = isinstance(node, ast.Expr) and isinstance(node.value, ast.BinOp)
+            for name, only_shown in reads(node, dropped):
                 (shown if only_shown else used).add(name)
     out = Fates(
         frozenset(bound - used - shown - handed),
@@ -110,7 +112,8 @@ def reads(node: ast.AST, showing: bool = False, deciding: bool = False) -> Itera
         name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
         yield from reads(called, showing, deciding)
         for part in (*node.args, *node.keywords):
-            yield from reads(part, showing or name in SHOWING, deciding)
+            # A scheduler goes by the number that it is given.
+            yield from reads(part, showing or name in SHOWING, deciding or name == "step")
         return
     for part in rest:
         yield from reads(part, showing, deciding)

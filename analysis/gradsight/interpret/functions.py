@@ -58,6 +58,7 @@ from gradsight.values import (
     Unknown,
     Value,
     is_plain,
+    may_be_accelerated,
     node_of,
 )
 
@@ -111,6 +112,10 @@ class Functions(Methods):
             return self.make_module(name, args, kwargs, node)
         if name in ("torch.set_default_dtype", "torch.set_default_tensor_type"):
             self.event("cast", call=self.here(node))
+        if name == "torch.set_default_device":
+            self.event("moved", call=self.here(node))
+        if name == "torch.device" and any(map(may_be_accelerated, args)):
+            return Unknown("`torch.device` of an accelerator gives no tensor")
         if (
             name.startswith(NO_TENSORS)
             or name in NO_TENSOR_NAMES
@@ -126,6 +131,8 @@ class Functions(Methods):
             value = self.apply(operation, args, kwargs, node)
             if isinstance(value, Array) and name.startswith("numpy."):
                 return made(self, last, args, kwargs, value)
+            if args and writes_first(operation, args, kwargs):
+                self.written_over(args[0], value, last.rstrip("_") + "_", node, node.args[0])
             return value
         if name in ("numpy.random.default_rng", "numpy.random.RandomState"):
             return self.allocate(Obj("object", Lib("numpy.random.Generator")))
@@ -225,6 +232,14 @@ class Functions(Methods):
             if isinstance(value, Tensor):
                 return self.allocate(Obj("list", None, items=(self.element_of(value, node),), many=True))
         return value
+
+
+def writes_first(operation: model.Operation, args: list[Value], kwargs: dict[str, Value]) -> bool:
+    """Whether a function writes its result over its first argument: `torch.relu_(x)`, `inplace=True`."""
+    if operation.in_place or "inplace" not in operation.params:
+        return operation.in_place
+    position = operation.params.index("inplace")
+    return kwargs.get("inplace", args[position] if len(args) > position else None) == Const(True)
 
 
 def grad_of(flag: Value | None) -> str:
@@ -333,15 +348,9 @@ def _zip(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], 
 
 
 def _range(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
-    if (
-        len(args) == 1
-        and isinstance(args[0], Const)
-        and isinstance(args[0].value, int)
-        and 0 < args[0].value <= 8
-    ):
-        return it.allocate(
-            Obj("list", Lib("builtins.range"), items=tuple(Const(i) for i in range(args[0].value)))
-        )
+    ends = it.integers(args)
+    if ends is not None and 0 < len(ends) < 4 and 0 not in ends[2:] and 0 < len(range(*ends)) <= 8:
+        return it.allocate(Obj("list", Lib("builtins.range"), items=tuple(map(Const, range(*ends)))))
     return it.allocate(Obj("list", Lib("builtins.range"), items=(Number(),), many=True))
 
 
@@ -504,6 +513,8 @@ def _cleared_together(
 def _getattr(it: Functions, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.Call) -> Value:
     if len(args) > 1 and isinstance(args[1], Const) and isinstance(args[1].value, str):
         return it.get_attribute(args[0], args[1].value, node)
+    if args and args[0] == Lib("torchvision.models"):
+        return Lib(model.SOME_MODEL)
     nodes = [(n, Edge.UNKNOWN) for n in it.nodes_in(args[0])] if args else []
     nodes += [(n, Edge.UNKNOWN) for n in it.parameters_of(args[0])[0]] if args else []
     return Unknown("getattr with a computed name", it.combine("getattr", nodes, node))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from gradsight.domain import Edge
 from gradsight.graph import Node
 from gradsight.interpret.assignments import Assignments
+from gradsight.interpret.shapes import fits, in_any_turn
 from gradsight.interpret.state import State
 from gradsight.outline import Block, Statement
 from gradsight.syntax import walk
@@ -44,6 +45,7 @@ class Carried:
     begun: Value  # as the body finds it
     starts: tuple[int, ...]
     shared: bool = False  # under a name of the module, from within a function
+    turns_read: bool = False  # one by one: nothing of it is supposed
 
 
 class Loops(Assignments):
@@ -74,7 +76,7 @@ class Loops(Assignments):
                 and not (obj is not None and obj.many)
                 and (self.worth_unrolling(items) or self.picks_objects(node, block, items))
             ):
-                self.unroll(node, items, block)
+                self.unroll(node, items, block, carried)
             else:
                 self.assign(node.target, self.element_of(iterable, node.iter), node.iter)
                 self.run_body(block, node.body)
@@ -105,6 +107,8 @@ class Loops(Assignments):
             self.dead = True
             return
         self.state = self.joiner.states(ends)
+        if not all(self.kept_shape(one) for one in carried):
+            self.forget_shapes(node, block, carried)
         for one in carried:
             self.hand_on(one, node)
 
@@ -170,7 +174,19 @@ class Loops(Assignments):
                         return True
         return False
 
-    def unroll(self, node: ast.For | ast.AsyncFor, items: tuple[Value, ...], block: Block | None) -> None:
+    def unroll(
+        self,
+        node: ast.For | ast.AsyncFor,
+        items: tuple[Value, ...],
+        block: Block | None,
+        carried: list[Carried],
+    ) -> None:
+        for at, one in enumerate(carried):
+            # Each turn is read with what the one before has left: nothing has to be supposed.
+            if one.oid == NOWHERE and isinstance(one.begun, Tensor) and isinstance(one.first, Tensor):
+                names = self.state.module if one.shared else self.state.env
+                begun = names[one.name] = replace(one.begun, shape=one.first.shape)
+                carried[at] = replace(one, begun=begun, turns_read=True)
         for item in items:
             self.assign(node.target, item, node.iter)
             self.run_body(block, node.body)
@@ -219,6 +235,13 @@ class Loops(Assignments):
                 carried.append(Carried(text, oid, field, value, begun, starts))
         for name in items:
             value = self.look_up(name)
+            if isinstance(value, Tensor):
+                if value.origin not in ("parameter", "leaf") and self.state.env.get(name) is value:
+                    if reads(name, node, block):
+                        start = self.start(value.node, name)
+                        begun = self.state.env[name] = replace(value, node=start)
+                        carried.append(Carried(name, NOWHERE, "", value, begun, (start,)))
+                continue
             begun, starts = self.begin(value, name)
             if isinstance(value, Ref) and isinstance(begun, Ref) and starts:
                 self.state.heap[value.oid] = self.state.heap[begun.oid]
@@ -282,7 +305,8 @@ class Loops(Assignments):
             if value.origin in ("parameter", "leaf"):
                 return value, ()
             start = self.start(value.node, name)
-            return Tensor(start, value.dtype), (start,)
+            shape = None if within else in_any_turn(value.shape)
+            return Tensor(start, value.dtype, shape, "blank" if value.role == "blank" else ""), (start,)
         if isinstance(value, Seq) and not within:
             begun = [self.begin(item, name, True) for item in value.items]
             starts = tuple(start for _, more in begun for start in more)
@@ -313,6 +337,34 @@ class Loops(Assignments):
 
     def start(self, first: int, name: str) -> int:
         return self.graph.add(Node("loop", "loop", (first,), (Edge.LIVE,), place=self.here(), note=name))
+
+    def left_by(self, carried: Carried) -> Value | None:
+        """What the last turn has left."""
+        if carried.shared:
+            return self.state.module.get(carried.name)
+        if carried.oid == NOWHERE:
+            return self.state.env.get(carried.name)
+        obj = self.state.heap.get(carried.oid)
+        return obj.get(carried.field) if obj is not None and carried.field else None
+
+    def kept_shape(self, carried: Carried) -> bool:
+        """Whether a turn has left the shape that was supposed of it, so that all turns do."""
+        if carried.turns_read or not isinstance(carried.begun, Tensor):
+            return True
+        left = self.left_by(carried)
+        return fits(left.shape if isinstance(left, Tensor) else None, carried.begun.shape)
+
+    def forget_shapes(self, node: ast.stmt, block: Block | None, carried: list[Carried]) -> None:
+        """What was read with the shapes of the first turn is true of that turn, and not of what is left."""
+        for name in stored_in(node, block)[0]:
+            value = self.state.env.get(name)
+            if isinstance(value, Tensor) and value.origin not in ("parameter", "leaf", "buffer"):
+                self.state.env[name] = replace(value, shape=None)
+        for one in carried:
+            left = self.left_by(one) if one.oid != NOWHERE else None
+            if isinstance(left, Tensor) and left != one.begun:
+                obj = self.state.heap[one.oid]
+                self.state.heap[one.oid] = obj.with_field(one.field, replace(left, shape=None))
 
     def hand_on(self, carried: Carried, node: ast.stmt) -> None:
         """The body has been read: what it left is what the next turn finds."""
@@ -406,6 +458,17 @@ def stored_in(node: ast.stmt, block: Block | None) -> Stored:
         tuple(dict.fromkeys(attribute for one in each for attribute in one[1])),
         tuple(dict.fromkeys(name for one in each for name in one[2] if name not in names)),
     )
+
+
+def reads(name: str, node: ast.stmt, block: Block | None) -> bool:
+    """Whether a loop's body takes items of a name, or all of it, besides those that it stores."""
+    loads = 0
+    for inner in (inner for part in body_parts(node, block) for inner in ast.walk(part)):
+        if isinstance(inner, ast.Name) and inner.id == name and isinstance(inner.ctx, ast.Load):
+            loads += 1
+        elif isinstance(inner, ast.Subscript) and isinstance(inner.ctx, ast.Store):
+            loads -= isinstance(inner.value, ast.Name) and inner.value.id == name
+    return loads > 0
 
 
 def first_of(item: Value) -> tuple[Value, ...]:

@@ -8,7 +8,9 @@ from gradsight import model
 from gradsight.domain import Edge
 from gradsight.interpret.arrays import array_method
 from gradsight.interpret.frameworks import Frameworks
+from gradsight.interpret.hooks import HOOKS, register
 from gradsight.interpret.libraries import AMBIGUOUS, NEVER_A_TENSOR, RANDOM_FILLS
+from gradsight.interpret.writing import written_in_place
 from gradsight.values import (
     NONE,
     NOWHERE,
@@ -57,6 +59,8 @@ class Methods(Frameworks):
         node: ast.Call,
         base: ast.expr | None,
     ) -> Value:
+        if name in HOOKS:
+            register(self, receiver, name, args, kwargs, node)
         if isinstance(receiver, Choice):
             return self.joiner.values(
                 [self.call_method_of(option, name, args, kwargs, node, base) for option in receiver.options]
@@ -75,6 +79,9 @@ class Methods(Frameworks):
             special = self.tensor_method(receiver, name, args, kwargs, node, base)
             if special is not None:
                 return special
+        if name == "backward" and receiver == NONE:
+            root = self.here(base) if base is not None else None
+            self.event("nothing", facts={"of": "backward"}, call=self.here(node), root=root)
         if name == "backward" and isinstance(receiver, (Number, Array)):
             return self.sink(receiver, node, base)
         if isinstance(receiver, Array):
@@ -196,6 +203,8 @@ class Methods(Frameworks):
         value = self.apply(operation, args, kwargs, node, receiver)
         if operation.in_place and base is not None:
             if isinstance(value, Tensor) and isinstance(receiver, Tensor):
+                if receiver.origin in ("parameter", "leaf", "data"):
+                    self.event("initialized", nodes=self.nodes_in(receiver))
                 origin = (
                     receiver.origin
                     if value.node == NOWHERE or receiver.origin in ("parameter", "leaf")
@@ -212,5 +221,7 @@ class Methods(Frameworks):
                     origin,
                     receiver.exact,
                 )
+            given = args[-1] if args else None
+            written_in_place(self, receiver, value, name, node, base, given)
             self.changed_in_place(base, receiver, value, node)
         return value

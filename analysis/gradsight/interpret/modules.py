@@ -13,6 +13,7 @@ from gradsight.interpret.dtypes import exact_dtype
 from gradsight.interpret.shapes import flattened, linear, ranked
 from gradsight.interpret.training import Training
 from gradsight.interpret.zoos import call_library_model, is_library_model, whole
+from gradsight.model import kept
 from gradsight.outline import Block
 from gradsight.values import (
     NONE,
@@ -224,6 +225,9 @@ class Modules(Training):
             # One node for the whole call: the input and the module's own parameters side by side.
             if own != NOWHERE:
                 value = self.with_parameters(value, own, node, name)
+                if args and isinstance(args[0], Tensor) and args[0].node == NOWHERE and value.node != NOWHERE:
+                    if name.rpartition(".")[2] in kept.BY_PARAMETERS | kept.INPUT:
+                        self.kept_constants.append((args[0], value.node, (own,)))
             shape = self.module_shape(stub, obj, args)
             exact = (exact_dtype(obj.get("dtype")) or "float32") if own != NOWHERE else value.exact
             dtype = "float" if own != NOWHERE else value.dtype
@@ -243,6 +247,9 @@ class Modules(Training):
             )
             value = base
         short = name.rpartition(".")[2]
+        if args and obj.get("inplace") == Const(True):
+            written = node.args[0] if node.args and not self.inside_container else None  # type: ignore[attr-defined]
+            self.written_over(args[0], value, f"{short}(inplace=True)", node, written)
         if short in ("LSTM", "GRU", "RNN") and isinstance(value, Tensor):
             given = args[0] if args else None
             packed = isinstance(given, Tensor) and given.role == "packed"

@@ -28,6 +28,7 @@ from gradsight.values import (
     Tensor,
     Unknown,
     Value,
+    may_be_accelerated,
     node_of,
 )
 
@@ -67,7 +68,8 @@ class Objects(Modules):
                 self.event("group", nodes=new.nodes, oids=(receiver.oid,), call=self.here(node))
                 if isinstance(old, Params):
                     merged = Params((*old.nodes, *new.nodes), False, old.unknown or new.unknown)
-                    self.put(receiver, obj.with_field("params", merged))
+                    obj = obj.with_field("params", merged).with_field("one group", Const(False))
+                    self.put(receiver, obj)
             elif name not in ("state_dict", "load_state_dict", "train", "eval"):
                 self.event("escape", oids=(receiver.oid,), call=self.here(node))  # hooks, and who knows what
             return NONE if name in ("step", "zero_grad") else Unknown("an optimizer's state")
@@ -127,7 +129,7 @@ class Objects(Modules):
     ) -> Value:
         values = obj.held
         if name == "items":
-            pairs = tuple(Seq((Unknown("a key"), value)) for value in values)
+            pairs = (*named_pairs(obj), *(Seq((Unknown("a key"), value)) for value in obj.items))
             return self.allocate(Obj("list", None, items=pairs, many=obj.many))
         if name == "values":
             return self.allocate(Obj("list", None, items=values, many=obj.many))
@@ -173,6 +175,9 @@ class Objects(Modules):
     ) -> Value:
         if name in ("parameters", "named_parameters"):
             nodes, unknown = self.parameters_of(receiver)
+            if not nodes and not unknown:
+                nodes = self.unseen_parts(receiver)
+                unknown = bool(nodes)
             return Params(tuple(nodes), True, unknown, name == "named_parameters")
         if name == "requires_grad_":
             nodes, _ = self.parameters_of(receiver)
@@ -186,6 +191,8 @@ class Objects(Modules):
             exact = method_dtype(name) or next((one for one in asked if one), "")
             if exact and exact != "float32":
                 self.event("cast", oids=(receiver.oid,), facts={"dtype": exact}, call=self.here(node))
+            if name == "cuda" or (name == "to" and any(map(may_be_accelerated, (*args, *kwargs.values())))):
+                self.event("moved", oids=(receiver.oid,), call=self.here(node))
             if name in ("train", "eval", "apply"):
                 self.switch(receiver, name, args, kwargs, node)
             return receiver
@@ -238,6 +245,8 @@ class Objects(Modules):
                     many=True,
                 )
             )
+        if name == "items" and (pairs := named_pairs(obj)) and len(pairs) == len(obj.items):
+            return self.allocate(Obj("list", None, items=pairs, many=obj.many))
         if name in ("items", "values", "keys"):
             items = obj.items
             return self.allocate(
@@ -277,6 +286,12 @@ class Objects(Modules):
         return self.unknown_call(
             f"`.{name}()` comes from code that is not seen", obj.get("*"), args, kwargs, node
         )
+
+    def unseen_parts(self, module: Ref) -> list[int]:
+        """What a module of the program is made of that comes from code which is not seen: layers, perhaps."""
+        parts = (self.obj(value) for value in self.state.heap[module.oid].held)
+        own = (node_of(part.get("*")) for part in parts if part is not None and part.kind == "object")
+        return [node for node in own if node != NOWHERE]
 
     def parts_of(self, receiver: Ref, obj: Obj, name: str, node: ast.Call) -> Value:
         """What running over the parts of a library's model gives."""
@@ -400,3 +415,8 @@ class Objects(Modules):
         if name == "expand":
             return Unknown("a distribution", self.combine("torch.distributions.expand", parts, node))
         return Tensor(self.combine(f"torch.distributions.{name}", parts, node, saves=True), "float")
+
+
+def named_pairs(obj: Obj) -> tuple[Seq, ...]:
+    """Each key that is known, with what is held under it; keys are kept as they are written."""
+    return tuple(Seq((Const(ast.literal_eval(key)), value)) for key, value in obj.fields if key[:1] in "'\"")

@@ -18,6 +18,8 @@ from gradsight.interpret.dtypes import exact_dtype, exact_of, kind_of, method_dt
 from gradsight.interpret.expressions import Expressions
 from gradsight.interpret.libraries import AMBIGUOUS, INDICES, RANDOM_FILLS
 from gradsight.interpret.shapes import broadcast
+from gradsight.interpret.writing import LEAVES, written_in_place
+from gradsight.model import kept
 from gradsight.values import (
     MANY,
     NONE,
@@ -33,7 +35,11 @@ from gradsight.values import (
     Tensor,
     Unknown,
     Value,
+    node_of,
 )
+
+# Operations that take a value where a condition holds, and another one where it does not.
+CHOOSING = frozenset({"torch.where", "torch.Tensor.where", "torch.masked_fill", "torch.Tensor.masked_fill"})
 
 
 class Operations(Expressions):
@@ -117,6 +123,8 @@ class Operations(Expressions):
             "constant" if len(parts) == 1 else "",  # scaling, not combining
             keep_off=kind in ("number", "array", "numbers") or operation.in_place,
         )
+        if saves and len(args) == 2 and out_number != NOWHERE:
+            self.keeps_constants(operation.name.rpartition(".")[2], (args[0], args[1]), out_number)
         if kind in ("opaque", "unknown"):
             why = first.why if isinstance(first, Unknown) else f"what `{operation.name}` gives is not known"
             return Unknown(why, out_number)
@@ -167,11 +175,33 @@ class Operations(Expressions):
         )
         if not dtype and exact:
             result = replace(result, dtype=kind_of(exact))
+        if operation.name in CHOOSING and out_number != NOWHERE and len(args) > 1:
+            own, other = args[:2], args[2:3]
+            condition = own[operation.name != "torch.where"]
+            fill = operation.name.endswith("masked_fill")
+            arms = own[1:] + other if operation.name == "torch.where" else own[:1] + other
+            nodes = [node_of(condition), *(node_of(arm) for arm in arms)]
+            self.event("chosen", out_number, nodes=nodes, facts={"fill": "yes" if fill else ""})
         if operation.results and (not operation.results_when or gives_dimension(operation, args, kwargs)):
             return Seq(tuple(self.part_of(result, name, parts, node) for name in operation.results))
+        if operation.shape == "view" and isinstance(first, Tensor) and kind in ("tensor", "same"):
+            if operation.name.rpartition(".")[2] in kept.VIEWS:
+                self.views[id(result)] = result, first
         if kind == "tensors":
             return self.several(operation, result, args, kwargs)
         return result
+
+    def written_over(self, old: Value, new: Value, name: str, node: ast.AST, base: ast.expr | None) -> None:
+        """A function or module wrote its result over the tensor that it was given."""
+        if not isinstance(old, Tensor) or not isinstance(new, Tensor):
+            return
+        written_in_place(self, old, new, name, node, base)
+        if old.origin in LEAVES or new.node == NOWHERE:
+            return
+        if isinstance(base, (ast.Name, ast.Attribute, ast.Subscript)):
+            self.changed_in_place(base, old, new, node)
+        else:
+            self.replace_everywhere(old, new, node)
 
     def bind(
         self, params: tuple[str, ...], args: list[Value], kwargs: dict[str, Value]

@@ -16,6 +16,36 @@ def ranked(shape: Shape) -> tuple[int | None, ...] | None:
     return None if shape is None or (shape and shape[0] in (REST, SOME)) else shape
 
 
+def joined(shapes: list[Shape]) -> Shape:
+    """What holds of a value that has one of several shapes: the dimensions in which all are the same."""
+    first = shapes[0]
+    if all(shape == first for shape in shapes):
+        return first
+    known = [shape for shape in map(ranked, shapes) if shape is not None]
+    if len(known) != len(shapes) or any(len(shape) != len(known[0]) for shape in known):
+        return None
+    return tuple(column[0] if len(set(column)) == 1 else None for column in zip(*known, strict=True))
+
+
+def in_any_turn(shape: Shape) -> Shape:
+    """What is supposed of the shape that a loop's turns hand on: the rows stay, their sizes may change."""
+    known = ranked(shape)
+    return None if known is None else (*known[:1], *(None,) * len(known[1:]))
+
+
+def fits(shape: Shape, supposed: Shape) -> bool:
+    """Whether a turn has left what was supposed of it."""
+    return (
+        supposed is None
+        or shape == supposed
+        or (
+            shape is not None
+            and len(shape) == len(supposed)
+            and all(there is None or here == there for here, there in zip(shape, supposed, strict=True))
+        )
+    )
+
+
 def last_of(shape: Shape) -> int | None:
     """The size of the last dimension, None where it is not known."""
     return shape[-1] if shape and shape[-1] not in (REST, SOME) else None

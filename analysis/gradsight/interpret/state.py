@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from gradsight.domain import Edge
 from gradsight.graph import Graph, Node, Place
+from gradsight.interpret.shapes import joined
 from gradsight.values import (
     NONE,
     NOWHERE,
@@ -30,6 +31,7 @@ from gradsight.values import (
     Tensor,
     Unknown,
     Value,
+    may_be_accelerated,
     node_of,
 )
 
@@ -61,12 +63,19 @@ class Event:
           "arms" (how the arms of its branch end, where modes are switched in them) |
           "apart" (two tensors that broadcasting repeats both: (N, 1) beside (N)) |
           "cast" (a module, or what floats are by default, becomes another dtype) |
+          "moved" (a module, to what may be another device; without an object what is made from here on) |
           "off" (gradients are switched off: a block, a decorator, a switch) |
           "grad mode" (a switch, or the end of a block that undoes one) |
-          "require" (`x.requires_grad = True`) |
+          "require" (`x.requires_grad = True`) | "misspelt" (an attribute that was to be that one) |
+          "nothing" (None, where a loss or a prediction is wanted) |
           "term" (a name is given what looks like a loss, and nothing is computed with it) |
+          "zeros" (a parameter is made of them) |
+          "initialized" (the numbers of a parameter are set in place) |
+          "chosen" (by a condition: that, then what is taken where it holds, and where not) |
           "left off" (a turn of its loop ends with gradients switched off) |
           "checkpoint" (a segment that re-enters, of what it was given) |
+          "ungiven" (gradients that are computed and that nobody takes) |
+          "hook" (registered on a tensor or a module) |
           "contract" (what an autograd.Function does not keep to)
     node: the value that it happened to; nodes: further values (an optimizer's parameters); oids: objects
     context: the loops ("l", number), branches ("b", number, arm), guards ("g", number, 0) and entries ("m",
@@ -195,9 +204,7 @@ class Joiner:
             return Tensor(
                 node,
                 first.dtype if all(t.dtype == first.dtype for t in same) else "",
-                first.shape
-                if len(tensors) == len(values) and all(t.shape == first.shape for t in same)
-                else None,
+                joined([tensor.shape for tensor in tensors]) if len(tensors) == len(values) else None,
                 first.role if len(tensors) == len(values) and all(t.role == first.role for t in same) else "",
                 first.origin
                 if len(tensors) == len(values) and all(t.origin == first.origin for t in same)
@@ -213,7 +220,8 @@ class Joiner:
                     for value in values
                 }
                 return Number(node, kinds.pop() if len(kinds) == 1 else "")
-            return Unknown("one of several constants", node)
+            among = ", an accelerator among them" if any(map(may_be_accelerated, values)) else ""
+            return Unknown(f"one of several constants{among}", node)
         if all(isinstance(value, (Array, Number, Const)) for value in values):
             return Array(node)
         if any(isinstance(value, Params) for value in values):

@@ -9,6 +9,7 @@ import ast
 from collections.abc import Callable
 from typing import Any
 
+from gradsight.graph import Here
 from gradsight.interpret.conditions import conditions_of
 from gradsight.interpret.index import LINKED, imported
 from gradsight.interpret.libraries import GRAD_OFF, GRAD_ON
@@ -147,6 +148,10 @@ class Statements(Loops):
         if isinstance(written, ast.Attribute):
             if written.attr in ACTING and isinstance(value, (Method, Bound, Unknown)) and not self.trying:
                 self.event("uncalled", facts={"name": written.attr}, call=self.here(written))
+        elif isinstance(written, ast.Call) and self.events and self.events[-1].kind == "grad":
+            asked = self.events[-1].place("call")
+            if isinstance(asked, Here) and asked.node is written and not self.trying:
+                self.event("ungiven", self.events[-1].node, call=asked)
         elif (
             isinstance(written, ast.Call)
             and isinstance(written.func, ast.Attribute)
@@ -303,15 +308,14 @@ class Statements(Loops):
         if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
             return self.decides(test.operand)
         if isinstance(test, ast.Compare):
-            return (
-                isinstance(test.ops[0], (ast.Is, ast.IsNot, ast.Eq, ast.NotEq, ast.In, ast.NotIn))
-                and not self.at_module_level
-            )
+            return not self.at_module_level
         if isinstance(test, ast.Attribute):
             return isinstance(test.value, ast.Name) and test.value.id == "self"
         if isinstance(test, ast.Name):
             return not self.at_module_level and test.id in self.state.env
         if isinstance(test, ast.Call) and isinstance(test.func, ast.Name) and test.args:
+            if test.func.id in ("any", "all"):
+                return not self.at_module_level
             return test.func.id == "isinstance" and self.decides(test.args[0])
         if isinstance(test, ast.Call) and isinstance(test.func, ast.Attribute):
             return self.decides(test.func.value)  # of a text

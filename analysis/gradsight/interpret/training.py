@@ -13,6 +13,7 @@ from gradsight.graph import Node
 from gradsight.interpret.dtypes import exact_of
 from gradsight.interpret.factories import Factories
 from gradsight.interpret.shapes import last_of, written
+from gradsight.model import kept
 from gradsight.values import (
     NONE,
     NOWHERE,
@@ -73,6 +74,10 @@ class Training(Factories):
         if given.get("reduce") == Const(False):
             word = "none"
         loss = self.combine(name, parts, node, saves=True, target=tuple(targets))
+        if loss != NOWHERE and name.rpartition(".")[2] in kept.BOTH:
+            for value in bound.values():
+                if isinstance(value, Tensor) and value.node == NOWHERE:
+                    self.kept_constants.append((value, loss, ()))
         first = bound.get(names[0])
         target = bound.get("target", bound.get(names[1]) if len(names) > 1 else None)
         shape: Shape = () if word in ("mean", "sum", "batchmean") else None
@@ -96,6 +101,8 @@ class Training(Factories):
             "target_wants": stub.target_wants,
         }
         call = node if isinstance(node, ast.Call) else None
+        if first == NONE and call is not None and (given_as := argument_ast(call, names[0], 0)) is not None:
+            self.event("nothing", facts={"of": name}, call=self.here(node), root=self.here(given_as))
         self.event(
             "criterion",
             loss,
@@ -125,7 +132,11 @@ class Training(Factories):
     def make_optimizer(self, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
         given = args[0] if args else kwargs.get("params", kwargs.get("parameters", NONE))
         params = self.parameter_groups(given)
-        reference = self.allocate(Obj("optimizer", Lib(name), (("params", params),)))
+        groups = (self.obj(item) for item in self.items(given) or ())
+        alone = not any(group is not None and group.kind == "dict" for group in groups)
+        reference = self.allocate(
+            Obj("optimizer", Lib(name), (("params", params), ("one group", Const(alone))))
+        )
         owner: list[int] = []
         if params.blanket and not params.nodes and not params.unknown:
             # An empty `model.parameters()`: it can only have come from a module that owns none.

@@ -9,14 +9,15 @@ makes an analysis that keeps its memo say what one from scratch says.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 
 from gradsight import model
-from gradsight.interpret import contract
+from gradsight.interpret import contract, hooks
 from gradsight.interpret.activation import OutOfBudget
 from gradsight.interpret.codec import Key
 from gradsight.interpret.contract import Method
+from gradsight.interpret.hooks import Hook
 from gradsight.interpret.index import (
     LOSS_NAME,
     ClassInfo,
@@ -83,6 +84,7 @@ class World:
         self._active: set[str] = set()
         self._traces: list[Trace] = []
         self._infos: dict[str, FunctionInfo | None] = {}
+        self._texts: set[str] = set()  # functions of which somebody was told what their lines say
         self._ties: dict[str, Ties] = {}
         self._declared: frozenset[str] | None = None
         self._behind: dict[str, frozenset[str]] | None = None
@@ -108,7 +110,10 @@ class World:
         if self.declared != previous.declared:
             return
         self._ties = {fid: ties for fid, ties in previous._ties.items() if fid not in self.changed}
-        if all(self.ties(fid) == previous.ties(fid) for fid in self.changed):
+        self._texts = previous._texts
+        if self.changed.isdisjoint(self._texts) and all(
+            self.ties(fid) == previous.ties(fid) for fid in self.changed
+        ):
             self.token, self._module_names = previous.token, previous._module_names
             self._stores, self._cycles, self._behind = previous._stores, previous._cycles, previous._behind
 
@@ -175,6 +180,8 @@ class World:
             return self._hands_back(subject)
         if kind == "contract":
             return self._contract(subject)
+        if kind == "hook":
+            return self._hook(subject, question[2], question[3])
         if kind == "names":
             return self.module_names(subject, question[2])
         if kind == "stores":
@@ -220,6 +227,7 @@ class World:
         return answer
 
     def _hands_back(self, fid: str) -> bool:
+        self._texts.add(fid)
         region = self.regions.get(fid)
         return region is not None and hands_back(region.lines)
 
@@ -230,8 +238,20 @@ class World:
         return answer
 
     def _contract(self, fid: str) -> Method | None:
+        self._texts.add(fid)
         region = self.regions.get(fid)
         return contract.method(region.lines) if region is not None else None
+
+    def hook(self, fid: str, position: int, alone: bool) -> Hook | None:
+        """What the text of a function that is registered as a hook says of the value at `position`."""
+        answer = self._hook(fid, position, alone)
+        self.note(("hook", fid, position, alone), answer)
+        return answer
+
+    def _hook(self, fid: str, position: int, alone: bool) -> Hook | None:
+        self._texts.add(fid)
+        region = self.regions.get(fid)
+        return hooks.of_function(region.lines, position, alone) if region is not None else None
 
     def _read(self, fid: str, signature: Signature | None) -> FunctionInfo | None:
         region = self.regions.get(fid)
@@ -330,8 +350,10 @@ class World:
             known = {}
             for one, info in self.classes.items():
                 if cid in self.index.mro(one) or one in self.index.mro(cid):
+                    first = self.only_at_first(info.methods)
                     for method, fid in info.methods.items():
-                        for attribute in self.ties(fid).stored if anew or method != "__init__" else ():
+                        counts = method not in first and (anew or method != "__init__")
+                        for attribute in self.ties(fid).stored if counts else ():
                             known[attribute] = known.get(attribute, 0) + 1
             for fid in self.fids:
                 if fid.rpartition(".")[0] not in self.classes:
@@ -343,6 +365,14 @@ class World:
         count = known.get(name, 0)
         self.note(("stores", cid, name, anew), count)
         return count
+
+    def only_at_first(self, methods: Mapping[str, str]) -> frozenset[str]:
+        """The methods that `__init__` calls and no other does: they fill what is made there."""
+        made = methods.get("__init__")
+        if made is None:
+            return frozenset()
+        later = {name for method, fid in methods.items() if fid != made for name in self.ties(fid).called}
+        return frozenset(self.ties(made).called & methods.keys()) - later
 
     def entries(self, cid: str) -> tuple[tuple[str, ...], str]:
         """The methods that nothing in the class calls, and how a class that is seen alone is to be seen."""

@@ -43,7 +43,7 @@ from gradsight.model.operation import Operation, decode
 from gradsight.model.operations import OPERATIONS
 from gradsight.model.optimizers import SCALERS, SCHEDULERS, OptimizerStub, optimizer
 from gradsight.model.python import PYTHON
-from gradsight.model.zoos import GETTERS, HEADS, LibraryModel, library_model
+from gradsight.model.zoos import GETTERS, HEADS, SOME_MODEL, LibraryModel, library_model
 from gradsight.model.zoos import PLAIN as PLAIN_ATTRIBUTES
 from gradsight.model.zoos import by_name as mode_by_name
 
@@ -55,6 +55,7 @@ __all__ = [
     "PLAIN_ATTRIBUTES",
     "SCALERS",
     "SCHEDULERS",
+    "SOME_MODEL",
     "TRAINERS",
     "WRAPPED",
     "WRAPPERS",

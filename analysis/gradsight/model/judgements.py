@@ -96,10 +96,10 @@ GROUPS: list[tuple[str, str]] = [
     (
         "| role logit",
         """linear bilinear conv1d conv2d conv3d conv_tbc conv_transpose1d conv_transpose2d conv_transpose3d
-        matmul mm bmm addmm addmv addbmm baddbmm mv einsum tensordot __matmul__ __rmatmul__""",
+        matmul mm spmm bmm addmm addmv addbmm baddbmm mv einsum tensordot __matmul__ __rmatmul__""",
     ),
     ("| shape linear", "linear"),
-    ("| shape matmul", "matmul mm bmm mv __matmul__ dot vdot"),
+    ("| shape matmul", "matmul mm spmm bmm mv __matmul__ dot vdot"),
     (
         "| role keep | shape view",
         """view reshape view_as reshape_as flatten ravel squeeze unsqueeze transpose permute swapaxes swapdims

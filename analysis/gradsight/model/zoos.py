@@ -34,7 +34,10 @@ def library_model(name: str) -> LibraryModel | None:
     return _library_model(name) if name.startswith(_TOPS) else None
 
 
-GETTERS = frozenset(["torchvision.models.get_model", "timm.create_model", "timm.models.create_model"])
+SOME_MODEL = "torchvision.models.get_model"
+"""What makes one of torchvision's models by a name that is not known."""
+
+GETTERS = frozenset([SOME_MODEL, "timm.create_model", "timm.models.create_model"])
 """Functions that make the model whose name they are given."""
 
 HEADS = frozenset("fc classifier head heads last_linear _fc linear".split())

@@ -190,20 +190,21 @@ def classes(q: Queries, call: Call, given: Place, target: Place) -> Iterator[Rep
         and len(shape) in (2, 4)
         and target_shape[1] == 1
         and shape[1] not in (None, 1)
-        and call.target_exact in ("int64", "uint8")
+        and (call.target_exact in ("int64", "uint8") or (call.target_exact == "float32" and len(shape) == 2))
         and not dropped(q, target, VIEWS)
     ):
         if len(shape) == 4:
             text = "only batches of spatial targets supported (3D tensors) but got targets of dimension: 4"
         else:
             text = "multi-target not supported"
+        cast = ".long()" if call.target_exact == "float32" else ""
         yield RULE.report(
             SEVERITY["raises"],
             f"`{q.text_of(target)}` has the shape {sized(target_shape)}, and `{call.criterion}` wants class "
-            f'indices without that dimension: raises "{text}"; use `.squeeze(1)`',
+            f'indices without that dimension: raises "{text}"; use `.squeeze(1){cast}`',
             target,
             (),
-            (("squeeze", target),),
+            () if cast else (("squeeze", target),),
             (("kind", "squeeze"), ("dim", "1"), ("safe", "yes")),
         )
 

@@ -41,7 +41,7 @@ SWITCH = re.compile(r"\buse_reentrant\s*=\s*(True)\b")
 
 
 def check(q: Queries) -> Iterator[Report]:
-    segments = [event for event in q.all("checkpoint") if not may_require(q, event)]
+    segments = without_graph(q)
     if not segments:
         return
     dead = {event.node for event in segments}
@@ -52,26 +52,56 @@ def check(q: Queries) -> Iterator[Report]:
         for top in q.roots(sink)
         for number in without(q, top, dead)
     }
+    said: set[int] = set()  # a segment that gives several values is one
     for event in segments:
         where = event.place("call")
-        inside = {n for n in q.graph.feeding(event.node, (Edge.LIVE,)) if q.graph[n].op in LEARNING}
+        if where is None or id(q.syntax_of(where)) in said:
+            continue
+        alike = [other for other in segments if same(q, other, event)]
+        inside = {
+            n
+            for other in alike
+            for n in q.graph.feeding(other.node, (Edge.LIVE,))
+            if q.graph[n].op in LEARNING
+        }
         lost = tuple(sorted((inside & q.must_learn) - q.frozen - live))
         for sink in q.sinks:
-            if where is None or not lost or sink.fact("off"):
+            if not lost or sink.fact("off"):
                 continue
             if not any(event.node in q.graph.feeding(top, (Edge.LIVE,)) for top in q.roots(sink)):
                 continue
+            said.add(id(q.syntax_of(where)))
             yield report(q, event, sink, lost, live)
             break
 
 
-def may_require(q: Queries, event: Event) -> bool:
-    """Whether some tensor that the segment is given may require a gradient."""
+def same(q: Queries, one: Event, other: Event) -> bool:
+    """Whether two values come from one call."""
+    places = one.place("call"), other.place("call")
+    return (
+        places[0] is not None and places[1] is not None and q.syntax_of(places[0]) is q.syntax_of(places[1])
+    )
+
+
+def without_graph(q: Queries) -> list[Event]:
+    """The segments whose results have no graph: what one of these gives requires no gradient, be it passed on
+    to the next."""
+    segments = list(q.all("checkpoint"))
+    while True:
+        dead = {event.node for event in segments}
+        left = [event for event in segments if not may_require(q, event, dead)]
+        if len(left) == len(segments):
+            return left
+        segments = left
+
+
+def may_require(q: Queries, event: Event, dead: set[int]) -> bool:
+    """Whether some tensor that the segment is given may require a gradient, if some nodes require none."""
     return any(
         q.graph[n].kind == "input"
         or (q.graph[n].kind == "source" and q.graph[n].op in (*POSSIBLE, "laundered") and not is_data(q, n))
         for number in event.nodes
-        for n in q.graph.feeding(number, WITH_A_GRADIENT)
+        for n in without(q, number, dead)
         if n not in q.frozen
     )
 

@@ -24,13 +24,15 @@ Clipping within one of several backward passes (per sample, per task). Not flagg
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
-from gradsight.finding import Finding, Fix
+from gradsight import surgery
+from gradsight.finding import Applicability, Finding, Fix
 from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
 from gradsight.protocol import Protocol, Step, entry, loops, protocol_of, surely_with
-from gradsight.queries import Queries
+from gradsight.queries import Queries, shortened
 from gradsight.rule import Report, Rule
 from gradsight.text import Source
 
@@ -52,43 +54,63 @@ def check(q: Queries) -> Iterator[Report]:
             None,
         )
         if why is not None:
-            message, other = why
+            message, other, kind = why
             there = other.place("call")
             yield RULE.report(
                 SEVERITY["wrong"],
                 f"`{q.text_of(where)}` {message}",
                 where,
                 (("clipped here", where), *((("and this", there),) if there is not None else ())),
+                (("other", there),) if there is not None else (),
+                (("kind", kind),),
             )
 
 
 def misplaced(
     protocol: Protocol, at: int, clip: Event, clipped: frozenset[int], step: Step, beside: list[Step]
-) -> tuple[str, Event] | None:
-    """What is wrong with a clip that stands beside a step, and the event that it is out of order with."""
+) -> tuple[str, Event, str] | None:
+    """What is wrong with a clip that stands beside a step, the event that it is out of order with, and how:
+    "early", "late", "scaled" (nothing takes the scale away before the step), "unscaled" (something does,
+    later), or ""."""
     passes = [(n, event) for n, event in protocol.passes(step.held) if entry(event) == entry(clip)]
     turn = [(n, event) for n, event in passes if loops(event)[: len(loops(clip))] == loops(clip)]
     if not clipped & step.held:
         if len(beside) == 1 and turn and not any(True for _ in protocol.passes(clipped)):
-            return "clips parameters that no loss gives a gradient; the step's are not clipped", step.event
+            return (
+                "clips parameters that no loss gives a gradient; the step's are not clipped",
+                step.event,
+                "",
+            )
         if clipped and turn and turn[-1][0] < at < step.at and (wiped := cleared_next(protocol, at, clipped)):
-            return "clips gradients that are cleared before anything steps with them", wiped
+            return "clips gradients that are cleared before anything steps with them", wiped, ""
         return None
-    if turn and all(n > at for n, _ in passes) and step.at > at:
-        return "comes before the backward pass: there is nothing to clip yet", turn[0][1]
+    inner = loops(clip)
+    later = [event for n, event in turn if n > at]
+    empty = max((n for n, event in protocol.clears(step) if n < at and clears_for(event, clip)), default=-1)
+    earlier = any(empty < n < at and not set(loops(event)) - set(inner) for n, event in passes)
+    if later and not earlier and len(later) == sum(n > empty for n, _ in turn) and step.at > at:
+        last = [event for n, event in turn if at < n < step.at][-1:] or later[:1]
+        return "comes before the backward pass: there is nothing to clip yet", last[0], "early"
     same = [each for each in beside if each.event.oids == step.event.oids]
-    before = turn and turn[-1][0] < step.at < at
-    again = any(event.kind == "step" for event in protocol.events[at:])
-    if before and not again and all(each.at < at for each in same):
-        return "comes after the step, which has used the gradients as they were", step.event
+    behind = turn and turn[-1][0] < step.at < at
+    again = any(each.kind == "step" and loops(each)[: len(inner)] == inner for each in protocol.events[at:])
+    if behind and not again and all(each.at < at for each in same):
+        return "comes after the step, which has used the gradients as they were", step.event, "late"
     own = [(n, event) for n, event in enumerate(protocol.events) if step.event.oids[0] in event.oids[1:]]
     stepped = next((event for _, event in own if event.kind == "scaler_step"), None)
     if stepped is not None and not any(event.kind == "unscale" and n < at for n, event in own):
         scaled = {number for event in protocol.q.all("scaled") for number in event.nodes}
         found = [event for n, event in turn if n < at][-1:]  # whose gradients the clip finds
         if any(scaled & set(protocol.q.roots(event)) for event in found):
-            return "clips gradients that are still scaled; call `unscale_` on the optimizer first", stepped
+            message = "clips gradients that are still scaled; call `unscale_` on the optimizer first"
+            unscaled = next((event for n, event in own if event.kind == "unscale" and at < n < step.at), None)
+            return (message, stepped, "scaled") if unscaled is None else (message, unscaled, "unscaled")
     return None
+
+
+def clears_for(event: Event, clip: Event) -> bool:
+    """Whether gradients are surely cleared whenever the clip is come to."""
+    return surely_with(event, clip) and not event.fact("unknown") and not event.fact("by")
 
 
 def cleared_next(protocol: Protocol, at: int, clipped: frozenset[int]) -> Event | None:
@@ -110,7 +132,23 @@ def cleared_next(protocol: Protocol, at: int, clipped: frozenset[int]) -> Event 
 
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
-    yield from ()
+    other, kind, clip = finding.place("other"), finding.fact("kind"), finding.where
+    if other is None or not kind:
+        return
+    if kind == "scaled":
+        stepped = re.fullmatch(r"([\w.]+)\.step\(\s*([\w.]+)\s*(?:,.*)?\)", source.slice(other), re.DOTALL)
+        if stepped is None:
+            return
+        title = f"Unscale the gradients of `{stepped[2]}` before they are clipped"
+        edits = surgery.insert_before(source, clip, f"{stepped[1]}.unscale_({stepped[2]})")
+    elif kind == "late":
+        title = "Clip before the step"
+        edits = surgery.move_before(source, clip, other)
+    else:
+        title = f"Clip behind `{shortened(source.slice(other))}`"
+        edits = surgery.move_behind(source, clip, other)
+    if not isinstance(edits, surgery.Refusal):
+        yield Fix(title, Applicability.UNSAFE, edits)
 
 
 RULE = Rule("GS213", "clip-out-of-order", check, fix)

@@ -2,9 +2,9 @@
 A freeze or a thaw that does not do what it says.
 
 ## What it does
-Flags `module.requires_grad = False`, which sets an attribute that nobody asks for; a freeze that a later line
-takes back before anything was computed; an optimizer all of whose parameters are frozen; parameters that are
-thawed after the optimizer was built from those that required a gradient.
+Flags `module.requires_grad = False` and `p.require_grad = False`, which set attributes that nobody asks for;
+a freeze that a later line takes back before anything was computed; an optimizer all of whose parameters are
+frozen; parameters that are thawed after the optimizer was built from those that required a gradient.
 
 ## Why is this bad?
 Only parameters have a `requires_grad` that counts. What should stay as it is learns, or what should learn
@@ -43,6 +43,8 @@ def check(q: Queries) -> Iterator[Report]:
     kinds = {event.kind for event in q.events}
     if "flag" in kinds:
         yield from plain_flags(q)
+    if "misspelt" in kinds:
+        yield from misspelt(q)
     if "freeze" in kinds:
         said: set[int] = set()
         yield from all_frozen(q, said)
@@ -94,6 +96,25 @@ def plain_flags(q: Queries) -> Iterator[Report]:
             (),
             (("target", where),),
             (("owner", owner), ("to", event.fact("to"))),
+        )
+
+
+def misspelt(q: Queries) -> Iterator[Report]:
+    for event in q.all("misspelt"):
+        where = event.place("call")
+        if where is None:
+            continue
+        text = q.text_of(where)
+        owner, _, name = text.rpartition(".")
+        stays = "go on learning" if event.fact("to") == "False" else "stay frozen"
+        yield RULE.report(
+            SEVERITY["wrong"],
+            f"`{text} = {event.fact('to')}` only adds an attribute `{name}` that nobody asks for, and the "
+            f"parameters {stays}: it is called `requires_grad`",
+            where,
+            (),
+            (("target", where),),
+            (("owner", owner), ("to", event.fact("to")), ("name", name)),
         )
 
 
@@ -260,6 +281,10 @@ def taken_in(q: Queries, at: int, late: frozenset[int]) -> bool:
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     target, to = finding.place("target"), finding.fact("to")
     if target is None:
+        return
+    if wrong := finding.fact("name"):
+        edit = Edit(source.file, Span(target.end - len(wrong), target.end), "requires_grad")
+        yield Fix("Call it `requires_grad`", Applicability.UNSAFE, (edit,))
         return
     value = re.compile(r"[ \t]*=[ \t]*(?:True|False)(?![\w.])").match(source.text, target.end)
     owner = re.compile(r"\.(?:named_)?parameters\(\)\s*$")

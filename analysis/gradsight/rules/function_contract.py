@@ -39,6 +39,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from gradsight import surgery
 from gradsight.domain import Edge
 from gradsight.finding import Applicability, Edit, Finding, Fix
 from gradsight.interpret.state import Event
@@ -66,7 +67,7 @@ def check(q: Queries) -> Iterator[Report]:
             where,
             (("the contract is broken here", where), *steps) if steps else (),
             (),
-            (("kind", event.fact("kind")), ("class", event.fact("class"))),
+            (("kind", event.fact("kind")), ("class", event.fact("class")), ("last", event.fact("last"))),
         )
 
 
@@ -138,8 +139,11 @@ def said(q: Queries, event: Event) -> str:
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     where, kind = finding.where, finding.fact("kind")
     text = source.slice(where)
-    if kind == "nothing":
-        yield from returned(source, where)
+    if kind == "nothing" and finding.fact("last"):
+        edits = surgery.insert_return(source, where)
+        if not isinstance(edits, surgery.Refusal):
+            title = "Return the gradient (whether it is the one that is meant is not checked)"
+            yield Fix(title, Applicability.UNSAFE, edits)
     elif kind == "tuple" and text.isidentifier():
         yield Fix(
             f"Take the one tensor out: `({text},)`",
@@ -149,25 +153,6 @@ def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     elif kind == "called" and (made := text.find("()(")) > 0:
         span = Span(where.start + made, where.start + made + 2)
         yield Fix("Apply it", Applicability.UNSAFE, (Edit(source.file, span, ".apply"),))
-
-
-def returned(source: Source, where: Span) -> Iterator[Fix]:
-    """`return` before the expression, or behind the statement that computes a name."""
-    text = source.slice(where)
-    row, _ = source.row_column(where.start)
-    unit = source.unit_at(row)
-    start = source.offset(source.starts[unit], 0)
-    indent = source.text[start : where.start]
-    title = "Return the gradient (whether it is the one that is meant is not checked)"
-    if indent.strip():
-        return
-    end = source.offset(source.starts[unit] + source.units[unit].count - 1, 1 << 30)
-    if text.isidentifier():
-        ending = "\r\n" if "\r\n" in source.text else "\n"
-        edit = Edit(source.file, Span(end, end), f"{ending}{indent}return {text}")
-    else:
-        edit = Edit(source.file, Span(where.start, where.start), "return ")
-    yield Fix(title, Applicability.UNSAFE, (edit,))
 
 
 RULE = Rule("GS701", "function-contract", check, fix)

@@ -60,16 +60,19 @@ ADDING = ("torch.add", "operator.add", "torch.Tensor.add", "torch.Tensor.add_")
 
 def check(q: Queries) -> Iterator[Report]:
     said: set[int] = set()
+    left: set[tuple[tuple[str, int, int], ...]] = set()  # where a term is left out
     terms = [event for event in q.all("term") if event.node >= 0]
     for event in terms:
         one = without_use(q, event, terms)
         if one is not None and event.node not in said:
             said.add(event.node)
+            left.add(event.context)
             yield one
     for sink in q.sinks:
         if not sink.fact("off"):
             yield from last_turn(q, sink, said)
-            yield from counted_wrong(q, sink, said)
+            if sink.context not in left:  # `a + a` where `a + b` was meant is one mistake
+                yield from counted_wrong(q, sink, said)
 
 
 def without_use(q: Queries, event: Event, terms: list[Event]) -> Report | None:

@@ -3,7 +3,8 @@ A loss that is computed from gradients which have no graph of their own.
 
 ## What it does
 Flags `torch.autograd.grad(...)`, `torch.autograd.functional.jacobian(...)` and their like without
-`create_graph=True` where a whole term of a loss, or all of it, is computed from what they return.
+`create_graph=True` where a whole term of a loss, or all of it, is computed from what they return. Also
+gradients that are computed and taken by nobody, before a step that should use them.
 
 ## Why is this bad?
 Gradients are plain numbers unless a graph of them is asked for. A gradient penalty made of them is a
@@ -31,6 +32,8 @@ from collections.abc import Iterator
 
 from gradsight import surgery
 from gradsight.finding import Applicability, Edit, Finding, Fix
+from gradsight.policy import SEVERITY
+from gradsight.protocol import protocol_of, surely_with
 from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
 from gradsight.rules import wording
@@ -41,10 +44,47 @@ SWITCHED_OFF = re.compile(r"\bcreate_graph\s*=\s*(False|None)\b")
 
 def check(q: Queries) -> Iterator[Report]:
     yield from wording.reports(RULE, q)
+    if any(event.kind == "ungiven" for event in q.events):
+        yield from ungiven(q)
+
+
+def ungiven(q: Queries) -> Iterator[Report]:
+    """Gradients that nobody takes, where a step should be taken with them."""
+    protocol = protocol_of(q)
+    said: set[int] = set()
+    for at, event in enumerate(q.events):
+        where = event.place("call")
+        if event.kind != "ungiven" or where is None:
+            continue
+        for step in protocol.steps:
+            stepped = step.event.place("call")
+            if (
+                step.at < at
+                or id(event) in said
+                or stepped is None
+                or not protocol.gives(event.node, step.held)
+            ):
+                continue
+            if protocol.by_hand(step.event, step.held) or not surely_with(event, step.event):
+                continue
+            if any(sink.kind == "backward" for _, sink in protocol.passes(step.held)):
+                continue
+            said.add(id(event))
+            yield RULE.report(
+                SEVERITY["wrong"],
+                f"`{q.text_of(where).partition('(')[0]}(…)` gives the gradients and leaves `.grad` as it is, "
+                f"and nobody takes them: `{q.text_of(stepped)}` steps with nothing",
+                where,
+                (("gradients that nobody takes", where), ("and a step without any", stepped)),
+                (),
+                (("kind", "ungiven"),),
+            )
 
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     where = finding.where
+    if finding.fact("kind") == "ungiven":
+        return  # whether `backward()` was meant is not known
     title = "Keep a graph of the gradients: `create_graph=True`"
     off = SWITCHED_OFF.search(source.slice(where))
     if off is not None:

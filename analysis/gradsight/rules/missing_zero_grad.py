@@ -28,6 +28,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gradsight import surgery
+from gradsight.domain import Edge
 from gradsight.finding import Applicability, Finding, Fix
 from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
@@ -36,6 +37,7 @@ from gradsight.queries import Queries, shortened
 from gradsight.rule import Report, Rule
 from gradsight.syntax import is_dotted
 from gradsight.text import Source
+from gradsight.values import node_of
 
 
 def check(q: Queries) -> Iterator[Report]:
@@ -57,7 +59,7 @@ def check(q: Queries) -> Iterator[Report]:
         if any(event.fact("by") for event in inside) or any(event.fact("unknown") for event in clears):
             continue  # by hand, or by somebody: which gradients is not known
         why = unclear(q, step, inside, loop)
-        if why is None:
+        if why is None or may_be_helped(q, step, loop):
             continue
         said.add(id(passes[0]))
         yield from report(q, step, passes[0], why, clears)
@@ -82,6 +84,30 @@ def unclear(q: Queries, step: Step, inside: list[Event], loop: int) -> str | Non
     if len(numbers) != len(set(numbers)):
         return None  # both arms of a branch
     return "branch"
+
+
+def may_be_helped(q: Queries, step: Step, loop: int) -> bool:
+    """Whether code that is not seen is given what the optimizer holds in each turn, and may clear it."""
+    protocol = protocol_of(q)
+    for event in q.all("lent", "escape"):
+        if loop in loops(event) and any(protocol.holds(oid, step.held) for oid in event.oids):
+            return True
+    calls = {n: node for n, node in enumerate(q.graph.nodes) if node.op == "call" and loop in node.loops}
+    if not calls:
+        return False
+    used = {i for node in q.graph.nodes for i in node.inputs}
+    owners = {
+        node_of(obj.get("*"))
+        for oid, obj in q.program.heap.items()
+        if obj.kind == "object" and protocol.leads_to(oid, step.event.oids[0])
+    }
+    for number, node in calls.items():
+        for i, edge in zip(node.inputs, node.edges, strict=True):
+            # A method of the model, or of what has the optimizer, that is called for its own sake; or a
+            # function that is given the parameters.
+            if i in step.held | owners and (edge is Edge.UNKNOWN or number not in used):
+                return True
+    return False
 
 
 def in_a_generator(event: Event, step: Event) -> bool:

@@ -27,6 +27,7 @@ from collections.abc import Iterator
 
 from gradsight import surgery
 from gradsight.finding import Applicability, Finding, Fix
+from gradsight.interpret.shapes import read
 from gradsight.policy import SEVERITY
 from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
@@ -38,9 +39,10 @@ def check(q: Queries) -> Iterator[Report]:
         if event.fact("gradient") or event.fact("kind") != "tensor":
             continue
         where = event.place("call")
-        if where is None or not (
-            event.fact("many") or (event.fact("unreduced") and event.fact("shape") == "unknown")
-        ):
+        # Of what is not reduced at all one element would be luck.
+        shape = read(event.fact("shape"))
+        of_any_size = event.fact("unreduced") and (shape is None or None in shape)
+        if where is None or not (event.fact("many") or of_any_size):
             continue
         loss = q.sink_text(event)
         why = (

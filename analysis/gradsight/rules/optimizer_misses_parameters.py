@@ -4,7 +4,7 @@ An optimizer that holds something else than what the loss trains.
 ## What it does
 Flags an optimizer of whose parameters no loss of the program depends on any: another model's, those of a
 model that was made anew since, or copies of them. Also one that was made before a layer was replaced whose
-new parameters nothing holds.
+new parameters nothing holds, and a second optimizer of the same parameters where others have none.
 
 ## Why is this bad?
 `backward()` fills the gradients of parameters that nobody steps with, and the optimizer steps with parameters
@@ -24,15 +24,17 @@ Parts that another optimizer holds, and parts that are left out on purpose. Not 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
-from gradsight.finding import Finding, Fix
+from gradsight import surgery
+from gradsight.finding import Applicability, Edit, Finding, Fix
 from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
 from gradsight.protocol import Protocol, Step, entry, protocol_of
-from gradsight.queries import LEARNING, Queries
+from gradsight.queries import LEARNING, Queries, common_owner, shortened
 from gradsight.rule import Report, Rule
-from gradsight.text import Source
+from gradsight.text import Source, Span
 
 
 def check(q: Queries) -> Iterator[Report]:
@@ -48,6 +50,11 @@ def check(q: Queries) -> Iterator[Report]:
         trained = free(q)
         if oid in said or not trained or entry(step.optimizer) != entry(step.event):
             continue
+        twin = next((one for one in protocol.steps if same_parameters(one, step)), None)
+        if twin is not None and where_made(twin) < where_made(step):
+            said.add(oid)
+            yield from held_twice(q, step, twin, trained)
+            continue
         lost = step.held - (protocol.reached - q.mistaken)
         where = step.optimizer.place("call")
         if where is None:
@@ -62,6 +69,33 @@ def check(q: Queries) -> Iterator[Report]:
                 said.add(oid)
                 yield report(q, step, frozenset(event.nodes) & trained, event)
                 break
+
+
+def same_parameters(one: Step, other: Step) -> bool:
+    """Whether two optimizers step the very same parameters."""
+    return one.optimizer is not other.optimizer and one.held == other.held
+
+
+def where_made(step: Step) -> int:
+    return step.optimizer.oids[0]
+
+
+def held_twice(q: Queries, step: Step, twin: Step, trained: frozenset[int]) -> Iterator[Report]:
+    """`opt_g = Adam(D.parameters())`, where `opt_d` holds these already and nobody holds the other's."""
+    where, other = step.optimizer.place("call"), twin.optimizer.place("call")
+    if where is None or other is None:
+        return
+    parameters = tuple(sorted(source for source in trained if q.graph[source].op == "parameter"))
+    if not parameters:
+        return  # inputs whose gradient somebody asks for
+    held, wanted = q.names(tuple(sorted(step.held))), q.names(parameters)
+    learn = "learn" if " and " in wanted else "learns"
+    yield RULE.report(
+        SEVERITY["starved"],
+        f"this optimizer holds {held} as another one does, and none holds {wanted}, which never {learn}",
+        where,
+        (("the first optimizer of these parameters", other), ("and the second one", where)),
+    )
 
 
 SAME = ("parameters", "join", "loop", "torch.Tensor.requires_grad_")
@@ -185,11 +219,28 @@ def report(q: Queries, step: Step, trained: frozenset[int], replaced: Event | No
     end = sink.place("call") if sink is not None else None
     if end is not None:
         path.append((f"{loss} trains {wanted}", end))
-    return RULE.report(SEVERITY["starved"], message, where, tuple(path))
+    places = [("replaced", there)] if replaced is not None and (there := replaced.place("call")) else []
+    owner = common_owner([q.name(number) for number in sorted(trained)]) if replaced is None else None
+    facts = [("trained", owner)] if owner is not None else []
+    return RULE.report(SEVERITY["starved"], message, where, tuple(path), tuple(places), tuple(facts))
 
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
-    yield from ()
+    replaced, where = finding.place("replaced"), finding.where
+    if replaced is not None and where.start < replaced.start:
+        edits = surgery.move_behind(source, where, replaced)
+        if not isinstance(edits, surgery.Refusal):
+            part = shortened(source.slice(replaced))
+            yield Fix(f"Make the optimizer behind `{part}`", Applicability.UNSAFE, edits)
+        return
+    trained = finding.fact("trained") or ""
+    given = re.match(r"[\w.]+\(\s*(?:params\s*=\s*)?([\w.]+)(?=\.parameters\(\))", source.slice(where))
+    if given is None or not re.fullmatch(r"[\w.]+", trained) or given[1] == trained:
+        return
+    if surgery.is_bound_before(source, trained, where):
+        edit = Edit(source.file, Span(where.start + given.start(1), where.start + given.end(1)), trained)
+        title = f"Give it the parameters of `{trained}` instead of `{given[1]}`"
+        yield Fix(title, Applicability.UNSAFE, (edit,))
 
 
 RULE = Rule("GS211", "optimizer-misses-parameters", check, fix)

@@ -44,19 +44,15 @@ PRODUCTS = ("matmul", "mm", "bmm", "linear", "einsum", "conv1d", "conv2d", "conv
             "bilinear", "baddbmm", "tensordot", "inner", "embedding",
             "conv_transpose2d", "conv_transpose1d")  # fmt: skip
 THROUGH = ("t", "T", "mT", "transpose", "permute", "unsqueeze", "squeeze", "view", "reshape", "expand",
-           "normalize", "__getitem__", "H", "contiguous", "expand_as", "repeat", "index_select")  # fmt: skip
+           "normalize", "__getitem__", "H", "contiguous", "expand_as", "repeat", "index_select",
+           "data")  # fmt: skip
 
 
 USES = ("forward", "__call__", "training_step")  # what is kept there is a result, no weight
 
 
 def check(q: Queries) -> Iterator[Report]:
-    empty = {
-        oid
-        for event in q.all("optimizer")
-        if not event.nodes and not event.fact("unknown")
-        for oid in event.oids[1:]
-    }
+    empty = owners_of_nothing(q)
     held = {n for event in q.all("optimizer") for n in event.nodes}
     hopeless = {
         n
@@ -71,13 +67,19 @@ def check(q: Queries) -> Iterator[Report]:
     for event in q.all("attribute"):
         if event.place("value") is None or event.node in held or event.fact("stores") not in ("0", "1"):
             continue
+        if event.fact("origin") == "constant":
+            continue
         owner = event.oids[0] if event.oids else -1
         position = weight_position(q, event.node)
         learns = event.fact("origin") in ("leaf", "computed parameter")
         random = learns or "rand" in event.fact("origin") or "normal" in event.fact("origin")
         if owner in empty and (position or random):
             weights.setdefault(event.node, event)
-        elif not event.fact("method").endswith(USES) and random and position == "product":
+        elif (
+            not event.fact("method").endswith(USES)
+            and (random or event.fact("origin") == "torch.empty")
+            and position == "product"
+        ):
             weights.setdefault(event.node, event)
         elif learns and (position == "sum" or event.node in forgotten):
             beside.append(event)
@@ -88,6 +90,8 @@ def check(q: Queries) -> Iterator[Report]:
     for event in weights.values():
         where = event.place("value")
         assert where is not None
+        if event.fact("origin") == "computed parameter":
+            continue  # a parameter until something was computed with it: said by GS404
         if event.oids and event.oids[0] in empty:
             yield report(
                 event,
@@ -111,14 +115,6 @@ def check(q: Queries) -> Iterator[Report]:
                 "`requires_grad=True` gives it a gradient, but `parameters()` does not list it, "
                 "so no optimizer moves it",
             )
-        elif event.fact("origin") == "computed parameter":
-            yield report(
-                event,
-                where,
-                SEVERITY["wrong"],
-                "what is computed from an `nn.Parameter` is none any more, "
-                "so `parameters()` does not list it",
-            )
         else:
             yield report(
                 event,
@@ -126,6 +122,16 @@ def check(q: Queries) -> Iterator[Report]:
                 SEVERITY["wrong"],
                 "it is not in `parameters()` and requires no gradient, so it keeps its first random values",
             )
+
+
+def owners_of_nothing(q: Queries) -> frozenset[int]:
+    """Modules without any parameter that an optimizer takes its parameters from."""
+    return frozenset(
+        oid
+        for event in q.all("optimizer")
+        if not event.nodes and not event.fact("unknown")
+        for oid in event.oids[1:]
+    )
 
 
 def missed(q: Queries) -> frozenset[int]:

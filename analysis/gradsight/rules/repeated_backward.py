@@ -72,9 +72,16 @@ def check(q: Queries) -> Iterator[Report]:
         old = {
             n for n in walked[id(second)] if own.isdisjoint(loops := q.graph[n].loops) and loop not in loops
         }
-        if old:
+        if old := old - rewrapped(q):
             said.add(id(second))
             yield again(q, min(old), where)
+
+
+def rewrapped(q: Queries) -> set[int]:
+    """What is computed of new parameters and kept as if it were one, which GS404 says."""
+    kept = [n for event in q.optimizers for n in event.nodes if q.graph[n].kind == "op"]
+    kept += [event.node for event in q.all("attribute") if event.fact("origin") == "computed parameter"]
+    return {n for number in kept for n in q.graph.feeding(number, (Edge.LIVE,))}
 
 
 def inner_loop(event: Event) -> int:

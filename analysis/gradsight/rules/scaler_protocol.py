@@ -24,16 +24,17 @@ Gradients that `scaler.unscale_(optimizer)` has divided before. Not flagged.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from gradsight import surgery
-from gradsight.finding import Applicability, Finding, Fix
+from gradsight.finding import Applicability, Edit, Finding, Fix
 from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
 from gradsight.protocol import loops, protocol_of, surely_with
 from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
-from gradsight.text import Source
+from gradsight.text import Source, Span
 
 
 def check(q: Queries) -> Iterator[Report]:
@@ -86,8 +87,8 @@ def check(q: Queries) -> Iterator[Report]:
                 "and also where they overflowed",
                 where,
                 ((("the scaler's step", other),) if other is not None else ()),
-                (),
-                (("kind", "step"),),
+                (("step", where),),
+                (("kind", "twice"),),
             )
         if oid in through or oid in said:
             continue
@@ -100,8 +101,8 @@ def check(q: Queries) -> Iterator[Report]:
                 "they are many thousand times too large; step with the scaler",
                 where,
                 ((("the scaled loss", given),) if given is not None else ()),
-                (),
-                (("kind", "step"),),
+                (("step", where), *((("scaled", given),) if given is not None else ())),
+                (("kind", "step"), ("updated", "yes" if updated else "")),
             )
 
 
@@ -112,12 +113,38 @@ def last(passes: tuple[tuple[int, Event], ...], before: int) -> Event | None:
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     step = finding.place("step")
-    if finding.fact("kind") != "update" or step is None:
+    if step is None:
         return
-    scaler = source.slice(step).partition(".step(")[0]
-    edits = surgery.insert_behind(source, step, f"{scaler}.update()")
+    kind, text = finding.fact("kind"), source.slice(step)
+    receiver = text.partition(".step(")[0]
+    if kind == "update":
+        title = f"Update the scaler: `{receiver}.update()`"
+        edits = surgery.insert_behind(source, step, f"{receiver}.update()")
+    elif kind == "twice":
+        title = f"Remove `{text}`: the scaler has stepped"
+        edits = surgery.remove_statement(source, step)
+    else:
+        title, edits = through_scaler(source, step, finding)
     if not isinstance(edits, surgery.Refusal):
-        yield Fix(f"Update the scaler: `{scaler}.update()`", Applicability.UNSAFE, edits)
+        yield Fix(title, Applicability.UNSAFE, edits)
+
+
+def through_scaler(
+    source: Source, step: Span, finding: Finding
+) -> tuple[str, tuple[Edit, ...] | surgery.Refusal]:
+    """`optimizer.step()` becomes the scaler's, which is updated behind it if nothing else does that."""
+    scaled, plain = finding.place("scaled"), re.fullmatch(r"([\w.]+)\.step\(\s*\)", source.slice(step))
+    given = re.match(r"([\w.]+)\.scale\(", source.slice(scaled)) if scaled is not None else None
+    if plain is None or given is None:
+        return "", surgery.Refusal("the scaler's name does not stand beside the loss")
+    statement = f"{given[1]}.step({plain[1]})"
+    edits: tuple[Edit, ...] = (Edit(source.file, step, statement),)
+    if not finding.fact("updated"):
+        behind = surgery.insert_behind(source, step, f"{given[1]}.update()")
+        if isinstance(behind, surgery.Refusal):
+            return "", behind
+        edits += behind
+    return f"Step with the scaler: `{statement}`", edits
 
 
 RULE = Rule("GS214", "scaler-protocol", check, fix)

@@ -51,6 +51,8 @@ def check(q: Queries) -> Iterator[Report]:
     said: set[int] = set()
     if protocol.names_only("backward"):
         return
+    if any(event.kind == "nothing" for event in q.events):
+        return  # what should have been differentiated is None
     if not any(event.kind in ASKING for event in q.events):
         yield from never(q, protocol)
         return

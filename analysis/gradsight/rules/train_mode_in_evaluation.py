@@ -113,7 +113,8 @@ def never_switched(q: Queries) -> Iterator[Report]:
         layers = [
             layer
             for layer in call.oids[1:]
-            if any(modes.all_to(seen[layer], "train") for seen in modes.seen[at])
+            if layer in modes.parts(call.oids[0])  # `eval()` does not come to what a plain list holds
+            and any(modes.all_to(seen[layer], "train") for seen in modes.seen[at])
             and all(forgotten(modes, at, call, seen[layer]) for seen in modes.seen[at])
         ]
         trained = next(trainings(modes, at, call), None) if layers else None

@@ -23,15 +23,18 @@ Optimizers that are handed to other code, which steps. Not flagged.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
-from gradsight.finding import Finding, Fix
+from gradsight import surgery
+from gradsight.finding import Applicability, Edit, Finding, Fix
+from gradsight.graph import Place
 from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
 from gradsight.protocol import loops, protocol_of
 from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
-from gradsight.text import Source
+from gradsight.text import Source, Span
 
 
 def check(q: Queries) -> Iterator[Report]:
@@ -51,7 +54,7 @@ def check(q: Queries) -> Iterator[Report]:
         held = frozenset(q.parameters_of(optimizer)) - moved - q.frozen
         passes = [event for _, event in protocol.passes(held) if not protocol.by_hand(event, held)]
         if passes and ((stepped and q.program.kind == "module") or trains(q, oid, held, passes)):
-            yield report(q, optimizer, passes[0], bool(stepped))
+            yield report(q, optimizer, passes[0], steps)
 
 
 def trains(q: Queries, oid: int, held: frozenset[int], passes: list[Event]) -> bool:
@@ -63,23 +66,62 @@ def trains(q: Queries, oid: int, held: frozenset[int], passes: list[Event]) -> b
     )
 
 
-def report(q: Queries, optimizer: Event, backward: Event, others: bool) -> Report:
+def report(q: Queries, optimizer: Event, backward: Event, steps: list[Event]) -> Report:
     where, given = optimizer.place("call"), backward.place("call")
     assert where is not None
     assert given is not None
     names = q.names(tuple(sorted(q.parameters_of(optimizer))))
     learn, them = ("learn", "them") if " and " in names else ("learns", "it")
-    why = "every step is another optimizer's" if others else "nothing ever steps"
+    why = "every step is another optimizer's" if steps else "nothing ever steps"
+    kind, anchor = mend(q, backward, steps)
+    places = (("optimizer", where), ("anchor", anchor)) if anchor is not None else ()
     return RULE.report(
         SEVERITY["starved"],
         f"{names} never {learn}: {q.sink_text(backward)} gives {them} a gradient, and {why}",
         given,
         (("the optimizer that holds it", where), ("here its gradients are computed", given)),
+        places,
+        (("kind", kind),),
     )
 
 
+def mend(q: Queries, backward: Event, steps: list[Event]) -> tuple[str, Place | None]:
+    """How a step of the right optimizer would come in: in the "place" of a step that another one takes twice
+    in a turn, or "behind" what stands last between the backward pass and where a step belongs."""
+    at = q.events.index(backward)
+    beside = [event for event in steps if event.context == backward.context]
+    following = next((event for event in beside if q.events.index(event) > at), None)
+    if following is not None:
+        twice = sum(event.oids == following.oids for event in beside) > 1
+        return "place" if twice else "behind", following.place("call")
+    clips = [
+        event
+        for event in q.events[at:]
+        if event.kind in ("clip", "unscale") and event.context == backward.context
+    ]
+    return "behind", (clips[-1] if clips else backward).place("call")
+
+
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
-    yield from ()
+    optimizer, anchor = finding.place("optimizer"), finding.place("anchor")
+    name = (
+        surgery.name_there(source, optimizer, anchor) if optimizer is not None and anchor is not None else ""
+    )
+    if not name or anchor is None:
+        return
+    text = source.slice(anchor)
+    if finding.fact("kind") == "place":
+        other = re.match(r"[\w.]+(?=\.step\()", text)
+        if other is not None:
+            where = Span(anchor.start, anchor.start + other.end())
+            edit = Edit(source.file, where, name)
+            yield Fix(f"Step `{name}` instead of `{other[0]}`", Applicability.UNSAFE, (edit,))
+        return
+    scaler = re.match(r"([\w.]+)\.scale\(", source.slice(finding.where))
+    statement = f"{scaler[1]}.step({name})" if scaler is not None else f"{name}.step()"
+    edits = surgery.insert_behind(source, anchor, statement)
+    if not isinstance(edits, surgery.Refusal):
+        yield Fix(f"Add `{statement}`", Applicability.UNSAFE, edits)
 
 
 RULE = Rule("GS212", "wrong-optimizer", check, fix)

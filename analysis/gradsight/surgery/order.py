@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 from gradsight.finding import Edit
+from gradsight.outline import outline
 from gradsight.surgery.refusal import Refusal
 from gradsight.text import Source, Span
 
@@ -16,14 +18,14 @@ def insert_before(source: Source, where: Span, statement: str) -> tuple[Edit, ..
     Refuses where a header or a lambda holds it.
     """
     unit = source.unit_at(source.row_column(where.start)[0])
-    simple = _simple_statement(source, unit, where)
+    simple = simple_statement(source, unit, where)
     if simple is None:
         return Refusal("this is no statement of its own")
     at = source.span_of(unit, simple).start
     indent = source.text[source.offset(source.starts[unit], 0) : at]
     if indent.strip():  # behind a colon or a semicolon
         return (Edit(source.file, Span(at, at), f"{statement}; "),)
-    return (Edit(source.file, Span(at, at), f"{statement}{_line_end(source)}{indent}"),)
+    return (Edit(source.file, Span(at, at), f"{statement}{line_end(source)}{indent}"),)
 
 
 def insert_behind(source: Source, where: Span, statement: str) -> tuple[Edit, ...] | Refusal:
@@ -32,7 +34,7 @@ def insert_behind(source: Source, where: Span, statement: str) -> tuple[Edit, ..
     Refuses where `where` is a part of its statement, unless the rest of that but takes its value.
     """
     unit = source.unit_at(source.row_column(where.start)[0])
-    simple = _simple_statement(source, unit, where)
+    simple = simple_statement(source, unit, where)
     value = simple.value if isinstance(simple, (ast.Expr, ast.Assign, ast.AnnAssign)) else None
     if isinstance(value, ast.Await):
         value = value.value
@@ -45,7 +47,22 @@ def insert_behind(source: Source, where: Span, statement: str) -> tuple[Edit, ..
     rest = source.text[whole.end : end]
     if indent.strip() or (rest.strip() and not rest.lstrip().startswith("#")):
         return (Edit(source.file, Span(whole.end, whole.end), f"; {statement}"),)
-    return (Edit(source.file, Span(end, end), f"{_line_end(source)}{indent}{statement}"),)
+    return (Edit(source.file, Span(end, end), f"{line_end(source)}{indent}{statement}"),)
+
+
+def insert_return(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
+    """A function returns what it computes: `return` before an expression that is a statement, or behind the
+    statement that binds the name at `where`."""
+    unit = source.unit_at(source.row_column(where.start)[0])
+    simple = simple_statement(source, unit, where)
+    indent = source.text[source.offset(source.starts[unit], 0) : where.start]
+    if simple is None or indent.strip():
+        return Refusal("this is no statement on a line of its own")
+    if isinstance(simple, ast.Expr):
+        return (Edit(source.file, Span(where.start, where.start), "return "),)
+    end = source.offset(source.starts[unit] + source.units[unit].count - 1, 1 << 30)
+    statement = f"return {source.slice(where)}"
+    return (Edit(source.file, Span(end, end), f"{line_end(source)}{indent}{statement}"),)
 
 
 def insert_above(
@@ -76,7 +93,48 @@ def insert_above(
     text = source.text[at : source.offset(row, 1 << 30)]
     indent = text[: len(text) - len(text.lstrip())]
     at += len(indent)
-    return (Edit(source.file, Span(at, at), f"{statement}{_line_end(source)}{indent}"),)
+    return (Edit(source.file, Span(at, at), f"{statement}{line_end(source)}{indent}"),)
+
+
+def name_there(source: Source, made: Span, where: Span) -> str:
+    """The name that the statement at `made` gives a value and that is known at `where`: a name of the same
+    function, or of the module, or an attribute of `self` in the same class. Else nothing."""
+    unit = source.unit_at(source.row_column(made.start)[0])
+    simple = simple_statement(source, unit, made)
+    if not isinstance(simple, ast.Assign) or len(simple.targets) != 1:
+        return ""
+    target = simple.targets[0]
+    if source.span_of(unit, simple.value) != made or not isinstance(target, (ast.Name, ast.Attribute)):
+        return ""
+    name = ast.unparse(target)
+    whole = outline(source.units)
+
+    def function(span: Span) -> str:
+        at = source.unit_at(source.row_column(span.start)[0])
+        found = (name for name, region in zip(whole.names, whole.functions, strict=True) if at in region.at)
+        return next(found, "")
+
+    first, second = function(made), function(where)
+    if name.startswith("self."):
+        same = first.rpartition(".")[0] == second.rpartition(".")[0]
+    else:
+        same = first == second
+    return name if same and re.fullmatch(r"[\w.]+", name) else ""
+
+
+def is_bound_before(source: Source, name: str, where: Span) -> bool:
+    """Whether a line above `where`, of the same function or outside all, gives a dotted name a value."""
+    unit = source.unit_at(source.row_column(where.start)[0])
+    head = function_around(source, where)
+    for at in range(head + 1, unit):
+        line = source.units[at]
+        if not line.code or (head < 0 and line.indent):
+            continue
+        for node in line.nodes:
+            targets = node.targets if isinstance(node, ast.Assign) else ()
+            if any(ast.unparse(target) == name for target in targets):
+                return True
+    return False
 
 
 def function_around(source: Source, where: Span) -> int:
@@ -125,8 +183,37 @@ def insert_at_head(source: Source, header: Span, statement: str) -> tuple[Edit, 
             start = source.offset(row, 0)
             text = source.line_text(row)
             indent = text[: len(text) - len(text.lstrip())]
-            return (Edit(source.file, Span(start, start), f"{indent}{statement}{_line_end(source)}"),)
+            return (Edit(source.file, Span(start, start), f"{indent}{statement}{line_end(source)}"),)
     return Refusal("there is no block under this header")
+
+
+def block_under(source: Source, header: int) -> list[int]:
+    """The lines of a block, those of blocks within it left out, as numbers of the file's lines."""
+    lines = _lines_under(source, header)
+    return [at for at in lines if source.units[at].indent <= source.units[lines[0]].indent]
+
+
+def append_to_block(source: Source, header: int, statement: str) -> tuple[Edit, ...] | Refusal:
+    """A statement of its own behind all others of the block under a header."""
+    lines = _lines_under(source, header)
+    if not lines:
+        return Refusal("there is no block under this header")
+    text = source.line_text(source.starts[lines[0]])
+    indent = text[: len(text) - len(text.lstrip())]
+    end = source.offset(source.starts[lines[-1]] + source.units[lines[-1]].count - 1, 1 << 30)
+    return (Edit(source.file, Span(end, end), f"{line_end(source)}{indent}{statement}"),)
+
+
+def _lines_under(source: Source, header: int) -> list[int]:
+    """The lines below a header that are deeper than it."""
+    out: list[int] = []
+    for at in range(header + 1, len(source.units)):
+        line = source.units[at]
+        if line.code and line.indent <= source.units[header].indent:
+            break
+        if line.code:
+            out.append(at)
+    return out
 
 
 def is_inside(source: Source, header: Span, where: Span) -> bool:
@@ -138,7 +225,7 @@ def is_inside(source: Source, header: Span, where: Span) -> bool:
     return bool(between) and deep and not any(line.role in ("def", "class") for line in between)
 
 
-def _simple_statement(source: Source, unit: int, where: Span) -> ast.stmt | None:
+def simple_statement(source: Source, unit: int, where: Span) -> ast.stmt | None:
     """The simple statement that runs what stands at `where`; None for a header, or a lambda inside it."""
     inner: ast.stmt | None = None
     stack: list[ast.AST] = list(source.units[unit].nodes)
@@ -156,7 +243,7 @@ def _simple_statement(source: Source, unit: int, where: Span) -> ast.stmt | None
     return None if inner is None or hasattr(inner, "body") or isinstance(inner, ast.Match) else inner
 
 
-def _line_end(source: Source) -> str:
+def line_end(source: Source) -> str:
     """How this file ends its lines."""
     first = source.physical[0] if source.physical else "\n"
     return "\r\n" if first.endswith("\r\n") else "\r" if first.endswith("\r") else "\n"

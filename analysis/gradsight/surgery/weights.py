@@ -37,6 +37,24 @@ def as_parameter(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
     )
 
 
+def parameter_last(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
+    """`nn.Parameter(torch.randn(4)) * 0.1` becomes `nn.Parameter(torch.randn(4) * 0.1)`.
+
+    Args:
+        where: the expression with one call of `Parameter` in it, which is given one tensor.
+    """
+    found = find(source, where)
+    if isinstance(found, Refusal):
+        return found
+    piece, node = found
+    calls = [call for call in piece.nodes(cst.Call, node) if last_name(call.func) == "Parameter"]
+    if len(calls) != 1 or len(calls[0].args) != 1 or calls[0].args[0].keyword is not None:
+        return Refusal("the parameter is made elsewhere")
+    name = source.slice(piece.span(calls[0].func))
+    edits = put_inner(piece, calls[0], calls[0].args[0].value)
+    return merged(_around(source, piece.span(node), f"{name}(", ")", edits))
+
+
 def wrapped(source: Source, where: Span, name: str) -> tuple[Edit, ...] | Refusal:
     """An expression as the only argument of a call: `[a, b]` becomes `nn.ModuleList([a, b])`.
 
