@@ -56,6 +56,7 @@ def check(q: Queries) -> Iterator[Report]:
         if not stepped:
             continue
         alive = {n for root in q.roots(sink) for n in q.graph.feeding(root, (Edge.LIVE,))}
+        terms = {n for root in q.roots(sink) for n in direct(q, root)}  # of a sum nothing is a target
         for number in sorted(alive):
             node = q.graph[number]
             if len(node.inputs) != 2 or node.edges != (Edge.LIVE, Edge.LIVE):
@@ -65,7 +66,7 @@ def check(q: Queries) -> Iterator[Report]:
                 if number not in said and (side := advantage(q, number, stepped)) >= 0:
                     said.add(number)
                     yield from taught(q, sink, number, side, stepped)
-            elif name == "sub" or model.criterion(node.op) is not None:
+            elif (name == "sub" and number not in terms) or model.criterion(node.op) is not None:
                 for value, other in (node.inputs, node.inputs[::-1]):
                     moving = target(q, value, other, stepped)
                     if moving >= 0 and moving not in said:
