@@ -108,16 +108,16 @@ class Assignments(Calls):
             self.list_method(left, obj, "extend", [right], ast.Call(load, [node.value], []))
             return
         if isinstance(left, Tensor) and left.origin in LEAVES:
-            written_in_place(self, left, left, f"{op}_", node, target, right)
+            written_in_place(self, left, left, f"{op}_", target, target, right)
             return  # a manual update: `w -= lr * w.grad`, which stays the leaf that it was
         if isinstance(left, Tensor) and left.origin == "data":
-            written_in_place(self, left, left, f"{op}_", node, target, right)
+            written_in_place(self, left, left, f"{op}_", target, target, right)
             return
         value = self.operate(op, left, right, node)
         if op == "add":
             self.accumulates(target, left, right, value, node, node.value)
         if isinstance(left, Tensor):
-            written_in_place(self, left, value, f"{op}_", node, target, right)
+            written_in_place(self, left, value, f"{op}_", target, target, right)
         self.changed_in_place(target, left, value, node.value)
 
     def accumulates(
