@@ -155,11 +155,27 @@ class Modes:
         how = call.fact("measured") or measured(graph, call.nodes)
         if not how or (not call.fact("off") and (how != "compared" or not self._stands_apart(at, call))):
             return False
+        if how != "compared" and self._is_judged(call):
+            return False
         tops = [top for sink in self.q.sinks for top in self.q.roots(sink)]
         # An index that is a criterion's target is no part of its graph.
         tops += [event.nodes[1] for event in self.q.all("criterion") if not event.fact("off")]
         given = frozenset(call.nodes)
         return not any(given & set(graph.feeding(top, DEPENDING)) for top in tops)
+
+    def _is_judged(self, call: Event) -> bool:
+        """Whether a loss judges what the model gives by parameters of another optimizer, a discriminator's:
+        generators are sampled from in the mode that they were trained in."""
+        mine = self.parameters(call.oids[0])
+        held = [frozenset(self.q.parameters_of(event)) for event in self.q.optimizers]
+        others = {source for each in held if not mine & each for source in each}
+        given = {n for _, other in self.calls if other.oids[0] == call.oids[0] for n in other.nodes}
+        for sink in self.q.sinks:
+            for top in self.q.roots(sink) if others else ():
+                behind = set(self.q.graph.feeding(top, DEPENDING))
+                if behind & given and behind & others:
+                    return True
+        return False
 
     def _stands_apart(self, at: int, call: Event) -> bool:
         """Whether a call is in a loop without any training, or behind all of it."""
