@@ -223,7 +223,8 @@ def turns(q: Queries, event: Event) -> tuple[int, ...]:
 
 
 def used_between(q: Queries, frozen: frozenset[int], freeze: Event, thaw: Event) -> bool:
-    """Whether anything was computed with the parameters between two points, or an optimizer chose by them."""
+    """Whether anything was computed with the parameters between two points, they were written to, which
+    nobody may do to a leaf that requires a gradient, or an optimizer chose by them."""
     nodes = range(freeze.node + 1, thaw.node)
     if any(
         q.graph[n].kind == "op" and frozen & set(q.graph.feeding(n, DEPENDING))
@@ -232,7 +233,11 @@ def used_between(q: Queries, frozen: frozenset[int], freeze: Event, thaw: Event)
     ):
         return True
     first, last = q.events.index(freeze), q.events.index(thaw)
-    return any(event.kind in ("optimizer", "lent", "escape") for event in q.events[first:last])
+    return any(
+        event.kind in ("optimizer", "lent", "escape")
+        or (event.kind == "written" and not frozen.isdisjoint(event.nodes))
+        for event in q.events[first:last]
+    )
 
 
 # -- too late for the optimizer
