@@ -343,7 +343,8 @@ class World:
     def stores(self, cid: str, name: str, anew: bool = True) -> int:
         """How many statements of the class (or one deriving from it) store or change the attribute.
 
-        `anew`: those count, too, that run only where an object is made, the ones in an `__init__`.
+        `anew`: those count, too, that run only where an object is made, the ones in an `__init__`. What only
+        that one calls fills what is made there, and counts for what it makes itself, once.
         """
         known = self._stores.get((cid, anew))
         if known is None:
@@ -351,10 +352,17 @@ class World:
             for one, info in self.classes.items():
                 if cid in self.index.mro(one) or one in self.index.mro(cid):
                     first = self.only_at_first(info.methods)
-                    for method, fid in info.methods.items():
-                        counts = method not in first and (anew or method != "__init__")
-                        for attribute in self.ties(fid).stored if counts else ():
-                            known[attribute] = known.get(attribute, 0) + 1
+                    stored = [
+                        attribute
+                        for method, fid in info.methods.items()
+                        if method not in first and (anew or method != "__init__")
+                        for attribute in self.ties(fid).stored
+                    ]
+                    if first and anew:
+                        filled = {name for method in first for name in self.ties(info.methods[method]).stored}
+                        stored += filled.difference(self.ties(info.methods["__init__"]).stored)
+                    for attribute in stored:
+                        known[attribute] = known.get(attribute, 0) + 1
             for fid in self.fids:
                 if fid.rpartition(".")[0] not in self.classes:
                     for attribute in self.ties(fid).stored:
@@ -367,12 +375,22 @@ class World:
         return count
 
     def only_at_first(self, methods: Mapping[str, str]) -> frozenset[str]:
-        """The methods that `__init__` calls and no other does: they fill what is made there."""
-        made = methods.get("__init__")
-        if made is None:
-            return frozenset()
-        later = {name for method, fid in methods.items() if fid != made for name in self.ties(fid).called}
-        return frozenset(self.ties(made).called & methods.keys()) - later
+        """The methods that lead from `__init__` alone: they fill what is made there."""
+        called = {method: self.ties(fid).called & methods.keys() for method, fid in methods.items()}
+        first: set[str] = set()
+        waiting = [*called.get("__init__", ())]
+        while waiting:
+            name = waiting.pop()
+            if name not in first:
+                first.add(name)
+                waiting += called[name]
+        while True:  # whoever is called from elsewhere, too, makes what it calls so
+            later = {
+                name for method in called.keys() - first - {"__init__"} for name in called[method] & first
+            }
+            if not later:
+                return frozenset(first)
+            first -= later
 
     def entries(self, cid: str) -> tuple[tuple[str, ...], str]:
         """The methods that nothing in the class calls, and how a class that is seen alone is to be seen."""
