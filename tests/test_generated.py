@@ -103,6 +103,12 @@ OTHERWISE = {
     "physics_informed.py": "the first layer of a Sequential is read as the Sequential's own line",
     "registry_config_trainer.py": "one line makes several layers",
 }
+# The same of all programs of a rule.
+RULES_OTHERWISE = {
+    "GS503": "a write through `.data` is drawn as a new version of the tensor, at the place of the `.data`",
+    "GS701": "what an autograd function computes has no graph",
+    "GS704": "a re-entrant checkpoint runs its segment without a graph, and once more inside of `backward`",
+}
 
 
 @pytest.mark.slow
@@ -117,7 +123,8 @@ def test_edges_are_what_autograd_saw(
     figures, contradicted = compared(paths)
     with capsys.disabled():
         print(f"\n{figures}")
-    assert not [each for each in contradicted if each.split(":")[0] not in OTHERWISE]
+    known = OTHERWISE.keys() | {path.name for path in paths if path.parent.name[:5] in RULES_OTHERWISE}
+    assert not [each for each in contradicted if each.split(":")[0] not in known]
     assert figures.compared >= least * figures.static
 
 

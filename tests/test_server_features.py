@@ -202,7 +202,7 @@ def test_quick_fixes_do_what_the_command_line_would_do(encoding: str, tmp_path: 
                         for each in fix["edits"]
                     ]
                     assert _normal(edits) == _normal(expected), name
-        assert preferred > len(PROGRAMS) // 3
+        assert preferred > len(PROGRAMS) // 4
 
 
 def _normal(edits: list[Any]) -> list[Any]:
