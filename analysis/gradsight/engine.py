@@ -19,6 +19,7 @@ from gradsight.domain import Edge
 from gradsight.finding import Finding, Fix, Severity, Step, apply
 from gradsight.graph import Place, Within
 from gradsight.importing import Files
+from gradsight.interpret import fates
 from gradsight.interpret.activation import OutOfBudget
 from gradsight.interpret.index import line_binds, line_links, links, parsed
 from gradsight.interpret.loops import picking, stores
@@ -51,6 +52,7 @@ CACHES = (
     links,
     picking,
     stores,
+    *fates.CACHES,
     *syntax.CACHES,
     *importing.CACHES,
     *renaming.CACHES,

@@ -695,6 +695,13 @@ class Queries:
             made -= {n for number in reads for n in self.graph.feeding(number, (Edge.LIVE,))}
         return made
 
+    def _learns(self, root: int, sink: Event) -> bool:
+        """Whether something is live behind a value that is no laundered leaf."""
+        own = (s for s in self._live_sources(root, sink) if self.graph[s].op != "laundered")
+        if any(not self.launders(s) for s in own):
+            return True  # most do: the first source says so
+        return bool(self.live_sources(root, sink) - self.laundered(root, sink))
+
     # -- parts that learn nothing
 
     def _starved(self, sink: Event, root: int, parts: dict[int, Reach]) -> Iterator[Lost]:
@@ -797,7 +804,7 @@ class Queries:
             return
         stepped = self.stepped_after(sink)
         told = {s for s in starved if not self._looks_frozen(s)}
-        live_terms = [term for term in terms if self.live_sources(term, sink) - self.laundered(term, sink)]
+        live_terms = {term for term in terms if self._learns(term, sink)}
         for term in terms:
             if term in live_terms:
                 continue
@@ -813,7 +820,7 @@ class Queries:
             }
             if not lost:
                 continue
-            if self._summands(term) & set(live_terms):
+            if self._summands(term) & live_terms:
                 continue  # shifted by its own detached copy: straight-through
             causes = {cause for s in told if s in reaches for cause in reaches[s].causes}
             found = list(self._by_cause("term", SEVERITY["term"], sink, term, lost))

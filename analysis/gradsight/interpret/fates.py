@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from gradsight.lines import Line
 from gradsight.outline import Block, Statement, nest
+from gradsight.syntax import walk
 
 LIKE_A_TERM = re.compile(
     r"loss|penalt|regulari[sz]|(^|_)(l1|l2|kl|kld|kl_?div\w*|reg|gp|tv|commit\w*|bce|mse|ce|nll|dice|adv|recon\w*"
@@ -63,22 +64,13 @@ def fates(lines: tuple[Line, ...]) -> Fates:
         if line.vague is not None or (line.code and line.error is not None):
             return Fates()
         for node in line.nodes:
-            for part in ast.walk(node):
-                if isinstance(part, (ast.Global, ast.Nonlocal)):
-                    used.update(part.names)
-                elif isinstance(part, ast.Name):
-                    if part.id in OPAQUE:
-                        return Fates()
-                    if not isinstance(part.ctx, ast.Load):
-                        bound.add(part.id)
-            if isinstance(node, ast.Return) and isinstance(node.value, (ast.Name, ast.Tuple)):
-                parts = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
-                handed.update(part.id for part in parts if isinstance(part, ast.Name))
-                node = ast.Tuple([part for part in parts if not isinstance(part, ast.Name)], ast.Load())
-            # `loss + penalty` as a statement computes with neither.
-            dropped = isinstance(node, ast.Expr) and isinstance(node.value, ast.BinOp)
-            for name, only_shown in reads(node, dropped):
-                (shown if only_shown else used).add(name)
+            part = names_in(node)
+            if part.opaque:
+                return Fates()
+            used |= part.used
+            shown |= part.shown
+            handed |= part.handed
+            bound |= part.bound
     out = Fates(
         frozenset(bound - used - shown - handed),
         frozenset(bound & shown - used - handed),
@@ -86,6 +78,43 @@ def fates(lines: tuple[Line, ...]) -> Fates:
     )
     rebound(nest(lines), out.lost)
     return out
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What one line does with names. `opaque`: nobody knows, it reads or runs whatever there is."""
+
+    used: frozenset[str]  # what is declared global or nonlocal is used elsewhere
+    shown: frozenset[str]
+    handed: frozenset[str]
+    bound: frozenset[str]
+    opaque: bool
+
+
+@functools.lru_cache(16384)
+def names_in(node: ast.AST) -> Names:
+    """The names in a line's syntax: lines are kept, and so is what is read off them."""
+    used: set[str] = set()
+    bound: set[str] = set()
+    opaque = False
+    for part in walk(node):
+        if isinstance(part, (ast.Global, ast.Nonlocal)):
+            used.update(part.names)
+        elif isinstance(part, ast.Name):
+            opaque = opaque or part.id in OPAQUE
+            if not isinstance(part.ctx, ast.Load):
+                bound.add(part.id)
+    handed: set[str] = set()
+    if isinstance(node, ast.Return) and isinstance(node.value, (ast.Name, ast.Tuple)):
+        parts = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
+        handed.update(part.id for part in parts if isinstance(part, ast.Name))
+        node = ast.Tuple([part for part in parts if not isinstance(part, ast.Name)], ast.Load())
+    # `loss + penalty` as a statement computes with neither.
+    dropped = isinstance(node, ast.Expr) and isinstance(node.value, ast.BinOp)
+    read = list(reads(node, dropped))
+    used.update(name for name, only_shown in read if not only_shown)
+    shown = frozenset(name for name, only_shown in read if only_shown)
+    return Names(frozenset(used), shown, frozenset(handed), frozenset(bound), opaque)
 
 
 def reads(node: ast.AST, showing: bool = False, deciding: bool = False) -> Iterator[tuple[str, bool]]:
@@ -126,12 +155,9 @@ def rebound(block: Block, out: dict[int, int]) -> None:
         used: set[str] = set()
         stored: set[str] = set()
         for node in nodes_of(statement):
-            used.update(name for name, only_shown in reads(node) if not only_shown)
-            stored.update(
-                part.id
-                for part in ast.walk(node)
-                if isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load)
-            )
+            part = names_in(node)
+            used |= part.used | part.handed
+            stored |= part.bound
         for name in used:
             standing.pop(name, None)
         first = statement[0]
@@ -162,3 +188,6 @@ def bound_name(node: ast.AST) -> str:
     if isinstance(node, ast.AnnAssign) and node.value is not None and isinstance(node.target, ast.Name):
         return node.target.id
     return ""
+
+
+CACHES = (fates, names_in)
