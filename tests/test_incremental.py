@@ -423,3 +423,34 @@ def test_what_only_the_lines_of_a_function_say_moves_with_them(program: str) -> 
     agree(engine, Source("program.py", text.replace(row, f"{indent}print('here')\n{row}")), "one line more")
     agree(engine, Source("program.py", text.replace(row, f"{row}{indent}return None\n")), "a return")
     assert not told(engine.analyze(Source("program.py", text.replace(row, f"{indent}pass\n"))))
+
+
+UNUSED_TERM = """\
+import torch
+from torch import nn
+
+model, head = nn.Linear(4, 3), nn.Linear(4, 2)
+optimizer = torch.optim.SGD([*model.parameters(), *head.parameters()], lr=0.1)
+criterion = nn.CrossEntropyLoss()
+
+
+def train(x, y, z):
+    loss = criterion(model(x), y)
+    aux_loss = criterion(head(x), z)
+    {name}
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
+train(torch.randn(5, 4), torch.randint(0, 3, (5,)), torch.randint(0, 2, (5,)))
+"""
+
+
+def test_a_name_alone_in_a_function_is_no_use_of_it() -> None:
+    """While it is typed it is one name after the other, and the function means what it meant."""
+    engine = Engine(loud)
+    for name in ("aux_", "aux_loss", "loss"):
+        source = Source("a.py", UNUSED_TERM.format(name=name))
+        agree(engine, source, name)
+        assert [one.code for one in engine.analyze(source).findings] == ["GS309"]

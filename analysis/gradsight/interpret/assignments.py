@@ -85,7 +85,7 @@ class Assignments(Calls):
         outline, region = self.world.outline, self.world.regions.get(self.function_name)
         if self.owner or (region is None and not self.at_module_level):
             return  # these lines are another function's
-        found = fates((outline.skeleton if region is None else region).lines)
+        found = fates((outline.skeleton if region is None else region).lines, region is not None)
         kind = "lost" if self.at in found.lost and target is not at else found.of(target.id)
         again = self.at in found.lost.values()
         if kind or again:
@@ -340,7 +340,7 @@ class Assignments(Calls):
     def devices_named(self) -> list[str]:
         """What says, where this is made, on which device something is."""
         info = self.world.function(self.function_name)
-        texts = [line.text for line in info.region.lines] if info is not None else []
+        texts = [line.text for line in info.region.lines if line.idle is None] if info is not None else []
         return [
             word for word in ("device=", "device", ".to(", ".cuda(") if any(word in each for each in texts)
         ]

@@ -54,8 +54,11 @@ class Fates:
 
 
 @functools.lru_cache(256)
-def fates(lines: tuple[Line, ...]) -> Fates:
-    """The fates of all names that a function's lines bind."""
+def fates(lines: tuple[Line, ...], inside: bool) -> Fates:
+    """The fates of all names that a function's lines bind.
+
+    `inside` a function a name alone is nothing; outside it is what a notebook's cell shows.
+    """
     used: set[str] = set()
     shown: set[str] = set()
     handed: set[str] = set()
@@ -63,7 +66,7 @@ def fates(lines: tuple[Line, ...]) -> Fates:
     for line in lines:
         if line.vague is not None or (line.code and line.error is not None):
             return Fates()
-        for node in line.nodes:
+        for node in nodes_in(line, inside):
             part = names_in(node)
             if part.opaque:
                 return Fates()
@@ -76,7 +79,7 @@ def fates(lines: tuple[Line, ...]) -> Fates:
         frozenset(bound & shown - used - handed),
         frozenset(bound & handed - used),
     )
-    rebound(nest(lines), out.lost)
+    rebound(nest(lines), inside, out.lost)
     return out
 
 
@@ -148,13 +151,13 @@ def reads(node: ast.AST, showing: bool = False, deciding: bool = False) -> Itera
         yield from reads(part, showing, deciding)
 
 
-def rebound(block: Block, out: dict[int, int]) -> None:
+def rebound(block: Block, inside: bool, out: dict[int, int]) -> None:
     """In each block, the bindings that a later statement of the same block makes void."""
     standing: dict[str, int] = {}
     for statement in block:
         used: set[str] = set()
         stored: set[str] = set()
-        for node in nodes_of(statement):
+        for node in nodes_of(statement, inside):
             part = names_in(node)
             used |= part.used | part.handed
             stored |= part.bound
@@ -170,15 +173,20 @@ def rebound(block: Block, out: dict[int, int]) -> None:
         for one in stored:
             standing.pop(one, None)
         for clause in statement:
-            rebound(clause.block, out)
+            rebound(clause.block, inside, out)
 
 
-def nodes_of(statement: Statement) -> Iterator[ast.AST]:
-    """All that is written in a statement, the lines of its blocks too."""
+def nodes_in(line: Line, inside: bool) -> tuple[ast.AST, ...]:
+    """What a line does something with."""
+    return () if inside and line.idle is not None else line.nodes
+
+
+def nodes_of(statement: Statement, inside: bool) -> Iterator[ast.AST]:
+    """The same of a statement, the lines of its blocks too."""
     for clause in statement:
-        yield from clause.line.nodes
+        yield from nodes_in(clause.line, inside)
         for inner in clause.block:
-            yield from nodes_of(inner)
+            yield from nodes_of(inner, inside)
 
 
 def bound_name(node: ast.AST) -> str:
