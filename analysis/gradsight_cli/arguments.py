@@ -101,6 +101,9 @@ def _add_fix(parser: argparse.ArgumentParser) -> None:
     mode.add_argument("--diff", action="store_true", help="print what would change (default)")
     mode.add_argument("--write", action="store_true", help="change the files")
     parser.add_argument("--unsafe", action="store_true", help="also fixes that change what is computed")
+    parser.add_argument(
+        "--only", action="append", metavar="CODE", help="only the fixes of this rule; may be given again"
+    )
     parser.add_argument("paths", nargs="+", metavar="PATH", help="a file or a folder")
 
 

@@ -16,6 +16,7 @@ from gradsight import configuration
 from gradsight.engine import Engine
 from gradsight.finding import Applicability, Finding, Fix, Severity
 from gradsight.notebook import Cell, Notebook
+from gradsight.pages import PAGES
 from gradsight.rounds import fix_text, program_of
 from gradsight.text import Source
 
@@ -36,6 +37,10 @@ def fix(options: argparse.Namespace) -> int:
         lambda where, error: print(f"gradsight: {where} failed: {to_report(error)}", file=sys.stderr)
     )
     wanted = {Applicability.SAFE, Applicability.UNSAFE} if options.unsafe else {Applicability.SAFE}
+    only = frozenset(code.upper() for code in options.only or ())
+    if unknown := sorted(only - {page.code for page in PAGES}):
+        print(f"gradsight: `{unknown[0]}` is no rule: `gradsight rules` lists them", file=sys.stderr)
+        return 2
     trouble = False
     made = changed = left = 0
     for path in _paths(options.paths, projects):
@@ -49,6 +54,7 @@ def fix(options: argparse.Namespace) -> int:
                 wanted,
                 projects.of(os.path.dirname(path)).configuration,
                 _tell,
+                only,
             )
             raw = _encode(file, _to_text(file, document, fixed.document))
             if raw != file.raw:

@@ -125,7 +125,7 @@ export async function deactivate(): Promise<void> {
   server = null;
 }
 
-const NO_PROBE: messages.RunProbe = { uri: "", range: null, call: null, python: null };
+const NO_PROBE: messages.RunProbe = { uri: "", range: null, call: null, python: null, check: null };
 
 /** The client, once the server serves; null where it cannot, which the user was told. */
 async function serving(): Promise<Server["running"]> {

@@ -43,6 +43,7 @@ export interface RunProbe {
   readonly range: Range | null;
   readonly call: string | null;
   readonly python: string | null;
+  readonly check: string | null;
 }
 
 export interface ClearProbe {

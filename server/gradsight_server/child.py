@@ -372,6 +372,7 @@ def to_wire(request: ProbeRequest, folder: str) -> dict[str, Any]:
         "text": request.text,
         "rows": request.rows,
         "call": request.call,
+        "check": request.check,
         "device": request.device,
         "timeout": request.timeout,
         "allow_writes": request.allow_writes,

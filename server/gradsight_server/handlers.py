@@ -10,6 +10,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from gradsight.finding import Applicability
 from lsprotocol import types as lsp
 
 from gradsight_server import actions, convert, hover, lenses, messages, uris
@@ -116,12 +117,22 @@ def _actions(server: Server) -> None:
         out = []
         if actions.is_wanted("quickfix", only):
             where = convert.from_range(snapshot, uri, params.range)
+            bulk: dict[str, tuple[str, Applicability]] = {}
             for finding in found.shown:
                 if finding.where.start <= where.end and where.start <= finding.where.end:
                     token = convert.to_token(snapshot, finding)
                     made = await server.aside(offers.of, snapshot, finding, token)
                     said = convert.with_token(params.context.diagnostics, token)
                     out += [_quick_fix(server, snapshot, uri, token, each, said) for each in made]
+                    kind = actions.of_kind(finding, made)
+                    if kind is not None and sum(each.code == finding.code for each in found.shown) > 1:
+                        bulk.setdefault(finding.code, kind)
+            for code, (title, applicability) in bulk.items():
+                data = {"uri": uri, "offer": "kind", "code": code, "applicability": applicability.value}
+                action = lsp.CodeAction(title, lsp.CodeActionKind.QuickFix, data=data)
+                if not server.editor.resolves_edits:
+                    action.edit = await _fix_all(server, snapshot, code, applicability)
+                out.append(action)
         if found.shown and actions.is_wanted(actions.FIX_ALL, only):
             action = lsp.CodeAction(actions.FIX_ALL_TITLE, actions.FIX_ALL, data={"uri": uri, "offer": "all"})
             if not server.editor.resolves_edits:
@@ -140,6 +151,11 @@ def _actions(server: Server) -> None:
         _, snapshot, found = known
         if data.get("offer") == "all":
             params.edit = await _fix_all(server, snapshot)
+            return params
+        if data.get("offer") == "kind":
+            safe = data.get("applicability") == Applicability.SAFE.value
+            applicability = Applicability.SAFE if safe else Applicability.UNSAFE
+            params.edit = await _fix_all(server, snapshot, str(data.get("code")), applicability)
             return params
         finding = _by_token(snapshot, found, data.get("token"))
         if finding is None:
@@ -171,10 +187,16 @@ def _quick_fix(
     return action
 
 
-async def _fix_all(server: Server, snapshot: Snapshot) -> lsp.WorkspaceEdit:
+async def _fix_all(
+    server: Server,
+    snapshot: Snapshot,
+    code: str | None = None,
+    applicability: Applicability = Applicability.SAFE,
+) -> lsp.WorkspaceEdit:
     settings = await server.aside(server.configurations.of, snapshot.uri)
     document = snapshot.notebook or snapshot.source
-    edits = await server.aside(actions.fix_all, document, settings) if settings is not None else ()
+    asked = (actions.fix_all, document, settings, code, applicability)
+    edits = await server.aside(*asked) if settings is not None else ()
     return convert.to_workspace_edit(snapshot, edits, server.editor.versions_edits)
 
 
