@@ -138,7 +138,7 @@ export async function deactivate(): Promise<void> {
   server = null;
 }
 
-const NO_PROBE: messages.RunProbe = { uri: "", range: null, call: null, python: null };
+const NO_PROBE: messages.RunProbe = { uri: "", range: null, call: null, python: null, check: null };
 
 const NO_FIX: messages.FixAndProbe = {
   uri: "",

@@ -45,6 +45,7 @@ export interface RunProbe {
   readonly range: Range | null;
   readonly call: string | null;
   readonly python: string | null;
+  readonly check: string | null;
 }
 
 export interface ClearProbe {

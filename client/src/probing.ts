@@ -131,7 +131,7 @@ function toRunProbe(document: vscode.TextDocument, selection: vscode.Range): mes
     start: { line: start.line, character: start.character },
     end: { line: end.line, character: end.character },
   };
-  return { uri: document.uri.toString(), range, call: null, python: null };
+  return { uri: document.uri.toString(), range, call: null, python: null, check: null };
 }
 
 /** What the user sees instead of a probe where the workspace is not trusted. */

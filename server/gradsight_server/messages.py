@@ -62,6 +62,7 @@ class RunProbe:
     range: Range | None = None  # the selected lines; None: what can be probed around nothing, the whole file
     call: str | None = None  # a function to call after the file has been executed
     python: str | None = None  # the interpreter that the client found
+    check: str | None = None  # an autograd.Function whose gradients are compared with numerical ones
 
 
 @dataclass(frozen=True, slots=True)

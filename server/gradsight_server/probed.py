@@ -258,13 +258,16 @@ def to_request(
         program = select(snapshot.source.text, rows=rows, call=call)
     else:
         part = snapshot.part_of(wanted.uri) or snapshot.parts[0]
-        program = snapshot.notebook.selected(snapshot.parts.index(part), rows, call)
+        # What is checked is often called in a later cell.
+        cell = None if wanted.check is not None else snapshot.parts.index(part)
+        program = snapshot.notebook.selected(cell, rows, call)
     file = uris.to_file(snapshot.uri)
     return ProbeRequest(
         filename=file,
         text=program.text,
         rows=program.rows,
         call=program.call,
+        check=wanted.check,
         python=wanted.python or settings.python or "python3",
         device=settings.device,
         timeout=settings.timeout,
