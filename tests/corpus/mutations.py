@@ -56,10 +56,22 @@ def mutants(script: Script) -> list[Mutant]:
 
     Cuts are put into a package's text alone: its driver is like all other drivers.
     """
-    from corpus import catalogue_mutations, custom_mutations, in_place_mutations, protocol_mutations
+    from corpus import (
+        catalogue_mutations,
+        custom_mutations,
+        in_place_mutations,
+        loss_mutations,
+        protocol_mutations,
+    )
 
     found: dict[str, Mutant] = {}
-    rooms = (protocol_mutations, catalogue_mutations, custom_mutations, in_place_mutations)
+    rooms = (
+        protocol_mutations,
+        loss_mutations,
+        catalogue_mutations,
+        custom_mutations,
+        in_place_mutations,
+    )
     for mutator in (*MUTATORS, *(each for room in rooms for each in room.MUTATORS)):
         for each in mutator(script):
             in_driver = script.program.package and not each.in_package
