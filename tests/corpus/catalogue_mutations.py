@@ -1,8 +1,8 @@
-"""Mistakes in what a module registers, and in the mode that it runs in.
+"""Mistakes in what a module registers.
 
 As in `mutations.py`, a place fits by what the script did there. Where a script has nothing that could be done
-wrong (no frozen part, no validation), it is first given it, done right: `Mutant.good` is then
-the program that the mutant is compared with.
+wrong (no frozen part), it is first given it, done right: `Mutant.good` is then the program that the mutant is
+compared with.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 
 from corpus.mutations import CLOSE, OPEN, Mutant, Mutator, Pieces, compose, edited
-from corpus.protocol_mutations import Step, model_of, statements_of
+from corpus.protocol_mutations import Step, statements_of
 from corpus.sites import Script, Site
 
 _NORMALIZED = re.compile(
@@ -30,7 +30,7 @@ def plain_list(script: Script) -> Iterator[Mutant]:
             continue
         call = node.value
         name = script.source(call.func).rpartition(".")[2]
-        if name not in ("ModuleList", "ModuleDict") or not _is_own(script, node.targets[0]):
+        if name not in ("ModuleList", "ModuleDict") or not is_own(script, node.targets[0]):
             continue
         plain = "list" if name == "ModuleList" else "dict"
         empty = "[]" if name == "ModuleList" else "{}"
@@ -39,8 +39,8 @@ def plain_list(script: Script) -> Iterator[Mutant]:
         if not call.keywords and len(call.args) < 2:
             text = inner if written else f"{plain}({inner})"
             yield compose(script, "GS402", plain, [(*script.span(call), f"{OPEN}{text}{CLOSE}")])
-    for owner, assigned, made in _own_layers(script):
-        uses = _uses(script, owner, assigned.targets[0])
+    for owner, assigned, made in own_layers(script):
+        uses = uses_of(script, owner, assigned.targets[0])
         target = ast.unparse(assigned.targets[0])
         name = target.partition(".")[2]
         for style, holder, key in (
@@ -55,11 +55,11 @@ def plain_list(script: Script) -> Iterator[Mutant]:
 
 def parameter_in_list(script: Script) -> Iterator[Mutant]:
     """GS403: parameters in a plain list or dictionary."""
-    for owner, assigned in _own_attributes(script):
+    for owner, assigned in own_attributes(script):
         call = assigned.value
         if not isinstance(call, ast.Call) or not script.source(call.func).endswith("Parameter"):
             continue
-        made, uses = script.source(call), _uses(script, owner, assigned.targets[0])
+        made, uses = script.source(call), uses_of(script, owner, assigned.targets[0])
         name = ast.unparse(assigned.targets[0]).partition(".")[2]
         for style, holder, key in (
             ("list", f"[{made}]", "0"),
@@ -78,8 +78,8 @@ def made_in_forward(script: Script) -> Iterator[Mutant]:
         for site in script.sites
         if "module" in site.flags and isinstance(site.node, ast.Call)
     }
-    for owner, assigned in _own_attributes(script):
-        uses = _uses(script, owner, assigned.targets[0])
+    for owner, assigned in own_attributes(script):
+        uses = uses_of(script, owner, assigned.targets[0])
         target = ast.unparse(assigned.targets[0])
         init = _function(script, assigned)
         methods = {
@@ -145,13 +145,13 @@ def _kept_for_later(
 
 def plain_matrix(script: Script) -> Iterator[Mutant]:
     """GS401: a layer as a matrix of its own, which is a plain tensor."""
-    for owner, assigned in _own_attributes(script):
+    for owner, assigned in own_attributes(script):
         call = assigned.value
         if not isinstance(call, ast.Call) or len(call.args) != 2:
             continue
         kind = script.source(call.func).rpartition(".")[2]
         bias = all(each.arg == "bias" for each in call.keywords)
-        uses = _uses(script, owner, assigned.targets[0])
+        uses = uses_of(script, owner, assigned.targets[0])
         if kind not in ("Linear", "Embedding") or not bias or not uses:
             continue
         calls = [
@@ -181,7 +181,7 @@ def plain_matrix(script: Script) -> Iterator[Mutant]:
 def freeze(script: Script) -> Iterator[Mutant]:
     """GS407: a part is frozen by an attribute of the module, thawed again, or with all that is trained."""
     for site in script.sites:
-        held = _held_model(script, site)
+        held = held_model(script, site)
         if held is None:
             continue
         model, statement, call = held
@@ -216,79 +216,19 @@ def freeze(script: Script) -> Iterator[Mutant]:
             yield compose(script, "GS407", "thawed too late", late, good=[])
 
 
-# Modes.
-
-
-def evaluation_left_on(script: Script) -> Iterator[Mutant]:
-    """GS601: nothing switches back to training."""
-    evals = list(statements_of(script, "eval call"))
-    trains = list(statements_of(script, "train call"))
-    if evals and trains:
-        marks = [mark for each in evals for mark in each.marks()]
-        for each in trains:
-            yield compose(script, "GS601", "train removed", [*each.removed(), *marks])
-            if each.loop is not None and each.function is Step(script, each.loop).function:
-                loop = Step(script, each.loop)
-                moved = (loop.start, loop.start, f"{each.source}\n{loop.indent}")
-                yield compose(script, "GS601", "train before the loop", [*each.removed(), moved, *marks])
-    for step in statements_of(script, "optimizer step"):
-        model = model_of(script, step)
-        if not model or step.loop is None or not step.indent:
-            continue
-        loop = Step(script, step.loop)
-        if step.function is loop.function:
-            off = f"{OPEN}{model}.eval(){CLOSE}\n{loop.indent}"
-            gone = [piece for each in trains for piece in each.removed()]
-            yield compose(script, "GS601", "eval before the loop", [(loop.start, loop.start, off), *gone])
-        validated = f"\n{step.indent}{{}}{model}.eval(){{}}"
-        wrong = (step.end, step.end, validated.format(OPEN, CLOSE))
-        right = (step.end, step.end, validated.format("", "") + f"\n{step.indent}{model}.train()")
-        if not any(each.loop is step.loop for each in trains):
-            yield compose(script, "GS601", "eval in the turn", [wrong], good=[right])
-
-
-def evaluated_in_training(script: Script) -> Iterator[Mutant]:
-    """GS602: measured in training mode; functional dropout that is not told the mode."""
-    calls = [
-        site
-        for site in script.sites
-        if "module without gradient" in site.flags and isinstance(site.node, ast.Call)
-    ]
-    marks: Pieces = []
-    for site in calls:
-        if not any(
-            other is not site and other.start <= site.start and site.end <= other.end for other in calls
-        ):
-            marks += [(site.start, site.start, OPEN), (site.end, site.end, CLOSE)]
-    for each in statements_of(script, "eval call") if marks else ():
-        yield compose(script, "GS602", "eval removed", [*each.removed(), *marks])
-    for node in ast.walk(script.tree):
-        if isinstance(node, ast.Call) and "dropout" in script.source(node.func):
-            told = next((each for each in node.keywords if each.arg == "training"), None)
-            if told is None or script.source(told.value) != "self.training":
-                continue
-            value = script.span(told.value)
-            start = script.text.rindex(",", 0, script.text.rindex("training", 0, value[0]))
-            own = script.span(node)
-            pieces = [(start, value[1], ""), (own[0], own[0], OPEN), (own[1], own[1], CLOSE)]
-            yield compose(script, "GS602", "dropout not told", pieces)
-
-
 MUTATORS: tuple[Mutator, ...] = (
     plain_list,
     parameter_in_list,
     made_in_forward,
     plain_matrix,
     freeze,
-    evaluation_left_on,
-    evaluated_in_training,
 )
 
 
 # Where things stand.
 
 
-def _is_own(script: Script, target: ast.expr) -> bool:
+def is_own(script: Script, target: ast.expr) -> bool:
     return isinstance(target, ast.Attribute) and script.source(target.value) == "self"
 
 
@@ -298,7 +238,7 @@ def _function(script: Script, node: ast.AST) -> ast.FunctionDef | None:
     return node
 
 
-def _own_attributes(script: Script) -> Iterator[tuple[ast.ClassDef, ast.Assign]]:
+def own_attributes(script: Script) -> Iterator[tuple[ast.ClassDef, ast.Assign]]:
     """`self.name = ...` in constructors, where it is the only assignment to that name."""
     for owner in ast.walk(script.tree):
         if not isinstance(owner, ast.ClassDef):
@@ -313,19 +253,19 @@ def _own_attributes(script: Script) -> Iterator[tuple[ast.ClassDef, ast.Assign]]
                 for node in ast.walk(method):
                     if isinstance(node, ast.Assign) and len(node.targets) == 1:
                         target = node.targets[0]
-                        if _is_own(script, target) and stored.count(target.attr) == 1:  # type: ignore[attr-defined]
+                        if is_own(script, target) and stored.count(target.attr) == 1:  # type: ignore[attr-defined]
                             yield owner, node
 
 
-def _own_layers(script: Script) -> Iterator[tuple[ast.ClassDef, ast.Assign, str]]:
+def own_layers(script: Script) -> Iterator[tuple[ast.ClassDef, ast.Assign, str]]:
     """Those that are layers which learn, with the text that makes them."""
-    for owner, assigned in _own_attributes(script):
+    for owner, assigned in own_attributes(script):
         made = script.source(assigned.value)
         if isinstance(assigned.value, ast.Call) and _NORMALIZED.match(made.rpartition("nn.")[2] or made):
             yield owner, assigned, made
 
 
-def _uses(script: Script, owner: ast.ClassDef, target: ast.expr) -> list[tuple[int, int]]:
+def uses_of(script: Script, owner: ast.ClassDef, target: ast.expr) -> list[tuple[int, int]]:
     """Where a class reads its attribute; empty if anybody else seems to."""
     assert isinstance(target, ast.Attribute)
     inside = {id(each) for each in ast.walk(owner)}
@@ -349,7 +289,7 @@ def _statement_at(script: Script, offset: int) -> Step | None:
     return found
 
 
-def _held_model(script: Script, site: Site) -> tuple[str, ast.stmt, ast.expr] | None:
+def held_model(script: Script, site: Site) -> tuple[str, ast.stmt, ast.expr] | None:
     """The model whose `parameters()` an optimizer is made of, the statement, and that call."""
     if "optimizer" not in site.flags or not isinstance(site.node, ast.Call) or not site.node.args:
         return None
@@ -377,7 +317,7 @@ def _parts(script: Script, model: str) -> Iterator[str]:
         "",
     )
     number = 0
-    for owner, assigned in _own_attributes(script):
+    for owner, assigned in own_attributes(script):
         value = assigned.value
         if owner.name == made and isinstance(value, ast.Call) and number < 2:
             if script.source(value.func).rpartition(".")[2][:1].isupper():

@@ -38,6 +38,7 @@ class Mutant:
     also: frozenset[str] = frozenset()  # codes that say the same
     good: str = ""  # the right program, where that is not the script but has been given a clip, a scaler
     edits: tuple[tuple[int, int, str], ...] = ()  # of the script's text: from, to, what is there now
+    severity: str = ""  # the least that the policy says of it, where a rule speaks in several
     in_package: bool = False  # all of these are in the text of a public package
 
     @property
@@ -61,7 +62,10 @@ def mutants(script: Script) -> list[Mutant]:
         custom_mutations,
         in_place_mutations,
         loss_mutations,
+        mode_mutations,
         protocol_mutations,
+        registration_mutations,
+        term_mutations,
     )
 
     found: dict[str, Mutant] = {}
@@ -69,6 +73,9 @@ def mutants(script: Script) -> list[Mutant]:
         protocol_mutations,
         loss_mutations,
         catalogue_mutations,
+        registration_mutations,
+        mode_mutations,
+        term_mutations,
         custom_mutations,
         in_place_mutations,
     )
@@ -615,6 +622,7 @@ def compose(
     place: tuple[int, int] = (0, 0),
     also: tuple[str, ...] = (),
     good: Pieces | None = None,
+    severity: str = "",
 ) -> Mutant:
     """The mutant in which `pieces` are replaced. The first place in them that is marked is the finding's."""
     marked = edited(script.text, pieces)
@@ -644,6 +652,7 @@ def compose(
         frozenset(also),
         edited(script.text, good) if good is not None else "",
         tuple((start, end, re.sub(f"[{OPEN}{CLOSE}]", "", new)) for start, end, new in pieces),
+        severity,
         bool(driver) and all(end <= driver for start, end, new in pieces if new not in (OPEN, CLOSE)),
     )
 
