@@ -23,6 +23,7 @@ from gradsight.text import Source
 from gradsight_cli.checking import to_document, to_report
 from gradsight_cli.discovery import files
 from gradsight_cli.painting import Line, counted, printer, wants_colour
+from gradsight_cli.probing import compare
 from gradsight_cli.projects import Projects
 from gradsight_cli.reading import File, OtherLanguage, Unreadable, display, read
 
@@ -41,6 +42,11 @@ def fix(options: argparse.Namespace) -> int:
     if unknown := sorted(only - {page.code for page in PAGES}):
         print(f"gradsight: `{unknown[0]}` is no rule: `gradsight rules` lists them", file=sys.stderr)
         return 2
+    if not options.probe and (options.python, options.call, options.timeout) != (None, None, None):
+        print(
+            "gradsight: --python, --call and --timeout say how to run it: give --probe too", file=sys.stderr
+        )
+        return 2
     trouble = False
     made = changed = left = 0
     for path in _paths(options.paths, projects):
@@ -58,13 +64,18 @@ def fix(options: argparse.Namespace) -> int:
             )
             raw = _encode(file, _to_text(file, document, fixed.document))
             if raw != file.raw:
-                if options.write:
+                compared = compare(path, document, fixed.document, options) if options.probe else None
+                if not options.write:
+                    for head, old, new in _changes(name, file.raw, raw, document, fixed.document):
+                        _print_diff(head, old, new, options.color)
+                elif compared is not None and compared.is_worse:
+                    raise Unreadable(f"not changed: {compared.summary}")
+                else:
                     write(path, file.raw, raw)
                     for title in fixed.made:
                         print(f"{name}: {title}")
-                else:
-                    for head, old, new in _changes(name, file.raw, raw, document, fixed.document):
-                        _print_diff(head, old, new, options.color)
+                if compared is not None:
+                    print(f"{name}: {compared.summary}", flush=True)
                 changed += 1
                 made += len(fixed.made)
             left += sum(finding.severity.rank <= Severity.WARNING.rank for finding in fixed.left)

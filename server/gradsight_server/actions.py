@@ -83,17 +83,23 @@ def _offers(document: Source | Notebook, finding: Finding) -> Iterator[Offer]:
             yield Offer(name, ignoring.title, False, ignoring.edits)
 
 
+def best_of(offers: Sequence[Offer]) -> Offer | None:
+    """The fix that a person would take first; None where none is complete."""
+    complete = (each for each in offers if each.applicability in (Applicability.SAFE, Applicability.UNSAFE))
+    return min(complete, key=lambda each: not each.preferred, default=None)
+
+
 def of_kind(finding: Finding, offers: Sequence[Offer]) -> tuple[str, Applicability] | None:
     """What fixes all findings of this one's kind in its file: the title, and which fixes are made.
 
     None where this one has no fix that is complete. What only may be a mistake is never mended in bulk.
     """
-    first = next((each.applicability for each in offers if each.applicability is not None), None)
-    if first is Applicability.SAFE or (
-        first is Applicability.UNSAFE and finding.severity is not Severity.INFORMATION
-    ):
-        return f"Fix all {finding.code} in this file{_MARKS[first]}", first
-    return None
+    best = best_of(offers)
+    if best is None or best.applicability is None:
+        return None
+    if best.applicability is not Applicability.SAFE and finding.severity is Severity.INFORMATION:
+        return None
+    return f"Fix all {finding.code} in this file{_MARKS[best.applicability]}", best.applicability
 
 
 def fix_all(

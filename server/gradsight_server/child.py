@@ -203,8 +203,8 @@ class Child:
         with self._ending:
             if self._ended:
                 return
-            self._ended = True
             kill_all(self._process, self._token)
+            self._ended = True  # only now: what interrupts the hunt is followed by another
             for thread in self._threads:
                 thread.join(timeout=5.0)
             overflow = os.path.join(self._folder, "events.jsonl")
