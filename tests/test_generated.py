@@ -92,7 +92,7 @@ OTHERWISE = {
     "clean_meters_and_dictionaries.py": "a tensor or a number, by a test of its type",
     "clean_shadow_and_average.py": "an average updates itself without gradients",
     "cyclegan_mini.py": "one line makes the layers of several models, of which some are frozen in turn",
-    "flagged_optional_check_before_training.py": "gradients are off in one arm of a branch: drawn is the other",
+    "flagged_optional_check_before_training.py": "gradients are off in one arm: drawn is the other",
     "flagged_phase_the_wrong_way_round.py": "a mode that hangs on the phase: drawn is the one that trains",
     "deep_ensemble.py": "a value that a loop over unrolled layers carries",
     "detection_anchor_free.py": "one function is given what learns and what does not by the same line",

@@ -20,7 +20,8 @@ x = checkpoint(self.block, x, use_reentrant=False)
 
 ## When it is right
 `use_reentrant=False`; an input that some layer which learns has computed, or that `requires_grad_()` was
-called on, as `enable_input_require_grads()` does by a hook. Not flagged. Neither is a segment whose inputs are not known.
+called on, as `enable_input_require_grads()` does by a hook. Not flagged. Neither is a segment whose inputs
+are not known.
 """
 
 from __future__ import annotations
