@@ -81,23 +81,33 @@ def fix(source: Source, finding: Finding) -> Iterator[Fix]:
         yield Fix("Remove the unused suppression", Applicability.SAFE, (edit,))
 
 
-def ignore(source: Source, finding: Finding) -> Fix | None:
-    """Writes the comment that silences a finding, or adds its code to the one that stands on the line.
+def ignore(source: Source, finding: Finding, reason: str = "") -> Fix | None:
+    """Writes the comment that silences a finding, or adds its code to the one that stands on the line; with a
+    `reason`, that it is intended and why.
 
     None where no comment can stand: the line goes on behind a `\\` or inside a string of several lines.
     """
+    title = (
+        f"This is intended: ignore {finding.code} and say why" if reason else f"Ignore {finding.code} here"
+    )
+    said = f" intended: {reason}" if reason else ""
     row = source.row_column(finding.where.end)[0]
     for comment in suppressions(source):
         if comment.row == row and comment.codes:
             last = comment.codes[-1][1].end
-            return _ignoring(source, finding.code, Edit(source.file, Span(last, last), f", {finding.code}"))
+            edits = [Edit(source.file, Span(last, last), f", {finding.code}")]
+            if said:
+                end = _whole(source, comment.where).end
+                between = ";" if end > comment.where.end else ""
+                edits.append(Edit(source.file, Span(end, end), f"{between}{said}"))
+            return Fix(title, Applicability.SAFE, tuple(edits))
     text = source.line_text(row)
     end = source.offset(row, len(text.rstrip()))
-    mark = f"# gradsight: ignore[{finding.code}]"
+    mark = f"# gradsight: ignore[{finding.code}]{said}"
     edit = Edit(source.file, Span(end, source.offset(row, len(text))), f"  {mark}")
     after = Source(source.file, apply(source.text, (edit,)))
     written = any(comment.row == row and comment.where.start >= end for comment in suppressions(after))
-    return _ignoring(source, finding.code, edit) if written and _breaks_nothing(source, after) else None
+    return Fix(title, Applicability.SAFE, (edit,)) if written and _breaks_nothing(source, after) else None
 
 
 def _breaks_nothing(before: Source, after: Source) -> bool:
@@ -105,10 +115,6 @@ def _breaks_nothing(before: Source, after: Source) -> bool:
     return len(before.units) == len(after.units) and all(
         new.error is None or old.error is not None for old, new in zip(before.units, after.units, strict=True)
     )
-
-
-def _ignoring(source: Source, code: str, edit: Edit) -> Fix:
-    return Fix(f"Ignore {code} here", Applicability.SAFE, (edit,))
 
 
 def suppress(source: Source, findings: Sequence[Finding]) -> tuple[Finding, ...]:
