@@ -51,12 +51,8 @@ LOG = Path(__file__).with_name("FIXES.md")
 RTOL, LOSS = 1e-4, 1e-5
 ROUNDS = 4  # one mistake may be several findings
 # Mistakes without a right fix, by rule and style, and the words of the rule's page that say why.
-NO_FIX = {
-    ("GS107", "argmax"): "What a chosen index should have been instead is a decision",
-    ("GS107", "threshold"): "What a chosen index should have been instead is a decision",
-    ("GS107", "comparison"): "What a chosen index should have been instead is a decision",
-    ("GS107", "sign"): "What a chosen index should have been instead is a decision",
-}
+_DECISION = "What should stand there instead of an index or of true and false is a decision"
+NO_FIX = {("GS107", style): _DECISION for style in ("argmax", "threshold", "comparison")}
 
 
 @dataclass(frozen=True)
