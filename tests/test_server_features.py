@@ -326,12 +326,14 @@ def test_fix_all_is_what_the_command_line_writes(client: Client, tmp_path: Path)
     corpus = [(path.name, read(path)) for path in sorted((ROOT / "fixtures" / "seeds").glob("*.py"))[:6]]
     several = LOST + LOST.replace("import torch\n", "").replace("detach()", "detach().numpy()")
     changed = 0
-    for name, text in [*programs(), *corpus, ("several.py", several)]:
+    every = [*programs(), *corpus, ("several.py", several)]
+    for name, text in every:
+        (tmp_path / name).write_bytes(text.encode())
+    run("fix", "--write", *(tmp_path / name for name, _ in every), cwd=tmp_path)
+    for name, text in every:
         path = tmp_path / name
-        path.write_bytes(text.encode())
         uri = client.uri(f"all/{name}")
         client.open(uri, text)
-        run("fix", "--write", path, cwd=tmp_path)
         start = {"line": 0, "character": 0}
         found = actions(client, uri, {"start": start, "end": start}, only=["source.fixAll"])
         if not client.diagnostics(uri):
