@@ -350,7 +350,7 @@ def scaler(script: Script) -> Iterator[Mutant]:
         step = steps[0]
         optimizer = _receiver(step.node)
         loss = script.source(call.func.value)
-        made = _behind_imports(script)
+        made = behind_imports(script)
         head = (made, made, 'grad_scaler = torch.amp.GradScaler("cpu")\n\n')
         scaled = (back.start, back.end, f"grad_scaler.scale({loss}).backward()")
         stepped = f"grad_scaler.step({optimizer})"
@@ -651,7 +651,7 @@ def _first_import(script: Script) -> int:
     )
 
 
-def _behind_imports(script: Script) -> int:
+def behind_imports(script: Script) -> int:
     """Where a statement can be put behind all of a file's imports."""
     last = [node for node in script.tree.body if isinstance(node, (ast.Import, ast.ImportFrom))][-1]
     end = script.text.find("\n", script.span(last)[1])
