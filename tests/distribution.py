@@ -12,10 +12,19 @@ from xdist.scheduler import LoadScopeScheduling
 
 EDITORS = "editors"
 OF_EDITORS = ("tests/editors/", "tests/test_vsix.py", "tests/test_client_typescript.py")
-# By the seconds that they take, of what takes more than half a minute.
+# What takes more than half a minute. What runs programs two at once comes when the editors are nearly done.
 LONG = (
     EDITORS,
     "tests/test_robustness.py",
+    "tests/test_incremental.py",
+    "tests/test_text.py",
+    "tests/test_lines.py",
+    "tests/test_real_code.py",
+    "tests/test_metamorphic.py",
+    "tests/test_mutations.py",
+    "tests/test_fixtures.py",
+    "tests/test_probe_sessions.py",
+    "tests/test_generated.py",
 )
 
 
