@@ -136,13 +136,17 @@ def report(q: Queries, step: Step, backward: Event, why: str, clears: list[Event
         message = f"the gradients of {loss} are cleared before the loop only"
     else:
         message = f"the gradients of {loss} are never cleared"
+    cleared_in = None
     for event in clears[:1]:
         cleared = event.place("call")
         if cleared is not None:
             path.insert(0, ("they are cleared here only", cleared))
+            cleared_in = cleared
     # Before a backward pass in a loop of its own, each turn of that would clear what the one before gave.
     inner = loops(backward) != loops(step.event) and not accumulated
     places = (("step", stepped),) if inner else (("backward", where), ("step", stepped))
+    if why == "branch" and cleared_in is not None:
+        places = (*places, ("clear", cleared_in))
     yield RULE.report(
         SEVERITY["wrong"],
         f"{message}: `{name}` steps with the sum over all turns so far; clear them in each turn",
@@ -165,8 +169,15 @@ def optimizer_name(q: Queries, step: Step) -> str:
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     where, name = finding.place("backward"), finding.fact("optimizer")
-    if where is None or not name or finding.fact("why") == "branch":
+    if where is None or not name:
         return
+    cleared = finding.place("clear")
+    if finding.fact("why") == "branch" and cleared is not None:
+        always = surgery.out_of_branch(source, cleared)
+        if not isinstance(always, surgery.Refusal):
+            title = f"Clear the gradients in each turn: `{source.slice(cleared)}`"
+            yield Fix(title, Applicability.UNSAFE, always)
+            return
     step = finding.place("step")
     if finding.fact("accumulated") and step is not None:
         edits = surgery.insert_behind(source, step, f"{name}.zero_grad()")
