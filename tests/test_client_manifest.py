@@ -127,12 +127,13 @@ def test_commands_and_menus_fit() -> None:
     assert sorted(offered.values()) == [
         "Gradsight: Clear Probe Results",
         "Gradsight: Explain Finding",
+        "Gradsight: Fix and Probe",
         "Gradsight: Restart Server",
         "Gradsight: Run Probe",
         "Gradsight: Show Output",
     ]
     # The language client registers the server's own; one of ours by such a name would keep it out.
-    assert not {messages.RUN_PROBE, messages.CLEAR_PROBE} & set(offered)
+    assert not {messages.RUN_PROBE, messages.CLEAR_PROBE, messages.FIX_AND_PROBE} & set(offered)
     for entries in manifest["menus"].values():
         assert {entry["command"] for entry in entries} <= set(offered)
     source = (CLIENT / "src" / "extension.ts").read_text(encoding="utf-8")

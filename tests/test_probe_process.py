@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -267,8 +269,16 @@ def test_misuse(tmp_path: Path, options: dict[str, Any], expected: str) -> None:
     assert expected in result.problem
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """As at a terminal: what a shell starts with `&` ignores interrupts, and all that it starts with it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.slow
-def test_an_interrupt_leaves_no_process(tmp_path: Path) -> None:
+def test_an_interrupt_leaves_no_process(tmp_path: Path, interruptible: None) -> None:
     program = tmp_path / "loops.py"
     program.write_text("import time\nprint('on', flush=True)\nwhile True: time.sleep(1)\n")
     before = _tagged()
@@ -281,6 +291,25 @@ def test_an_interrupt_leaves_no_process(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         probe.run(probe.request(program, python=sys.executable), interrupt)
+    assert not _tagged() - before
+
+
+@POSIX
+def test_what_interrupts_the_end_is_followed_by_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Ctrl-C again, while the first is obeyed: whoever ends it once more still finds what is left."""
+    before = _tagged()
+    started = child.Child(_request(tmp_path, "sleeps_forever.py"), child.Alarm())
+    hunted = child.kill_all
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(child, "kill_all", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        started.end()
+    assert _tagged() - before
+    monkeypatch.setattr(child, "kill_all", hunted)
+    started.end()
     assert not _tagged() - before
 
 

@@ -177,11 +177,11 @@ def test_quick_fixes_do_what_the_command_line_would_do(encoding: str, tmp_path: 
                 offered = [
                     each
                     for each in actions(client, uri, diagnostic["range"], only=["quickfix"])
-                    if each["data"]["token"] == token
+                    if each["data"].get("token") == token
                 ]
                 assert all("edit" not in each and each["kind"] == "quickfix" for each in offered)
                 assert all(each["diagnostics"] == [diagnostic] for each in offered)
-                fixes = [each for each in offered if not each["title"].startswith("Ignore")]
+                fixes = [each for each in offered if each["data"]["offer"].startswith("fix")]
                 assert len(fixes) == len(finding["fixes"])
                 safe = [each["applicability"] == "safe" for each in finding["fixes"]]
                 first = safe.index(True) if True in safe else None
@@ -224,16 +224,119 @@ def test_ignore_here_silences_that_one_finding(client: Client) -> None:
     assert client.diagnostics(uri) == []
 
 
+def test_what_is_intended_is_silent_and_says_why(client: Client) -> None:
+    for name, before, after in (
+        ("plain.py", "", "# gradsight: ignore[GS102] intended: "),
+        ("noted.py", "  # gradsight: ignore[GS309] a metric", "[GS309, GS102] a metric; intended: "),
+        ("other.py", "  # gradsight: ignore[GS309]  # noqa", "# gradsight: ignore[GS309, GS102] intended: "),
+    ):
+        text = TWICE.replace(
+            "a = second(hidden).detach().mean()", f"a = second(hidden).detach().mean(){before}"
+        )
+        uri = client.uri(name)
+        client.open(uri, text)
+        found = next(each for each in client.diagnostics(uri) if each["code"] == "GS102")
+        offered = actions(client, uri, found["range"])
+        (intended,) = [each for each in offered if each["data"]["offer"] == "intended"]
+        edits = only_edits(client.request("codeAction/resolve", intended), uri, 1)
+        changed = applied(text, edits, "utf-16")
+        assert after in changed
+        assert ("  # noqa\n" in changed) == ("noqa" in before)
+        client.change(uri, {"text": changed})
+        assert sum(each["code"] == "GS102" for each in client.diagnostics(uri)) == 1
+
+
+def test_what_raises_is_nobodys_intention(client: Client) -> None:
+    uri = client.uri("raises.py")
+    client.open(uri, LOST)
+    raised = [each for each in client.diagnostics(uri) if each["severity"] == 1]
+    assert raised
+    offered = {each["data"]["offer"] for each in actions(client, uri, raised[0]["range"])}
+    assert "ignore" in offered
+    assert "intended" not in offered
+
+
+TWICE = """\
+import torch
+from torch import nn
+
+first, second, third = nn.Linear(4, 2), nn.Linear(2, 2), nn.Linear(2, 1)
+optimizer = torch.optim.SGD([*first.parameters(), *second.parameters(), *third.parameters()], lr=0.1)
+loss_fn = nn.CrossEntropyLoss()
+for _ in range(2):
+    optimizer.zero_grad()
+    hidden = first(torch.randn(8, 4))
+    a = second(hidden).detach().mean()
+    b = third(hidden).detach().mean()
+    logits = torch.softmax(first(torch.randn(8, 4)), dim=1)
+    loss = loss_fn(logits, torch.randint(0, 2, (8,))) + hidden.mean() + a + b
+    loss.backward()
+    optimizer.step()
+"""
+
+
+def test_fix_all_of_a_kind_is_what_the_command_line_writes_and_shows(client: Client, tmp_path: Path) -> None:
+    uri = client.uri("twice.py")
+    client.open(uri, TWICE)
+    _, second = [each for each in client.diagnostics(uri) if each["code"] == "GS102"]
+    for ends in ("\n", "\r\n"):
+        text = TWICE.replace("\n", ends)
+        client.change(uri, {"text": text})
+        (action,) = [
+            each for each in actions(client, uri, second["range"]) if each["data"]["offer"] == "kind"
+        ]
+        assert action["title"] == "Fix all GS102 in this file"
+        resolved = client.request("codeAction/resolve", action)
+        edited = applied(text, only_edits(resolved, uri, client.versions[uri]), "utf-16")
+        assert edited == text.replace(".detach()", "")
+        path = tmp_path / "twice.py"
+        path.write_bytes(text.encode())
+        diff = run("fix", "--diff", "--only", "GS102", "twice.py", cwd=tmp_path).stdout
+        run("fix", "--write", "--only", "GS102", "twice.py", cwd=tmp_path)
+        assert path.read_bytes() == edited.encode()
+        assert patched(text, diff) == edited
+    assert run("fix", "--only", "GS9", "twice.py", cwd=tmp_path).returncode == 2
+
+
+def test_one_alone_is_no_kind(client: Client) -> None:
+    uri = client.uri("alone.py")
+    client.open(uri, LOST)
+    offered = actions(client, uri, client.diagnostics(uri)[0]["range"])
+    assert "kind" not in {each["data"]["offer"] for each in offered}
+
+
+def patched(text: str, diff: bytes) -> str:
+    """A text after a unified diff of it, as `patch` would make it."""
+    rows, out, at = text.encode().split(b"\n"), [], 0
+    for line in diff.split(b"\n")[2:-1]:
+        if line.startswith(b"@@"):
+            begins = int(line.split()[1][1:].split(b",")[0]) - 1
+            out += rows[at:begins]
+            at = begins
+            continue
+        if line[:1] in b" -":
+            assert rows[at] == line[1:]
+            at += 1
+        if line[:1] in b" +":
+            out.append(line[1:])
+    return b"\n".join([*out, *rows[at:]]).decode()
+
+
 def test_fix_all_is_what_the_command_line_writes(client: Client, tmp_path: Path) -> None:
     corpus = [(path.name, read(path)) for path in sorted((ROOT / "fixtures" / "seeds").glob("*.py"))[:6]]
     several = LOST + LOST.replace("import torch\n", "").replace("detach()", "detach().numpy()")
     changed = 0
-    for name, text in [*programs(), *corpus, ("several.py", several)]:
-        path = tmp_path / name
+    every = {
+        tmp_path / f"{number}" / name: text
+        for number, (name, text) in enumerate([*programs(), *corpus, ("several.py", several)])
+    }
+    for path, text in every.items():
+        path.parent.mkdir()
         path.write_bytes(text.encode())
-        uri = client.uri(f"all/{name}")
+    run("fix", "--write", *every, cwd=tmp_path)
+    for path, text in every.items():
+        uri = client.uri(f"all/{path.parent.name}/{path.name}")
         client.open(uri, text)
-        run("fix", "--write", path, cwd=tmp_path)
         start = {"line": 0, "character": 0}
         found = actions(client, uri, {"start": start, "end": start}, only=["source.fixAll"])
         if not client.diagnostics(uri):
@@ -243,7 +346,7 @@ def test_fix_all_is_what_the_command_line_writes(client: Client, tmp_path: Path)
         assert action["kind"] == "source.fixAll.gradsight"
         made = client.request("codeAction/resolve", action)["edit"]["documentChanges"]
         fixed = applied(text, made[0]["edits"], "utf-16") if made else text
-        assert fixed.encode() == path.read_bytes(), name
+        assert fixed.encode() == path.read_bytes(), path.name
         changed += fixed != text
         if fixed != text:
             client.change(uri, {"text": fixed})

@@ -122,6 +122,8 @@ def test_malformed_parameters_are_answered_with_an_error(client: Client, method:
         ("gradsight.runProbe", [{"uri": 5}], "must be a text"),
         ("gradsight.runProbe", [{"uri": "file:///a.py", "range": [1, 2]}], "must be an object"),
         ("gradsight.runProbe", None, "no `uri`"),
+        ("gradsight.fixAndProbe", [{}], "no `uri`"),
+        ("gradsight.fixAndProbe", [{"uri": "file:///nowhere.py"}], "not open"),
         ("gradsight.noSuch", [], "no command"),
     ],
 )
@@ -310,6 +312,7 @@ def test_what_the_server_can_do(client: Client) -> None:
     }
     assert sorted(can["executeCommandProvider"]["commands"]) == [
         "gradsight.clearProbe",
+        "gradsight.fixAndProbe",
         "gradsight.runProbe",
     ]
     for provider in ("hoverProvider", "documentHighlightProvider", "codeLensProvider", "inlayHintProvider"):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 from gradsight.finding import Finding, Severity, apply
+from gradsight.intentions import REASONS
+from gradsight.rules import RULES
 from gradsight.suppression import fix, ignore, suppress, suppressions
 from gradsight.text import Source, Span
 from hypothesis import given
@@ -174,3 +176,22 @@ def test_ignore_here_writes_a_comment_that_silences(before: str, quoted: str, af
 def test_no_comment_where_none_can_stand(text: str) -> None:
     source = Source("a.py", text)
     assert ignore(source, _found(source, "x.detach()")) is None
+
+
+def test_each_rule_has_a_reason_for_which_it_may_be_meant_unless_it_speaks_of_what_raises() -> None:
+    raising = {"GS202", "GS207"}
+    assert REASONS.keys() == {rule.code for rule in RULES} - raising
+
+
+@pytest.mark.parametrize("why", sorted(set(REASONS.values())))
+def test_a_comment_with_a_reason_is_one_comment(why: str) -> None:
+    source = Source("a.py", "y = x.detach()  # noqa: E501\n")
+    made = ignore(source, _found(source, "x.detach()"), why)
+    assert made is not None
+    text = apply(source.text, made.edits)
+    assert text == f"y = x.detach()  # noqa: E501  # gradsight: ignore[GS102] intended: {why}\n"
+    assert _left(text, HIT) == []
+    # What it silences gone, all of it goes again.
+    (unused,) = suppress(Source("a.py", text), [])
+    (removing,) = fix(Source("a.py", text), unused)
+    assert apply(text, removing.edits) == source.text

@@ -73,12 +73,11 @@ class Reach:
             return None
         if edge is Edge.CUT:
             causes = self.causes if self.live is Tri.NO else (*self.causes, node)[:MOST_CAUSES]
-            # All ways end here: of a source that surely has one, nothing stays unknown.
-            way = max(self.live, self.lost)
-            return Reach(Tri.NO, way, Tri.NO, causes, self.unknown and way is not Tri.MUST)
+            # All ways end here, also those that came through code that is not seen: nothing stays unknown.
+            return Reach(Tri.NO, max(self.live, self.lost), Tri.NO, causes)
         if edge is Edge.ZERO:
             causes = self.causes if self.live is Tri.NO else (*self.causes, node)[:MOST_CAUSES]
-            return Reach(Tri.NO, self.cut, max(self.live, self.zero), causes, self.unknown)
+            return Reach(Tri.NO, self.cut, max(self.live, self.zero), causes)
         may = min(Tri.MAY, max(self.live, self.lost))
         # Code that is not seen may pass on what is left or lose it; it brings nothing back.
         return Reach(min(may, self.live), may, Tri.NO, self.causes, self.unknown or self.live is not Tri.NO)

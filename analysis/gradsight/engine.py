@@ -287,7 +287,7 @@ class Engine:
                     fixes = tuple(rule.fix(source, finding))
                     # Where two backward passes share what a fix reopens, the second may raise for it.
                     return tuple(
-                        fix for fix in fixes if not finding.fact("shared") or not breaks(source, fix)
+                        fix for fix in fixes if finding.fact("shared") != "yes" or not breaks(source, fix)
                     )
                 except Exception as error:
                     self.report_bug(f"fix of {rule.code}", error)

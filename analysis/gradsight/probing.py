@@ -1,9 +1,10 @@
 """What of a file can be probed, and what a probe runs where nothing is selected.
 
-Lines alone decide: whether a function or the script asks for gradients, by the names that do so. Whether its
-call will work is only known by running it.
+Lines alone decide: whether a function or the script asks for gradients, by the names that do so; whether a
+class is an autograd.Function, by its bases. Whether a call will work is only known by running it.
 
-Invariant: pure, and cheap enough for every edit: no interpretation, only what each line says by itself.
+Invariant: pure, and cheap enough for every edit: no interpretation, only what each line says by itself and,
+in a file that names autograd, what its imports and classes are called.
 """
 
 from __future__ import annotations
@@ -12,12 +13,16 @@ import ast
 import functools
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from gradsight.interpret.index import Index
 from gradsight.lines import Line
 from gradsight.outline import Outline, Region, outline
 from gradsight.text import Source, Span
+from gradsight.values import Lib
 
+FUNCTION = "torch.autograd.Function"
+SCRIPTS = ("the script", "this cell")
 ASKS = frozenset({"backward", "manual_backward", "training_step", "compute_loss"})
 
 
@@ -42,7 +47,11 @@ def probeable(source: Source) -> tuple[Probeable, ...]:
     whole = outline(source.units)
     regions = dict(zip(whole.names, whole.functions, strict=True))
     asking = {name for name, region in regions.items() if any(_asks(line) for line in region.lines)}
-    script = [at for at, line in zip(whole.skeleton.at, whole.skeleton.lines, strict=True) if _asks(line)]
+    script = [
+        at
+        for at, line in zip(whole.skeleton.at, whole.skeleton.lines, strict=True)
+        if line.role != "def" and _asks(line)
+    ]
     if not asking and not script:
         return ()
     found = [
@@ -57,6 +66,48 @@ def probeable(source: Source) -> tuple[Probeable, ...]:
             parts.add(rows[0])
             found.append(_script(source, at))
     return tuple(sorted(found, key=lambda each: each.where.start))
+
+
+@dataclass(frozen=True, slots=True)
+class Checkable:
+    """A class derived from torch.autograd.Function, whose backward is compared with numerical derivatives.
+
+    `where` is its header. `call` names the function that has to be called for anything in the file to run.
+    """
+
+    where: Span
+    name: str
+    call: str | None
+
+
+def checkable(source: Source) -> tuple[Checkable, ...]:
+    """Each class outside of functions that derives from torch.autograd.Function and has a backward, its own
+    or that of another class of the file, in the order of the text."""
+    whole = outline(source.units)
+    skeleton = whole.skeleton
+    if not any("autograd" in line.text for line in skeleton.lines):
+        return ()
+    index = Index(whole)
+    found = []
+    for cid, info in index.classes.items():
+        bases = {
+            base.name for one in index.mro(cid) for base in index.classes[one].bases if isinstance(base, Lib)
+        }
+        if FUNCTION in bases and any(index.method(cid, name) is not None for name in ("backward", "vjp")):
+            found.append(Checkable(_unit_span(source, skeleton.at[info.at]), cid.rpartition(".")[2], None))
+    if not found:
+        return ()
+    call = _lone_call(source)
+    return tuple(replace(each, call=call) for each in sorted(found, key=lambda each: each.where.start))
+
+
+def _lone_call(source: Source) -> str | None:
+    """The function that somebody calls by hand, in a file that runs nothing by itself."""
+    all_of_it = probeable(source)
+    script = any(each.title in SCRIPTS for each in all_of_it)
+    if script or any(line.text.lstrip().startswith("if __name__") for line in source.units):
+        return None
+    return next((each.call for each in all_of_it if each.call is not None), None)
 
 
 def probeable_at(source: Source, row: int) -> Probeable | None:
@@ -89,7 +140,7 @@ def _function(source: Source, whole: Outline, name: str, region: Region) -> Prob
 
 def _script(source: Source, at: int) -> Probeable:
     """All of the file, or of the cell around a line: what its own statements run is what shows."""
-    title = "this cell" if source.bounds else "the script"
+    title = SCRIPTS[bool(source.bounds)]
     return Probeable(_unit_span(source, at), _part(source, at), None, title)
 
 

@@ -270,6 +270,13 @@ class Queries:
         return frozenset(wide - own)
 
     @cached_property
+    def perhaps_nothing(self) -> frozenset[int]:
+        """What code that is not seen has made for a part of a model that is held as a whole: it may be an
+        activation or another function, which owns nothing."""
+        unseen = {s for s in self.blanket if self.graph[s].op == "call"} - self.trained_by_name
+        return frozenset(unseen) if any(self.graph[s].op in LEARNING for s in self.blanket) else frozenset()
+
+    @cached_property
     def trained_by_name(self) -> frozenset[int]:
         """Parameters of a part that `.train()` or `requires_grad_(True)` was called on by name."""
         out: set[int] = set()
@@ -514,6 +521,7 @@ class Queries:
             s: reach
             for s, reach in dead.items()
             if s in self.must_learn
+            and s not in self.perhaps_nothing
             and s not in self.frozen_at(sink)
             and s not in alive
             and (stepped is None or s in stepped)

@@ -52,15 +52,22 @@ def fix_text(
     wanted: Collection[Applicability],
     settings: configuration.Configuration,
     breaks: Callable[[Finding, Fix], None] = lambda finding, fix: None,
+    only: Collection[str] = (),
 ) -> Fixed:
     """Apply the first wanted fix of each finding, in rounds until nothing changes.
 
-    `breaks` is told of a fix after which the file would parse no more; it is not made.
+    `breaks` is told of a fix after which the file would parse no more; it is not made. `only` names the rules
+    whose findings are asked for, by code; without it all are.
     """
+
+    def found(source: Source) -> tuple[Finding, ...]:
+        findings = configuration.apply(settings, engine.analyze(source).findings)
+        return tuple(each for each in findings if not only or each.code in only)
+
     made: list[str] = []
     source = program_of(document)
     seen = {source.text}
-    findings = configuration.apply(settings, engine.analyze(source).findings)
+    findings = found(source)
     for _ in range(ROUNDS):
         chosen = []
         for finding in findings:
@@ -74,7 +81,7 @@ def fix_text(
         document, source = changed, program_of(changed)
         seen.add(source.text)
         made += titles
-        findings = configuration.apply(settings, engine.analyze(source).findings)
+        findings = found(source)
     return Fixed(document, tuple(made), findings)
 
 

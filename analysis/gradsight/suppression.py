@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from gradsight.finding import Applicability, Edit, Finding, Fix, Severity, apply
+from gradsight.finding import Applicability, Edit, Finding, Fix, Severity
 from gradsight.text import Source, Span
 
 CODE, NAME = "GS003", "unused-suppression"
@@ -81,23 +81,47 @@ def fix(source: Source, finding: Finding) -> Iterator[Fix]:
         yield Fix("Remove the unused suppression", Applicability.SAFE, (edit,))
 
 
-def ignore(source: Source, finding: Finding) -> Fix | None:
-    """Writes the comment that silences a finding, or adds its code to the one that stands on the line.
+def ignore(source: Source, finding: Finding, reason: str = "") -> Fix | None:
+    """Writes the comment that silences a finding, or adds its code to the one that stands on the line; with a
+    `reason`, that it is intended and why.
 
     None where no comment can stand: the line goes on behind a `\\` or inside a string of several lines.
     """
+    title = (
+        f"This is intended: ignore {finding.code} and say why" if reason else f"Ignore {finding.code} here"
+    )
+    said = f" intended: {reason}" if reason else ""
     row = source.row_column(finding.where.end)[0]
     for comment in suppressions(source):
         if comment.row == row and comment.codes:
             last = comment.codes[-1][1].end
-            return _ignoring(source, finding.code, Edit(source.file, Span(last, last), f", {finding.code}"))
+            edits = [Edit(source.file, Span(last, last), f", {finding.code}")]
+            if said:
+                end = _whole(source, comment.where).end
+                between = ";" if end > comment.where.end else ""
+                edits.append(Edit(source.file, Span(end, end), f"{between}{said}"))
+            return Fix(title, Applicability.SAFE, tuple(edits))
     text = source.line_text(row)
-    end = source.offset(row, len(text.rstrip()))
-    mark = f"# gradsight: ignore[{finding.code}]"
-    edit = Edit(source.file, Span(end, source.offset(row, len(text))), f"  {mark}")
-    after = Source(source.file, apply(source.text, (edit,)))
-    written = any(comment.row == row and comment.where.start >= end for comment in suppressions(after))
-    return _ignoring(source, finding.code, edit) if written and _breaks_nothing(source, after) else None
+    column = len(text.rstrip())
+    end = source.offset(row, column)
+    mark = f"  # gradsight: ignore[{finding.code}]{said}"
+    edit = Edit(source.file, Span(end, source.offset(row, len(text))), mark)
+    after = source.edited(row, column, row, len(text), mark)
+    if not _breaks_nothing(source, after):
+        return None
+    written = any(comment.row == row and comment.where.start >= end for comment in _at(after, row))
+    return Fix(title, Applicability.SAFE, (edit,)) if written else None
+
+
+def _at(source: Source, row: int) -> Iterator[Suppression]:
+    """The ignore comments of a row, and others."""
+    if source.broken:  # an unclosed string may begin anywhere
+        yield from suppressions(source)
+        return
+    number = source.unit_at(row)
+    first = source.starts[number]
+    stop = first + source.units[number].count
+    yield from _scan_part(source, Span(source.line_offset(first), source.line_offset(stop)))
 
 
 def _breaks_nothing(before: Source, after: Source) -> bool:
@@ -105,10 +129,6 @@ def _breaks_nothing(before: Source, after: Source) -> bool:
     return len(before.units) == len(after.units) and all(
         new.error is None or old.error is not None for old, new in zip(before.units, after.units, strict=True)
     )
-
-
-def _ignoring(source: Source, code: str, edit: Edit) -> Fix:
-    return Fix(f"Ignore {code} here", Applicability.SAFE, (edit,))
 
 
 def suppress(source: Source, findings: Sequence[Finding]) -> tuple[Finding, ...]:

@@ -101,6 +101,16 @@ def _add_fix(parser: argparse.ArgumentParser) -> None:
     mode.add_argument("--diff", action="store_true", help="print what would change (default)")
     mode.add_argument("--write", action="store_true", help="change the files")
     parser.add_argument("--unsafe", action="store_true", help="also fixes that change what is computed")
+    parser.add_argument(
+        "--only", action="append", metavar="CODE", help="only the fixes of this rule; may be given again"
+    )
+    parser.add_argument(
+        "--probe",
+        action="store_true",
+        help="run each file without its fixes and with them, and say which gradients came back; nothing is "
+        "written that raises only with them",
+    )
+    _add_running(parser)
     parser.add_argument("paths", nargs="+", metavar="PATH", help="a file or a folder")
 
 
@@ -112,12 +122,18 @@ def _add_probe(parser: argparse.ArgumentParser) -> None:
         metavar="FILE[:A-B]",
         help="a file, or its lines A to B; a notebook, or one of its cells: NOTEBOOK:'cell 3'",
     )
+    _add_running(parser)
+    add("--output-format", choices=("full", "json"), default="full", help="default: full")
+
+
+def _add_running(parser: argparse.ArgumentParser) -> None:
+    """How a program is run."""
+    add = parser.add_argument
     add("--call", metavar="NAME", help="execute the file, then call this function")
     add("--python", metavar="EXE", help="the interpreter that runs it (default: python3)")
     add("--device", choices=("auto", "cuda", "mps", "cpu"), default="auto", help="default: auto")
     add("--timeout", type=_seconds, metavar="S", help="seconds after which it is stopped")
     add("--allow-writes", action="store_true", help="let it write files outside its temporary folder")
-    add("--output-format", choices=("full", "json"), default="full", help="default: full")
 
 
 def _add_explain(parser: argparse.ArgumentParser) -> None:

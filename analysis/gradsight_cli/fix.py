@@ -16,12 +16,14 @@ from gradsight import configuration
 from gradsight.engine import Engine
 from gradsight.finding import Applicability, Finding, Fix, Severity
 from gradsight.notebook import Cell, Notebook
+from gradsight.pages import PAGES
 from gradsight.rounds import fix_text, program_of
 from gradsight.text import Source
 
 from gradsight_cli.checking import to_document, to_report
 from gradsight_cli.discovery import files
 from gradsight_cli.painting import Line, counted, printer, wants_colour
+from gradsight_cli.probing import compare
 from gradsight_cli.projects import Projects
 from gradsight_cli.reading import File, OtherLanguage, Unreadable, display, read
 
@@ -36,6 +38,15 @@ def fix(options: argparse.Namespace) -> int:
         lambda where, error: print(f"gradsight: {where} failed: {to_report(error)}", file=sys.stderr)
     )
     wanted = {Applicability.SAFE, Applicability.UNSAFE} if options.unsafe else {Applicability.SAFE}
+    only = frozenset(code.upper() for code in options.only or ())
+    if unknown := sorted(only - {page.code for page in PAGES}):
+        print(f"gradsight: `{unknown[0]}` is no rule: `gradsight rules` lists them", file=sys.stderr)
+        return 2
+    if not options.probe and (options.python, options.call, options.timeout) != (None, None, None):
+        print(
+            "gradsight: --python, --call and --timeout say how to run it: give --probe too", file=sys.stderr
+        )
+        return 2
     trouble = False
     made = changed = left = 0
     for path in _paths(options.paths, projects):
@@ -49,16 +60,22 @@ def fix(options: argparse.Namespace) -> int:
                 wanted,
                 projects.of(os.path.dirname(path)).configuration,
                 _tell,
+                only,
             )
             raw = _encode(file, _to_text(file, document, fixed.document))
             if raw != file.raw:
-                if options.write:
+                compared = compare(path, document, fixed.document, options) if options.probe else None
+                if not options.write:
+                    for head, old, new in _changes(name, file.raw, raw, document, fixed.document):
+                        _print_diff(head, old, new, options.color)
+                elif compared is not None and compared.is_worse:
+                    raise Unreadable(f"not changed: {compared.summary}")
+                else:
                     write(path, file.raw, raw)
                     for title in fixed.made:
                         print(f"{name}: {title}")
-                else:
-                    for head, old, new in _changes(name, file.raw, raw, document, fixed.document):
-                        _print_diff(head, old, new, options.color)
+                if compared is not None:
+                    print(f"{name}: {compared.summary}", flush=True)
                 changed += 1
                 made += len(fixed.made)
             left += sum(finding.severity.rank <= Severity.WARNING.rank for finding in fixed.left)

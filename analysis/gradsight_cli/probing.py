@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from gradsight import slicing
 from gradsight.slicing import SelectionError
 from gradsight.text import Source
 
@@ -25,6 +26,7 @@ from gradsight_cli.reading import OtherLanguage, Unreadable, display, read
 
 if TYPE_CHECKING:
     from gradsight.notebook import Notebook
+    from gradsight_server.comparison import Comparison
     from gradsight_server.probe import ProbeResult
 
 _ROWS = re.compile(r"(?P<file>.+?)(?::cell (?P<cell>\d+))?(?::(?P<first>\d+)(?:-(?P<last>\d+))?)?")
@@ -44,11 +46,7 @@ def probe(options: argparse.Namespace) -> int:
     from gradsight_server import probe as server
 
     path, cell, rows = _target(options.target)
-    settings: dict[str, Any] = {"device": options.device, "allow_writes": options.allow_writes}
-    if options.python is not None:
-        settings["python"] = options.python
-    if options.timeout is not None:
-        settings["timeout"] = options.timeout
+    settings = _settings(options)
     try:
         if os.path.isdir(path):
             raise Unreadable("is a folder: name one file")
@@ -89,6 +87,47 @@ def probe(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return result.exit_code
+
+
+def compare(
+    path: str, before: Source | Notebook, after: Source | Notebook, options: argparse.Namespace
+) -> Comparison:
+    """What a file's program does to its gradients as it is, and with fixes.
+
+    Raises:
+        Unreadable: it cannot be run; the text says what to do.
+    """
+    from gradsight_server import probe as server
+    from gradsight_server.comparison import compare as side_by_side
+
+    results = []
+    for document in (before, after):
+        try:
+            if isinstance(document, Source):
+                program = slicing.select(document.text, call=options.call)
+            else:
+                program = document.selected(call=options.call)
+        except SelectionError as error:
+            raise Unreadable(
+                str(error) if isinstance(document, Source) else document.in_words(str(error))
+            ) from None
+        request = server.ProbeRequest(
+            os.path.abspath(path), program.text, program.rows, program.call, **_settings(options)
+        )
+        result = _in_cells(server.run(request, output=_pass_on), document, request.filename)
+        if result.problem is not None:
+            raise Unreadable(result.problem)
+        results.append(result)
+    return side_by_side(*results)
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    settings: dict[str, Any] = {"device": options.device, "allow_writes": options.allow_writes}
+    if options.python is not None:
+        settings["python"] = options.python
+    if options.timeout is not None:
+        settings["timeout"] = options.timeout
+    return settings
 
 
 def _target(text: str) -> tuple[str, int | None, tuple[int, int] | None]:

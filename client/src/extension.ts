@@ -49,6 +49,10 @@ export async function activate(context: vscode.ExtensionContext): Promise<Gradsi
     const client = await serving();
     return client ? probing.run(client, asked) : null;
   };
+  const fixAndProbe = async (asked: messages.FixAndProbe): Promise<messages.FixProbed | null> => {
+    const client = await serving();
+    return client ? probing.fix(client, asked) : null;
+  };
   const clear = async (asked: messages.ClearProbe): Promise<void> => {
     const call = { command: messages.CLEAR_PROBE, arguments: [asked] };
     await server?.running?.sendRequest(ExecuteCommandRequest.type, call);
@@ -72,6 +76,9 @@ export async function activate(context: vscode.ExtensionContext): Promise<Gradsi
     onCommand: async (command, args) => {
       if (command === messages.RUN_PROBE) return run({ ...NO_PROBE, ...(args[0] as Partial<messages.RunProbe>) });
       if (command === messages.CLEAR_PROBE) return clear({ uri: null, ...(args[0] as Partial<messages.ClearProbe>) });
+      if (command === messages.FIX_AND_PROBE) {
+        return fixAndProbe({ ...NO_FIX, ...(args[0] as Partial<messages.FixAndProbe>) });
+      }
       return server?.running?.sendRequest(ExecuteCommandRequest.type, { command, arguments: args });
     },
   });
@@ -89,6 +96,12 @@ export async function activate(context: vscode.ExtensionContext): Promise<Gradsi
       if (asked) return run(asked);
       const what = "select lines of Python, or put the cursor in a function.";
       void vscode.window.showInformationMessage(`To run a probe, ${what}`);
+      return null;
+    }),
+    command("gradsight.fixAndProbeHere", async () => {
+      const at = probing.selected();
+      if (at) return fixAndProbe({ ...NO_FIX, uri: at.uri, range: at.range });
+      void vscode.window.showInformationMessage("To fix and probe, put the cursor on a finding.");
       return null;
     }),
     command("gradsight.clearResults", () => clear({ uri: null })),
@@ -125,7 +138,16 @@ export async function deactivate(): Promise<void> {
   server = null;
 }
 
-const NO_PROBE: messages.RunProbe = { uri: "", range: null, call: null, python: null };
+const NO_PROBE: messages.RunProbe = { uri: "", range: null, call: null, python: null, check: null };
+
+const NO_FIX: messages.FixAndProbe = {
+  uri: "",
+  token: null,
+  offer: null,
+  version: null,
+  range: null,
+  python: null,
+};
 
 /** The client, once the server serves; null where it cannot, which the user was told. */
 async function serving(): Promise<Server["running"]> {

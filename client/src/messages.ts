@@ -6,6 +6,8 @@
 export const RUN_PROBE = "gradsight.runProbe";
 /** Server command: forget results. One argument, a `ClearProbe`. */
 export const CLEAR_PROBE = "gradsight.clearProbe";
+/** Server command: probe, fix, probe again. One argument, a `FixAndProbe`; answers with a `FixProbed`. */
+export const FIX_AND_PROBE = "gradsight.fixAndProbe";
 /** Server to client: what one document (of a notebook: one cell) shows of a probe now, a `ProbeView`. */
 export const PROBE = "gradsight/probe";
 /** Server to client: how far the server and its probe are, a `Status`. */
@@ -43,10 +45,35 @@ export interface RunProbe {
   readonly range: Range | null;
   readonly call: string | null;
   readonly python: string | null;
+  readonly check: string | null;
 }
 
 export interface ClearProbe {
   readonly uri: string | null;
+}
+
+/** Without `token` and `offer`: the best fix of what was found at `range`. */
+export interface FixAndProbe {
+  readonly uri: string;
+  readonly token: string | null;
+  readonly offer: string | null;
+  readonly version: number | null;
+  readonly range: Range | null;
+  readonly python: string | null;
+}
+
+export interface GradientChange {
+  readonly name: string;
+  readonly before: string;
+  readonly after: string;
+}
+
+export interface FixProbed {
+  readonly uri: string;
+  readonly applied: boolean;
+  readonly summary: string;
+  readonly restored: readonly GradientChange[];
+  readonly lost: readonly GradientChange[];
 }
 
 export interface ProbeRow {

@@ -35,6 +35,30 @@ export class Probing {
 
   /** Runs a probe. The rows come by notification; here the user is told what went wrong. */
   async run(client: LanguageClient, asked: messages.RunProbe): Promise<messages.ProbeView | null> {
+    const view = await this.ask<messages.ProbeView>(client, messages.RUN_PROBE, asked);
+    const error = view?.error;
+    // Where its line has a label, that says it already.
+    if (view && error && !view.rows.some((row) => row.range.start.line === error.row)) {
+      const line = error.row === null ? "" : ` (line ${error.row + 1})`;
+      void vscode.window.showWarningMessage(`Gradsight: ${error.message}${line}`);
+    }
+    return view;
+  }
+
+  /** Makes a fix between two probes, and tells the user what both saw. */
+  async fix(client: LanguageClient, asked: messages.FixAndProbe): Promise<messages.FixProbed | null> {
+    const done = await this.ask<messages.FixProbed>(client, messages.FIX_AND_PROBE, asked);
+    if (done?.applied) void vscode.window.showInformationMessage(`Gradsight: ${done.summary}`);
+    else if (done) void vscode.window.showWarningMessage(`Gradsight: ${done.summary}`);
+    return done;
+  }
+
+  /** What the server answers to a command that runs the user's program; null where the user was told why not. */
+  private async ask<Answer>(
+    client: LanguageClient,
+    command: string,
+    asked: messages.RunProbe | messages.FixAndProbe,
+  ): Promise<Answer | null> {
     if (!vscode.workspace.isTrusted) {
       void refuse();
       return null;
@@ -43,14 +67,7 @@ export class Probing {
     this.python = asked.python ?? (await this.interpreter(uri));
     const cancel = new vscode.CancellationTokenSource();
     try {
-      const view = await this.request(client, { ...asked, python: this.python }, cancel);
-      // Where its line has a label, that says it already.
-      const { error } = view;
-      if (error && !view.rows.some((row) => row.range.start.line === error.row)) {
-        const line = error.row === null ? "" : ` (line ${error.row + 1})`;
-        void vscode.window.showWarningMessage(`Gradsight: ${error.message}${line}`);
-      }
-      return view;
+      return (await this.request(client, command, { ...asked, python: this.python }, cancel)) as Answer;
     } catch (error) {
       if (!cancel.token.isCancellationRequested) {
         void vscode.window.showErrorMessage(`Gradsight: ${error instanceof Error ? error.message : String(error)}`);
@@ -63,9 +80,10 @@ export class Probing {
 
   private async request(
     client: LanguageClient,
-    argument: messages.RunProbe,
+    command: string,
+    argument: messages.RunProbe | messages.FixAndProbe,
     cancel: vscode.CancellationTokenSource,
-  ): Promise<messages.ProbeView> {
+  ): Promise<unknown> {
     const workDoneToken = `gradsight/probe/${++this.runs}`;
     let said = "";
     let report: (message: string) => void = () => undefined;
@@ -75,7 +93,7 @@ export class Probing {
     });
     const answer = client.sendRequest(
       ExecuteCommandRequest.type,
-      { command: messages.RUN_PROBE, arguments: [argument], workDoneToken },
+      { command, arguments: [argument], workDoneToken },
       cancel.token,
     );
     const patience = setTimeout(() => {
@@ -90,7 +108,7 @@ export class Probing {
       );
     }, PATIENCE);
     try {
-      return (await answer) as messages.ProbeView;
+      return await answer;
     } finally {
       clearTimeout(patience);
       progress.dispose();
@@ -113,7 +131,7 @@ function toRunProbe(document: vscode.TextDocument, selection: vscode.Range): mes
     start: { line: start.line, character: start.character },
     end: { line: end.line, character: end.character },
   };
-  return { uri: document.uri.toString(), range, call: null, python: null };
+  return { uri: document.uri.toString(), range, call: null, python: null, check: null };
 }
 
 /** What the user sees instead of a probe where the workspace is not trusted. */

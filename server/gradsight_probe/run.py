@@ -125,9 +125,13 @@ class Probe:
         self._pid = os.getpid()
         self._main_thread = threading.get_ident()
         self._module = types.ModuleType("__main__")
+        self._calls: Any = None  # of the autograd.Function that is to be checked
+        self._checked: dict[str, Any] | None = None
 
     def run(self) -> None:
         import torch
+
+        from .numerical import Enough
 
         try:
             device = self._choose_device()
@@ -140,6 +144,8 @@ class Probe:
             threading.Thread(target=self._watch_time, daemon=True).start()
         try:
             self._execute()
+        except Enough:
+            pass
         except Misuse as error:
             self.problem = str(error)
         except SystemExit as error:
@@ -147,6 +153,8 @@ class Probe:
                 self._keep_error(error)
         except BaseException as error:
             self._keep_error(error)
+        if self._calls is not None and os.getpid() == self._pid:
+            self._check()
         self._finish()
         if os.getpid() != self._pid:
             os._exit(0)  # a forked child of the program: it has nothing to tell
@@ -226,6 +234,11 @@ class Probe:
         setattr(builtins, rewrite.BIND_ALL, self.recorder.bind_all)
         setattr(builtins, rewrite.SINK, self.recorder.sink)
         watch.install(self.recorder, self.steps, self.patches)
+        if self.request["check"]:
+            from .numerical import Calls
+
+            self._calls = Calls(self.request["check"], module.__name__, self.recorder)
+            self._calls.install(self.patches)
         self._record_neighbours()
         self._keep_exit()
         self._keep_warnings()
@@ -332,6 +345,16 @@ class Probe:
 
     # -- after ----------------------------------------------------------------------------------------
 
+    def _check(self) -> None:
+        """Compares the gradients of the function that was asked for. Its code is the program's: what it
+        writes is refused, and the time limit holds."""
+        self.recorder.paused += 1
+        self._checked = self._calls.outcome("time")  # until it is done
+        try:
+            self._checked = self._calls.check()
+        except BaseException as error:  # `exit()` in a backward, say
+            self._checked = self._calls.outcome(f"{type(error).__name__}: {error}"[:MESSAGE_LIMIT])
+
     def _place(self) -> tuple[str, int] | None:
         rows = self.recorder.user_rows(sys._getframe(1))
         return rows[0] if rows else None
@@ -431,6 +454,7 @@ class Probe:
             "error": self.error,
             "stopped": self.guard.stopped,
             "hints": self.hints,
+            "checked": self._checked or (self._calls and self._calls.unfinished()),
             "faults": self.recorder.faults,
         }
 

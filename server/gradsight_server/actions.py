@@ -1,4 +1,4 @@
-"""Fixes as an editor offers them: quick fixes, "ignore here", and all safe ones at once.
+"""Fixes as an editor offers them: quick fixes, "ignore here", "this is intended", and many at once.
 
 Invariants: all of it runs beside the loop and beside the analysing thread, because libcst takes half a second
 to load; what is offered for one version of a text is worked out once. A fix that changes more than the
@@ -15,7 +15,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from gradsight.configuration import Configuration
-from gradsight.finding import Applicability, Edit, Finding, Fix
+from gradsight.finding import Applicability, Edit, Finding, Fix, Severity
 from gradsight.text import Source, Span
 
 from gradsight_server.documents import Snapshot
@@ -40,6 +40,7 @@ class Offer:
     title: str
     preferred: bool
     edits: tuple[Edit, ...]
+    applicability: Applicability | None = None  # of a rule's fix; None: it silences
 
 
 class Offers:
@@ -62,6 +63,7 @@ class Offers:
 
 def _offers(document: Source | Notebook, finding: Finding) -> Iterator[Offer]:
     from gradsight.engine import Engine
+    from gradsight.intentions import reason
     from gradsight.rounds import fixes_of, program_of, with_line_ends
     from gradsight.suppression import CODE, ignore
 
@@ -70,16 +72,47 @@ def _offers(document: Source | Notebook, finding: Finding) -> Iterator[Offer]:
     preferred = next((each for each in fixes if each.applicability is Applicability.SAFE), None)
     for number, fix in enumerate(fixes):
         edits = tuple(with_line_ends(source.text, edit) for edit in fix.edits)
-        yield Offer(f"fix{number}", fix.title + _MARKS[fix.applicability], fix is preferred, edits)
+        yield Offer(
+            f"fix{number}", fix.title + _MARKS[fix.applicability], fix is preferred, edits, fix.applicability
+        )
     if finding.code in ("GS001", CODE):
         return  # nothing to silence
-    ignoring: Fix | None = ignore(source, finding)
-    if ignoring is not None and (isinstance(document, Source) or document.to_fixes([ignoring])):
-        yield Offer("ignore", f"Ignore {finding.code} here", False, ignoring.edits)
+    for name, why in (("ignore", ""), ("intended", reason(finding))):
+        ignoring: Fix | None = ignore(source, finding, why) if why is not None else None
+        if ignoring is not None and (isinstance(document, Source) or document.to_fixes([ignoring])):
+            yield Offer(name, ignoring.title, False, ignoring.edits)
 
 
-def fix_all(document: Source | Notebook, settings: Configuration) -> tuple[Edit, ...] | tuple[CellEdit, ...]:
-    """The edits that make the text what `gradsight fix` makes of it; of a notebook those of its cells."""
+def best_of(offers: Sequence[Offer]) -> Offer | None:
+    """The fix that a person would take first; None where none is complete."""
+    complete = (each for each in offers if each.applicability in (Applicability.SAFE, Applicability.UNSAFE))
+    return min(complete, key=lambda each: not each.preferred, default=None)
+
+
+def of_kind(finding: Finding, offers: Sequence[Offer]) -> tuple[str, Applicability] | None:
+    """What fixes all findings of this one's kind in its file: the title, and which fixes are made.
+
+    None where this one has no fix that is complete. What only may be a mistake is never mended in bulk.
+    """
+    best = best_of(offers)
+    if best is None or best.applicability is None:
+        return None
+    if best.applicability is not Applicability.SAFE and finding.severity is Severity.INFORMATION:
+        return None
+    return f"Fix all {finding.code} in this file{_MARKS[best.applicability]}", best.applicability
+
+
+def fix_all(
+    document: Source | Notebook,
+    settings: Configuration,
+    code: str | None = None,
+    applicability: Applicability = Applicability.SAFE,
+) -> tuple[Edit, ...] | tuple[CellEdit, ...]:
+    """The edits that make the text what `gradsight fix` makes of it; of a notebook those of its cells.
+
+    With a `code` only that rule's, as `gradsight fix --only CODE` does, and with `--unsafe` where the
+    applicability says so.
+    """
     from gradsight.engine import Engine
     from gradsight.rounds import fix_text
 
@@ -87,9 +120,10 @@ def fix_all(document: Source | Notebook, settings: Configuration) -> tuple[Edit,
     fixed = fix_text(
         engine,
         document,
-        (Applicability.SAFE,),
+        {Applicability.SAFE, applicability},
         settings,
         lambda finding, fix: logger.error("the fix `%s` of %s would break the file", fix.title, finding.code),
+        () if code is None else (code,),
     )
     if isinstance(document, Source):
         return difference(document, Source(document.file, fixed.text))

@@ -21,6 +21,7 @@ from lsprotocol import types as lsp
 from pygls.lsp.server import LanguageServer
 
 from gradsight_server import convert, messages, stdio, uris
+from gradsight_server.actions import Offers
 from gradsight_server.analyses import ANYWAY, Analyses, Analysis
 from gradsight_server.documents import Documents, Found, Snapshot, Unit
 from gradsight_server.editor import Editor
@@ -74,6 +75,7 @@ class Server(LanguageServer):
         self.analyses = Analyses(
             self._publish, self._ready, self.documents.is_recent, self.surroundings, self._users
         )
+        self.offers = Offers()
         self.probed = Probed(self._show, self._probe_state, self.aside)
         self.protocol.raw = {
             lsp.TEXT_DOCUMENT_DID_OPEN: self._open,

@@ -203,8 +203,8 @@ class Child:
         with self._ending:
             if self._ended:
                 return
-            self._ended = True
             kill_all(self._process, self._token)
+            self._ended = True  # only now: what interrupts the hunt is followed by another
             for thread in self._threads:
                 thread.join(timeout=5.0)
             overflow = os.path.join(self._folder, "events.jsonl")
@@ -372,6 +372,7 @@ def to_wire(request: ProbeRequest, folder: str) -> dict[str, Any]:
         "text": request.text,
         "rows": request.rows,
         "call": request.call,
+        "check": request.check,
         "device": request.device,
         "timeout": request.timeout,
         "allow_writes": request.allow_writes,

@@ -19,6 +19,7 @@ class Editor:
         self.registers_settings = False
         self.versions_edits = False
         self.resolves_edits = False
+        self.makes_edits = False  # that the server asks for
         self.refreshes_hints = False
         self.refreshes_lenses = False
         self.creates_progress = False
@@ -40,6 +41,7 @@ class Editor:
         self.watches_files = bool(ask("workspace.did_change_watched_files.dynamic_registration"))
         self.registers_settings = bool(ask("workspace.did_change_configuration.dynamic_registration"))
         self.versions_edits = bool(ask("workspace.workspace_edit.document_changes"))
+        self.makes_edits = bool(ask("workspace.apply_edit"))
         resolves = get_capability(can, "text_document.code_action.resolve_support.properties", ())
         self.resolves_edits = "edit" in (resolves or ()) and bool(
             ask("text_document.code_action.data_support")

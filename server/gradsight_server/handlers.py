@@ -10,13 +10,14 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from gradsight.finding import Applicability
 from lsprotocol import types as lsp
 
 from gradsight_server import actions, convert, hover, lenses, messages, uris
 from gradsight_server.convert import Encoding
 from gradsight_server.documents import Found, Snapshot
 from gradsight_server.messages import BadMessage
-from gradsight_server.probed import Progress
+from gradsight_server.probed import UNTRUSTED, Progress
 from gradsight_server.protocol import Outdated, Refused
 from gradsight_server.settings import SECTION, looks_like_ours
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from gradsight.finding import Finding
 
     from gradsight_server.app import Server
+    from gradsight_server.proving import Wanted
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +105,7 @@ def _settings(server: Server) -> None:
 
 
 def _actions(server: Server) -> None:
-    offers = actions.Offers()
+    offers = server.offers
     kinds = [lsp.CodeActionKind.QuickFix, actions.FIX_ALL]
 
     @server.feature(lsp.TEXT_DOCUMENT_CODE_ACTION, lsp.CodeActionOptions(kinds, resolve_provider=True))
@@ -116,12 +118,25 @@ def _actions(server: Server) -> None:
         out = []
         if actions.is_wanted("quickfix", only):
             where = convert.from_range(snapshot, uri, params.range)
+            bulk: dict[str, tuple[str, Applicability]] = {}
             for finding in found.shown:
                 if finding.where.start <= where.end and where.start <= finding.where.end:
                     token = convert.to_token(snapshot, finding)
                     made = await server.aside(offers.of, snapshot, finding, token)
                     said = convert.with_token(params.context.diagnostics, token)
                     out += [_quick_fix(server, snapshot, uri, token, each, said) for each in made]
+                    best = actions.best_of(made)
+                    if best is not None and server.probed.trusted and server.editor.makes_edits:
+                        out.append(_fix_and_probe(snapshot, uri, token, best, said))
+                    kind = actions.of_kind(finding, made)
+                    if kind is not None and sum(each.code == finding.code for each in found.shown) > 1:
+                        bulk.setdefault(finding.code, kind)
+            for code, (title, applicability) in bulk.items():
+                data = {"uri": uri, "offer": "kind", "code": code, "applicability": applicability.value}
+                action = lsp.CodeAction(title, lsp.CodeActionKind.QuickFix, data=data)
+                if not server.editor.resolves_edits:
+                    action.edit = await _fix_all(server, snapshot, code, applicability)
+                out.append(action)
         if found.shown and actions.is_wanted(actions.FIX_ALL, only):
             action = lsp.CodeAction(actions.FIX_ALL_TITLE, actions.FIX_ALL, data={"uri": uri, "offer": "all"})
             if not server.editor.resolves_edits:
@@ -140,6 +155,13 @@ def _actions(server: Server) -> None:
         _, snapshot, found = known
         if data.get("offer") == "all":
             params.edit = await _fix_all(server, snapshot)
+            return params
+        if data.get("offer") == "probe":
+            return params  # its command does all
+        if data.get("offer") == "kind":
+            safe = data.get("applicability") == Applicability.SAFE.value
+            applicability = Applicability.SAFE if safe else Applicability.UNSAFE
+            params.edit = await _fix_all(server, snapshot, str(data.get("code")), applicability)
             return params
         finding = _by_token(snapshot, found, data.get("token"))
         if finding is None:
@@ -171,10 +193,30 @@ def _quick_fix(
     return action
 
 
-async def _fix_all(server: Server, snapshot: Snapshot) -> lsp.WorkspaceEdit:
+def _fix_and_probe(
+    snapshot: Snapshot, uri: str, token: str, offer: actions.Offer, said: list[lsp.Diagnostic]
+) -> lsp.CodeAction:
+    title = f"Fix and probe: {offer.title}"
+    asked = messages.FixAndProbe(uri, token, offer.name, snapshot.version)
+    return lsp.CodeAction(
+        title,
+        lsp.CodeActionKind.QuickFix,
+        diagnostics=said or None,
+        command=lsp.Command(title, messages.FIX_AND_PROBE, arguments=[messages.to_json(asked)]),
+        data={"uri": uri, "token": token, "offer": "probe"},
+    )
+
+
+async def _fix_all(
+    server: Server,
+    snapshot: Snapshot,
+    code: str | None = None,
+    applicability: Applicability = Applicability.SAFE,
+) -> lsp.WorkspaceEdit:
     settings = await server.aside(server.configurations.of, snapshot.uri)
     document = snapshot.notebook or snapshot.source
-    edits = await server.aside(actions.fix_all, document, settings) if settings is not None else ()
+    asked = (actions.fix_all, document, settings, code, applicability)
+    edits = await server.aside(*asked) if settings is not None else ()
     return convert.to_workspace_edit(snapshot, edits, server.editor.versions_edits)
 
 
@@ -262,12 +304,68 @@ def _probing(server: Server) -> None:
             server.probed.clear(unit)
         return messages.to_json(view)
 
+    @server.command(messages.FIX_AND_PROBE)
+    async def fix_and_probe(params: lsp.ExecuteCommandParams) -> dict[str, Any]:
+        asked = _argument(messages.FixAndProbe, params)
+        if not server.probed.trusted:
+            raise Refused(UNTRUSTED)
+        if not server.editor.makes_edits:
+            raise Refused("this editor makes no edits that a server asks for")
+        wanted = await _wanted(server, asked)
+        from gradsight_server.proving import fix_and_probe
+
+        async def make(edit: lsp.WorkspaceEdit) -> lsp.ApplyWorkspaceEditResult:
+            if server.documents.get(asked.uri) is not wanted.unit:
+                raise Outdated("the document was closed")
+            return await server.workspace_apply_edit_async(
+                lsp.ApplyWorkspaceEditParams(edit, wanted.offer.title)
+            )
+
+        folders = [uris.to_file(each) for each in server.protocol.workspace.folders]
+        progress = Progress(server, params.work_done_token, server.editor.creates_progress)
+        done = await fix_and_probe(wanted, server.probed, server.settings, folders, progress, make)
+        return messages.to_json(done)
+
     @server.command(messages.CLEAR_PROBE)
     async def clear_probe(params: lsp.ExecuteCommandParams) -> None:
         wanted = _argument(messages.ClearProbe, params)
         unit = server.documents.get(wanted.uri) if wanted.uri is not None else None
         if wanted.uri is None or unit is not None:
             server.probed.clear(unit)
+
+
+async def _wanted(server: Server, asked: messages.FixAndProbe) -> Wanted:
+    """The fix that is asked for.
+
+    Raises:
+        Refused: there is none; Outdated: it was one of another version.
+    """
+    from gradsight_server.proving import CHANGED, Wanted
+
+    known = await server.found(asked.uri)
+    if known is None:
+        raise Refused("this document is not open in the editor, so there is nothing to fix")
+    unit, snapshot, found = known
+    if asked.version is not None and asked.version != snapshot.version:
+        raise Outdated(CHANGED)
+    if asked.token is not None:
+        finding = _by_token(snapshot, found, asked.token)
+        if finding is None:
+            raise Outdated("the finding is gone, or stands elsewhere now")
+        at = [finding]
+    elif asked.range is not None:
+        where = convert.from_range(snapshot, asked.uri, asked.range)
+        at = [each for each in found.shown if each.where.start <= where.end and where.start <= each.where.end]
+    else:
+        at = list(found.shown)
+    for finding in at:
+        made = await server.aside(server.offers.of, snapshot, finding, convert.to_token(snapshot, finding))
+        offer = next((each for each in made if each.name == asked.offer), None)
+        if offer is None and asked.offer is None:
+            offer = actions.best_of(made)
+        if offer is not None:
+            return Wanted(unit, snapshot, finding, offer, asked.python)
+    raise Refused("there is no finding with a fix here")
 
 
 def _argument(kind: type[messages.Message], params: lsp.ExecuteCommandParams) -> messages.Message:

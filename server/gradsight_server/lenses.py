@@ -14,20 +14,28 @@ from gradsight_server import convert, messages
 from gradsight_server.documents import Snapshot
 
 if TYPE_CHECKING:
-    from gradsight.probing import Probeable
+    from gradsight.probing import Checkable, Probeable
 
 TITLE = "Run probe"
+CHECK_TITLE = "Check gradient numerically"
 STALE = "(stale) "
 
 
 def to_lenses(snapshot: Snapshot, uri: str) -> list[lsp.CodeLens]:
-    """A lens over everything in a document that can be probed."""
-    from gradsight.probing import probeable
+    """A lens over everything in a document that can be probed, and over each autograd.Function."""
+    from gradsight.probing import checkable, probeable
 
     return [
-        _lens(snapshot, uri, each)
-        for each in probeable(snapshot.source)
-        if convert.to_uri(snapshot, each.where) == uri
+        *(
+            _lens(snapshot, uri, each)
+            for each in probeable(snapshot.source)
+            if convert.to_uri(snapshot, each.where) == uri
+        ),
+        *(
+            _check_lens(snapshot, uri, each)
+            for each in checkable(snapshot.source)
+            if convert.to_uri(snapshot, each.where) == uri
+        ),
     ]
 
 
@@ -37,6 +45,14 @@ def _lens(snapshot: Snapshot, uri: str, what: Probeable) -> lsp.CodeLens:
     rows = convert.to_row_range(snapshot, uri, *what.rows) if snapshot.notebook is not None else None
     run = messages.RunProbe(uri, rows, what.call)
     return lsp.CodeLens(where, lsp.Command(TITLE, messages.RUN_PROBE, arguments=[messages.to_json(run)]))
+
+
+def _check_lens(snapshot: Snapshot, uri: str, what: Checkable) -> lsp.CodeLens:
+    where = convert.to_lsp_range(convert.to_range(snapshot, what.where))
+    run = messages.RunProbe(uri, call=what.call, check=what.name)
+    return lsp.CodeLens(
+        where, lsp.Command(CHECK_TITLE, messages.RUN_PROBE, arguments=[messages.to_json(run)])
+    )
 
 
 def to_hints(view: messages.ProbeView, first: int, last: int) -> list[lsp.InlayHint]:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 RUN_PROBE = "gradsight.runProbe"
 CLEAR_PROBE = "gradsight.clearProbe"
+FIX_AND_PROBE = "gradsight.fixAndProbe"
 PROBE = "gradsight/probe"
 STATUS = "gradsight/status"
 TRUSTED = "gradsight/trusted"
@@ -61,6 +62,7 @@ class RunProbe:
     range: Range | None = None  # the selected lines; None: what can be probed around nothing, the whole file
     call: str | None = None  # a function to call after the file has been executed
     python: str | None = None  # the interpreter that the client found
+    check: str | None = None  # an autograd.Function whose gradients are compared with numerical ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,38 @@ class ClearProbe:
     """The argument of `gradsight.clearProbe`; without `uri` it means all documents."""
 
     uri: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FixAndProbe:
+    """The argument of `gradsight.fixAndProbe`. No `token` and `offer`: the best fix at `range`."""
+
+    uri: str
+    token: str | None = None  # the finding, as its diagnostic's `data` calls it
+    offer: str | None = None  # one of its fixes
+    version: int | None = None  # of the document that these are about; None: as it is now
+    range: Range | None = None
+    python: str | None = None  # the interpreter that the client found
+
+
+@dataclass(frozen=True, slots=True)
+class GradientChange:
+    """The gradient of one parameter without a fix and with it: its norm, or in a word why it has none."""
+
+    name: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class FixProbed:
+    """The result of `gradsight.fixAndProbe`. `applied`: whether the document was changed."""
+
+    uri: str
+    applied: bool
+    summary: str  # a sentence for people
+    restored: tuple[GradientChange, ...] = ()
+    lost: tuple[GradientChange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ class ProbeRequest:
     text: str
     rows: tuple[int, int] | None = None  # of `filename`, 1-based, both included: what `lines` shows
     call: str | None = None  # a function to call after the file has been executed
+    check: str | None = None  # a class of the file: its backward is compared with numerical derivatives
     python: str = "python3"
     device: str = "auto"
     timeout: float = 60.0  # seconds for the program itself, after torch is imported
@@ -58,6 +59,9 @@ class ProbeResult:
     steps_taken: int = 0  # `steps` holds the first and the last hundred of them
     lines: tuple[dict[str, Any], ...] = ()
     error: dict[str, Any] | None = None
+    checked: dict[str, Any] | None = (
+        None  # what came of `ProbeRequest.check`: see `gradsight_probe.numerical`
+    )
     output: str = ""  # the program's own, up to the limit
     notes: tuple[str, ...] = ()  # for people: what was stopped, cut or left out
     faults: tuple[str, ...] = ()  # mistakes of the probe itself that it survived
@@ -236,6 +240,7 @@ def to_result(
         steps_taken=taken,
         lines=tuple(report.get("lines", ())),
         error=error,
+        checked=report.get("checked"),
         notes=tuple(notes),
         faults=tuple(report.get("faults", ())),
         **common,

@@ -23,7 +23,7 @@ from gradsight_server.protocol import Refused
 from gradsight_server.settings import Settings
 
 if TYPE_CHECKING:
-    from gradsight_server.probe import ProbeRequest
+    from gradsight_server.probe import ProbeRequest, ProbeResult
     from gradsight_server.probes import Probes
     from gradsight_server.view import View
 
@@ -74,14 +74,35 @@ class Probed:
         Raises:
             Refused: it cannot be run; JsonRpcRequestCancelled: the user stopped it.
         """
+        snapshot = unit.snapshot()
+        try:
+            result = await self.watch(snapshot, wanted, settings, folders, progress)
+        finally:
+            progress.end()
+        await self.put(unit, snapshot, result)
+        return self.view(unit, wanted.uri)
+
+    async def watch(
+        self,
+        snapshot: Snapshot,
+        wanted: messages.RunProbe,
+        settings: Settings,
+        folders: list[str],
+        progress: Progress,
+    ) -> ProbeResult:
+        """Run what is wanted of a text, which may be none of the editor's, and show nothing. Whoever calls it
+        ends the progress.
+
+        Raises:
+            Refused: it cannot be run; JsonRpcRequestCancelled: the user stopped it.
+        """
         if not self.trusted:
             raise Refused(UNTRUSTED)
         from gradsight.slicing import SelectionError
 
         from gradsight_server.probes import Closed, Replaced
-        from gradsight_server.view import in_editor, to_view
+        from gradsight_server.view import in_editor
 
-        snapshot = unit.snapshot()
         try:
             request = to_request(snapshot, wanted, settings, folders)
         except SelectionError as error:
@@ -104,10 +125,15 @@ class Probed:
             if not run.done():
                 run.cancel()
                 await asyncio.wait([run])
-            progress.end()
         if result.problem is not None:
             raise Refused(in_editor(result.problem))
-        view = await self._aside(to_view, result, snapshot.source, request.filename)
+        return result
+
+    async def put(self, unit: Unit, snapshot: Snapshot, result: ProbeResult) -> None:
+        """Show what came of running a text beside the lines of a document."""
+        from gradsight_server.view import to_view
+
+        view = await self._aside(to_view, result, snapshot.source, uris.to_file(snapshot.uri))
         if view.device is not None:
             self._device = view.device
             self._state(self._ready().state, self._device)
@@ -115,7 +141,6 @@ class Probed:
         shown = self._shown[unit.uri] = _Shown(view, parts)
         for each in self._views(unit, unit.snapshot(), shown):
             self._tell(each)
-        return self.view(unit, wanted.uri)
 
     def view(self, unit: Unit, uri: str) -> messages.ProbeView:
         """What a document shows of the last probe, as its text is now."""
@@ -233,13 +258,16 @@ def to_request(
         program = select(snapshot.source.text, rows=rows, call=call)
     else:
         part = snapshot.part_of(wanted.uri) or snapshot.parts[0]
-        program = snapshot.notebook.selected(snapshot.parts.index(part), rows, call)
+        # What is checked is often called in a later cell.
+        cell = None if wanted.check is not None else snapshot.parts.index(part)
+        program = snapshot.notebook.selected(cell, rows, call)
     file = uris.to_file(snapshot.uri)
     return ProbeRequest(
         filename=file,
         text=program.text,
         rows=program.rows,
         call=program.call,
+        check=wanted.check,
         python=wanted.python or settings.python or "python3",
         device=settings.device,
         timeout=settings.timeout,
@@ -276,6 +304,9 @@ class Progress:
 
     async def begin(self, title: str, message: str) -> None:
         """Show that it began."""
+        if self._shows:  # a second part of the same work
+            self._report(message)
+            return
         if self._token is None:
             if not self._can_create:
                 return

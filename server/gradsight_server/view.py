@@ -24,6 +24,7 @@ from functools import cached_property, partial
 
 from gradsight.text import Source, Span
 
+from gradsight_server.checked import of_check, verdict
 from gradsight_server.moves import line_span, moves
 from gradsight_server.probe import ProbeResult
 from gradsight_server.wording import (
@@ -127,10 +128,13 @@ class Placed:
 
 def to_view(result: ProbeResult, source: Source, file: str) -> View:
     """The result beside the text that it ran on; `file` is the request's `filename`."""
-    lines = [((line["row"], line["name"]), line) for line in result.lines if line["filename"] == file]
-    itself = leaves(result, file)
-    items = [of_value(line, file) for at, line in lines if itself[at] < 2]
-    items += of_parameters(result, source, file, {at for at, _ in lines if itself[at] == 1})
+    if result.checked is not None:  # the program was left as soon as it had shown what it gives the function
+        items = of_check(result.checked, source)
+    else:
+        lines = [((line["row"], line["name"]), line) for line in result.lines if line["filename"] == file]
+        itself = leaves(result, file)
+        items = [of_value(line, file) for at, line in lines if itself[at] < 2]
+        items += of_parameters(result, source, file, {at for at, _ in lines if itself[at] == 1})
     items += [item for note in result.notes if (item := _note(note, file)) is not None]
     error = _problem(result)
     if error is not None and error.row is not None:
@@ -218,6 +222,8 @@ def _note(note: str, file: str) -> Item | None:
 
 
 def _summary(result: ProbeResult, error: Problem | None) -> str:
+    if result.checked is not None:
+        return f"`{result.checked['name']}`: {verdict(result.checked)}"
     learning = [each for each in result.parameters if state_of(each) != "constant"]
     if result.asked:
         said = count_of(learning) if result.parameters else "nothing here learns: no parameter was found"

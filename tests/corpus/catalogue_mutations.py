@@ -1,8 +1,8 @@
-"""Mistakes in what a loss is given, in what a module registers, and in the mode that it runs in.
+"""Mistakes in what a module registers.
 
 As in `mutations.py`, a place fits by what the script did there. Where a script has nothing that could be done
-wrong (no binary loss, no frozen part, no validation), it is first given it, done right: `Mutant.good` is then
-the program that the mutant is compared with.
+wrong (no frozen part), it is first given it, done right: `Mutant.good` is then the program that the mutant is
+compared with.
 """
 
 from __future__ import annotations
@@ -11,136 +11,13 @@ import ast
 import re
 from collections.abc import Iterator
 
-from corpus.mutations import CLOSE, OPEN, Mutant, Mutator, Pieces, compose
-from corpus.protocol_mutations import Step, model_of, statements_of
+from corpus.mutations import CLOSE, OPEN, Mutant, Mutator, Pieces, compose, edited
+from corpus.protocol_mutations import Step, statements_of
 from corpus.sites import Script, Site
 
-_F = "torch.nn.functional"
 _NORMALIZED = re.compile(
     r"\b(\w*Linear|Conv[123]d|Embedding|LSTM|GRU|RNN|Sequential|LayerNorm|BatchNorm[123]d)\("
 )
-
-
-# Losses.
-
-
-def sigmoid(script: Script) -> Iterator[Mutant]:
-    """GS304: a sigmoid before a loss that has its own, and none before one that has not."""
-    for site, given, _ in _losses(script, "bce logits"):
-        start, end = script.span(given)
-        text = f"{OPEN}torch.sigmoid({script.source(given)}){CLOSE}"
-        yield compose(script, "GS304", "one too many", [(start, end, text)])
-        yield from _returned(script, site, given, "GS304", "torch.sigmoid")
-    for _, given, _ in _losses(script, "bce"):
-        if isinstance(given, ast.Call) and "sigmoid" in script.source(given.func) and given.args:
-            inner = f"{OPEN}{script.source(given.args[0])}{CLOSE}"
-            yield compose(script, "GS304", "none", [(*script.span(given), inner)])
-    for site, given, target in _losses(script, "regression"):
-        scores, wanted = script.source(given), f"(({script.source(target)}) > 0).float()"
-        whole = script.span(site.node)
-
-        def loss(name: str, prediction: str, wanted: str = wanted, whole: tuple[int, int] = whole) -> Pieces:
-            return [(*whole, f"{_F}.{name}({prediction}, {wanted})")]
-
-        logits = "binary_cross_entropy_with_logits"
-        marked = f"{OPEN}torch.sigmoid({scores}){CLOSE}"
-        yield compose(script, "GS304", "two sigmoids", loss(logits, marked), good=loss(logits, scores))
-        if "raw" in site.flags:
-            right = loss("binary_cross_entropy", f"torch.sigmoid({scores})")
-            bare = loss("binary_cross_entropy", f"{OPEN}{scores}{CLOSE}")
-            yield compose(script, "GS304", "no sigmoid", bare, good=right)
-
-
-def target_dtype(script: Script) -> Iterator[Mutant]:
-    """GS305: a target of a dtype that the loss refuses."""
-    for site, _, target in (*_losses(script, "cross entropy"), *_losses(script, "nll")):
-        if "indices" in site.flags:
-            for cast in ("float()", "int()"):
-                marked = f"{OPEN}{_receiver(script, target)}.{cast}{CLOSE}"
-                yield compose(script, "GS305", cast, [(*script.span(target), marked)])
-    for kind in ("bce", "bce logits"):
-        for _, _, target in _losses(script, kind):
-            marked = f"{OPEN}{_receiver(script, target)}.long(){CLOSE}"
-            yield compose(script, "GS305", "long()", [(*script.span(target), marked)])
-    for site, given, target in _losses(script, "regression"):
-        scores, wanted = script.source(given), f"(({script.source(target)}) > 0)"
-        for style, name in (
-            ("binary", "binary_cross_entropy_with_logits"),
-            ("huber", "huber_loss"),
-        ):
-            text = f"{_F}.{name}({scores}, {{}})"
-            marked = text.format(f"{OPEN}{wanted}.long(){CLOSE}")
-            right = text.format(f"{wanted}.float()")
-            yield compose(
-                script,
-                "GS305",
-                style,
-                [(*script.span(site.node), marked)],
-                good=[(*script.span(site.node), right)],
-            )
-
-
-def broadcast(script: Script) -> Iterator[Mutant]:
-    """GS306: one side of a regression loss has a dimension of size 1 more than the other."""
-    for site, given, target in _losses(script, "regression"):
-        marks: Pieces = [(site.start, site.start, OPEN), (site.end, site.end, CLOSE)]
-        for one in (given, target):
-            written = script.source(one)
-            squeezed = re.search(r"\.(squeeze|flatten|view|reshape)\((-1|1|)\)$", written)
-            if squeezed and "flat" in site.flags:
-                dropped = (*script.span(one), written[: squeezed.start()])
-                yield compose(script, "GS306", "squeeze dropped", [dropped, *marks])
-            grown = re.search(r"\.unsqueeze\((-1|1)\)$", written)
-            if grown and "column" in site.flags:
-                dropped = (*script.span(one), written[: grown.start()])
-                yield compose(script, "GS306", "unsqueeze dropped", [dropped, *marks])
-        if "column" in site.flags:
-            flat = (*script.span(target), f"{_receiver(script, target)}.squeeze(1)")
-            yield compose(script, "GS306", "target squeezed", [flat, *marks])
-        if "rows" in site.flags:
-            mean = {side: f"{_receiver(script, side)}.mean(dim=1" for side in (given, target)}
-            right: Pieces = [(*script.span(side), f"{text}, keepdim=True)") for side, text in mean.items()]
-            for style, dropped in (("target", target), ("prediction", given)):
-                flat = (*script.span(dropped), f"{mean[dropped]})")
-                kept = right[0] if dropped is target else right[1]
-                pieces: Pieces = [flat, kept]
-                yield compose(script, "GS306", f"keepdim dropped: {style}", [*pieces, *marks], good=right)
-
-
-def other_criterion(script: Script) -> Iterator[Mutant]:
-    """GS308: sides exchanged, a divergence of what is no log-probability."""
-    for site, given, target in (
-        each
-        for kind in ("cross entropy", "nll", "bce", "bce logits", "kl div")
-        for each in _losses(script, kind)
-    ):
-        first = (*script.span(given), f"{OPEN}{script.source(target)}{CLOSE}")
-        second = (*script.span(target), script.source(given))
-        yield compose(script, "GS308", "exchanged", [first, second])
-        if "kl div" in site.flags and "log_softmax" in script.source(given):
-            dropped = script.source(given).replace("log_softmax", "softmax")
-            yield compose(script, "GS308", "no logarithm", [(*script.span(given), f"{OPEN}{dropped}{CLOSE}")])
-        moved = re.search(r"\.(transpose\(1, 2\)|permute\(0, 2, 1\))$", script.source(given))
-        if moved and "cross entropy" in site.flags:
-            bare = script.source(given)[: moved.start()]
-            yield compose(script, "GS308", "classes last", [(*script.span(given), f"{OPEN}{bare}{CLOSE}")])
-    for site, given, target in _losses(script, "regression"):
-        if not site.flags & {"rows", "more"}:
-            continue
-        whole, scores, wanted = script.span(site.node), script.source(given), script.source(target)
-        log = f"{_F}.log_softmax({{}}, dim=-1)"
-        plain = f"{_F}.softmax({{}}, dim=-1)"
-        text = f'{_F}.kl_div({OPEN}{{}}{CLOSE}, {{}}, reduction="batchmean")'
-        right = (log.format(scores), plain.format(wanted))
-        good: Pieces = [(*whole, text.format(*right).replace(OPEN, "").replace(CLOSE, ""))]
-        for style, sides in (
-            ("divergence of probabilities", (plain.format(scores), right[1])),
-            ("divergence of scores", (scores, right[1])),
-            ("divergence exchanged", (right[1], right[0])),
-        ):
-            if style == "divergence of scores" and "raw" not in site.flags:
-                continue
-            yield compose(script, "GS308", style, [(*whole, text.format(*sides))], good=good)
 
 
 # Registration.
@@ -153,7 +30,7 @@ def plain_list(script: Script) -> Iterator[Mutant]:
             continue
         call = node.value
         name = script.source(call.func).rpartition(".")[2]
-        if name not in ("ModuleList", "ModuleDict") or not _is_own(script, node.targets[0]):
+        if name not in ("ModuleList", "ModuleDict") or not is_own(script, node.targets[0]):
             continue
         plain = "list" if name == "ModuleList" else "dict"
         empty = "[]" if name == "ModuleList" else "{}"
@@ -162,8 +39,8 @@ def plain_list(script: Script) -> Iterator[Mutant]:
         if not call.keywords and len(call.args) < 2:
             text = inner if written else f"{plain}({inner})"
             yield compose(script, "GS402", plain, [(*script.span(call), f"{OPEN}{text}{CLOSE}")])
-    for owner, assigned, made in _own_layers(script):
-        uses = _uses(script, owner, assigned.targets[0])
+    for owner, assigned, made in own_layers(script):
+        uses = uses_of(script, owner, assigned.targets[0])
         target = ast.unparse(assigned.targets[0])
         name = target.partition(".")[2]
         for style, holder, key in (
@@ -178,11 +55,11 @@ def plain_list(script: Script) -> Iterator[Mutant]:
 
 def parameter_in_list(script: Script) -> Iterator[Mutant]:
     """GS403: parameters in a plain list or dictionary."""
-    for owner, assigned in _own_attributes(script):
+    for owner, assigned in own_attributes(script):
         call = assigned.value
         if not isinstance(call, ast.Call) or not script.source(call.func).endswith("Parameter"):
             continue
-        made, uses = script.source(call), _uses(script, owner, assigned.targets[0])
+        made, uses = script.source(call), uses_of(script, owner, assigned.targets[0])
         name = ast.unparse(assigned.targets[0]).partition(".")[2]
         for style, holder, key in (
             ("list", f"[{made}]", "0"),
@@ -195,29 +72,116 @@ def parameter_in_list(script: Script) -> Iterator[Mutant]:
 
 
 def made_in_forward(script: Script) -> Iterator[Mutant]:
-    """GS405: a layer is made where it is called."""
-    for owner, assigned, made in _own_layers(script):
+    """GS405: a layer is made where it is called; what the constructor knew is kept for that."""
+    learning = {
+        script.source(site.node.func)
+        for site in script.sites
+        if "module" in site.flags and isinstance(site.node, ast.Call)
+    }
+    for owner, assigned in own_attributes(script):
+        uses = uses_of(script, owner, assigned.targets[0])
+        target = ast.unparse(assigned.targets[0])
         init = _function(script, assigned)
-        local = {each.arg for each in init.args.args} if init is not None else set()
-        names = {each.id for each in ast.walk(assigned.value) if isinstance(each, ast.Name)}
-        uses = _uses(script, owner, assigned.targets[0])
-        if names & (local - {"self"}) or "self." in made or len(uses) != 1:
+        methods = {
+            _function(script, node)
+            for node in ast.walk(owner)
+            if isinstance(node, ast.Attribute) and script.span(node) in uses
+        }
+        if target not in learning or not isinstance(assigned.value, ast.Call) or len(methods) != 1:
             continue
-        ((start, end),) = uses
-        fresh = (start, end, f"{OPEN}{made}{CLOSE}")
-        yield compose(script, "GS405", "at the call", [fresh, *Step(script, assigned).removed()])
-        statement = _statement_at(script, start)
-        if statement is not None and statement.indent and not isinstance(statement.node, ast.Return):
-            name = ast.unparse(assigned.targets[0]).partition(".")[2]
-            line = (statement.start, statement.start, f"{name} = {OPEN}{made}{CLOSE}\n{statement.indent}")
-            pieces = [line, (start, end, name), *Step(script, assigned).removed()]
-            yield compose(script, "GS405", "before the call", pieces)
+        (method,) = methods
+        if method is None or method is init or init is None:
+            continue
+        made, removed = _kept_for_later(script, owner, init, assigned)
+        if made is None:
+            continue
+        if len(uses) == 1:
+            ((start, end),) = uses
+            yield compose(script, "GS405", "at the call", [(start, end, f"{OPEN}{made}{CLOSE}"), *removed])
+        statement = _statement_at(script, uses[0][0])
+        first = Step(script, method.body[0])
+        if statement is None or not statement.indent or not first.indent:
+            continue
+        name = f"{target.partition('.')[2]}_now"
+        begin = statement if len(uses) == 1 else first
+        line = (begin.start, begin.start, f"{name} = {OPEN}{made}{CLOSE}\n{begin.indent}")
+        pieces: Pieces = [line, *((*use, name) for use in uses), *removed]
+        yield compose(script, "GS405", "before the call", pieces)
+
+
+def _kept_for_later(
+    script: Script, owner: ast.ClassDef, init: ast.FunctionDef, assigned: ast.Assign
+) -> tuple[str | None, Pieces]:
+    """What a constructor makes, written so that another method can; and the constructor without it."""
+    taken = {each.attr for each in ast.walk(owner) if isinstance(each, ast.Attribute)}
+    names = [each for each in ast.walk(assigned.value) if isinstance(each, ast.Name)]
+    inner = {each.id for each in names if isinstance(each.ctx, ast.Store)}
+    arguments = (
+        *init.args.posonlyargs,
+        *init.args.args,
+        *init.args.kwonlyargs,
+        init.args.vararg,
+        init.args.kwarg,
+    )
+    local = {each.arg for each in arguments if each is not None} | {
+        each.id for each in ast.walk(init) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)
+    }
+    start, end = script.span(assigned.value)
+    step = Step(script, assigned)
+    if not step.indent or "super()" in script.text[start:end]:
+        return None, []
+    moved: Pieces = []
+    kept = []
+    for each in names:
+        if each.id in local - inner - {"self"}:
+            name = each.id if each.id not in taken else f"{each.id}_given"
+            begin, stop = script.span(each)
+            moved.append((begin - start, stop - start, f"self.{name}"))
+            kept.append(f"self.{name} = {each.id}")
+    lines = f"\n{step.indent}".join(dict.fromkeys(kept))
+    removed: Pieces = [(step.start, step.end, lines)] if kept else list(step.removed())
+    return edited(script.text[start:end], moved), removed
+
+
+def plain_matrix(script: Script) -> Iterator[Mutant]:
+    """GS401: a layer as a matrix of its own, which is a plain tensor."""
+    for owner, assigned in own_attributes(script):
+        call = assigned.value
+        if not isinstance(call, ast.Call) or len(call.args) != 2:
+            continue
+        kind = script.source(call.func).rpartition(".")[2]
+        bias = all(each.arg == "bias" for each in call.keywords)
+        uses = uses_of(script, owner, assigned.targets[0])
+        if kind not in ("Linear", "Embedding") or not bias or not uses:
+            continue
+        calls = [
+            node
+            for node in ast.walk(owner)
+            if isinstance(node, ast.Call) and script.span(node.func) in uses and len(node.args) == 1
+        ]
+        if len(calls) != len(uses) or any(isinstance(node.args[0], ast.Starred) for node in calls):
+            continue
+        sizes = [script.source(each) for each in call.args]
+        name = ast.unparse(assigned.targets[0])
+        function = f"torch.nn.functional.{kind.lower()}"
+        weight = f"torch.randn({', '.join(reversed(sizes) if kind == 'Linear' else sizes)})"
+        used: Pieces = []
+        for node in calls:
+            begin, end = script.span(node.args[0])
+            used += [(script.span(node.func)[0], begin, f"{function}("), (end, end, f", {name}")]
+        if any(one is not other and one.lineno == other.lineno for one in calls for other in calls):
+            continue  # one call in the other
+        good: Pieces = [(*script.span(call), f"torch.nn.Parameter(0.1 * {weight})"), *used]
+        leaf = f"{weight[:-1]}, requires_grad=True)"
+        for style, text in (("matrix", f"0.1 * {weight}"), ("matrix that is a leaf", leaf)):
+            bad: Pieces = [(*script.span(call), f"{OPEN}{text}{CLOSE}"), *used]
+            yield compose(script, "GS401", style, bad, good=good)
 
 
 def freeze(script: Script) -> Iterator[Mutant]:
     """GS407: a part is frozen by an attribute of the module, thawed again, or with all that is trained."""
     for site in script.sites:
-        held = _held_model(script, site)
+        held = held_model(script, site)
         if held is None:
             continue
         model, statement, call = held
@@ -252,103 +216,19 @@ def freeze(script: Script) -> Iterator[Mutant]:
             yield compose(script, "GS407", "thawed too late", late, good=[])
 
 
-# Modes.
-
-
-def evaluation_left_on(script: Script) -> Iterator[Mutant]:
-    """GS601: nothing switches back to training."""
-    evals = list(statements_of(script, "eval call"))
-    trains = list(statements_of(script, "train call"))
-    if evals and trains:
-        marks = [mark for each in evals for mark in each.marks()]
-        for each in trains:
-            yield compose(script, "GS601", "train removed", [*each.removed(), *marks])
-            if each.loop is not None and each.function is Step(script, each.loop).function:
-                loop = Step(script, each.loop)
-                moved = (loop.start, loop.start, f"{each.source}\n{loop.indent}")
-                yield compose(script, "GS601", "train before the loop", [*each.removed(), moved, *marks])
-    for step in statements_of(script, "optimizer step"):
-        model = model_of(script, step)
-        if not model or step.loop is None or not step.indent:
-            continue
-        loop = Step(script, step.loop)
-        if step.function is loop.function:
-            off = f"{OPEN}{model}.eval(){CLOSE}\n{loop.indent}"
-            gone = [piece for each in trains for piece in each.removed()]
-            yield compose(script, "GS601", "eval before the loop", [(loop.start, loop.start, off), *gone])
-        validated = f"\n{step.indent}{{}}{model}.eval(){{}}"
-        wrong = (step.end, step.end, validated.format(OPEN, CLOSE))
-        right = (step.end, step.end, validated.format("", "") + f"\n{step.indent}{model}.train()")
-        if not any(each.loop is step.loop for each in trains):
-            yield compose(script, "GS601", "eval in the turn", [wrong], good=[right])
-
-
-def evaluated_in_training(script: Script) -> Iterator[Mutant]:
-    """GS602: measured in training mode; functional dropout that is not told the mode."""
-    calls = [
-        site
-        for site in script.sites
-        if "module without gradient" in site.flags and isinstance(site.node, ast.Call)
-    ]
-    marks: Pieces = []
-    for site in calls:
-        if not any(
-            other is not site and other.start <= site.start and site.end <= other.end for other in calls
-        ):
-            marks += [(site.start, site.start, OPEN), (site.end, site.end, CLOSE)]
-    for each in statements_of(script, "eval call") if marks else ():
-        yield compose(script, "GS602", "eval removed", [*each.removed(), *marks])
-    for node in ast.walk(script.tree):
-        if isinstance(node, ast.Call) and "dropout" in script.source(node.func):
-            told = next((each for each in node.keywords if each.arg == "training"), None)
-            if told is None or script.source(told.value) != "self.training":
-                continue
-            value = script.span(told.value)
-            start = script.text.rindex(",", 0, script.text.rindex("training", 0, value[0]))
-            own = script.span(node)
-            pieces = [(start, value[1], ""), (own[0], own[0], OPEN), (own[1], own[1], CLOSE)]
-            yield compose(script, "GS602", "dropout not told", pieces)
-
-
 MUTATORS: tuple[Mutator, ...] = (
-    sigmoid,
-    target_dtype,
-    broadcast,
-    other_criterion,
     plain_list,
     parameter_in_list,
     made_in_forward,
+    plain_matrix,
     freeze,
-    evaluation_left_on,
-    evaluated_in_training,
 )
 
 
 # Where things stand.
 
 
-def _losses(script: Script, kind: str) -> Iterator[tuple[Site, ast.expr, ast.expr]]:
-    """The calls of a kind of criterion, with both sides."""
-    for site in script.sites:
-        if kind in site.flags and isinstance(site.node, ast.Call) and len(site.node.args) >= 2:
-            yield site, site.node.args[0], site.node.args[1]
-
-
-def _returned(script: Script, loss: Site, given: ast.expr, rule: str, function: str) -> Iterator[Mutant]:
-    """What comes into a loss goes through a function where it is returned."""
-    start, end = script.span(given)
-    for site in script.sites:
-        if site.number in loss.arrived and isinstance(script.parents[site.node], ast.Return):
-            inner = (site.start, site.end, f"{function}({script.source(site.node)})")
-            yield compose(script, rule, "returned", [inner, (start, start, OPEN), (end, end, CLOSE)])
-
-
-def _receiver(script: Script, node: ast.expr) -> str:
-    source = script.source(node)
-    return f"({source})" if isinstance(node, (ast.BinOp, ast.UnaryOp, ast.Compare)) else source
-
-
-def _is_own(script: Script, target: ast.expr) -> bool:
+def is_own(script: Script, target: ast.expr) -> bool:
     return isinstance(target, ast.Attribute) and script.source(target.value) == "self"
 
 
@@ -358,7 +238,7 @@ def _function(script: Script, node: ast.AST) -> ast.FunctionDef | None:
     return node
 
 
-def _own_attributes(script: Script) -> Iterator[tuple[ast.ClassDef, ast.Assign]]:
+def own_attributes(script: Script) -> Iterator[tuple[ast.ClassDef, ast.Assign]]:
     """`self.name = ...` in constructors, where it is the only assignment to that name."""
     for owner in ast.walk(script.tree):
         if not isinstance(owner, ast.ClassDef):
@@ -373,19 +253,19 @@ def _own_attributes(script: Script) -> Iterator[tuple[ast.ClassDef, ast.Assign]]
                 for node in ast.walk(method):
                     if isinstance(node, ast.Assign) and len(node.targets) == 1:
                         target = node.targets[0]
-                        if _is_own(script, target) and stored.count(target.attr) == 1:  # type: ignore[attr-defined]
+                        if is_own(script, target) and stored.count(target.attr) == 1:  # type: ignore[attr-defined]
                             yield owner, node
 
 
-def _own_layers(script: Script) -> Iterator[tuple[ast.ClassDef, ast.Assign, str]]:
+def own_layers(script: Script) -> Iterator[tuple[ast.ClassDef, ast.Assign, str]]:
     """Those that are layers which learn, with the text that makes them."""
-    for owner, assigned in _own_attributes(script):
+    for owner, assigned in own_attributes(script):
         made = script.source(assigned.value)
         if isinstance(assigned.value, ast.Call) and _NORMALIZED.match(made.rpartition("nn.")[2] or made):
             yield owner, assigned, made
 
 
-def _uses(script: Script, owner: ast.ClassDef, target: ast.expr) -> list[tuple[int, int]]:
+def uses_of(script: Script, owner: ast.ClassDef, target: ast.expr) -> list[tuple[int, int]]:
     """Where a class reads its attribute; empty if anybody else seems to."""
     assert isinstance(target, ast.Attribute)
     inside = {id(each) for each in ast.walk(owner)}
@@ -409,7 +289,7 @@ def _statement_at(script: Script, offset: int) -> Step | None:
     return found
 
 
-def _held_model(script: Script, site: Site) -> tuple[str, ast.stmt, ast.expr] | None:
+def held_model(script: Script, site: Site) -> tuple[str, ast.stmt, ast.expr] | None:
     """The model whose `parameters()` an optimizer is made of, the statement, and that call."""
     if "optimizer" not in site.flags or not isinstance(site.node, ast.Call) or not site.node.args:
         return None
@@ -437,7 +317,7 @@ def _parts(script: Script, model: str) -> Iterator[str]:
         "",
     )
     number = 0
-    for owner, assigned in _own_attributes(script):
+    for owner, assigned in own_attributes(script):
         value = assigned.value
         if owner.name == made and isinstance(value, ast.Call) and number < 2:
             if script.source(value.func).rpartition(".")[2][:1].isupper():

@@ -18,9 +18,9 @@ files, of which torch has said what they are. `--out`: one JSON object a line:
   `after`: the mutant
 - `places`: list of [row, start, end, quote] in `after`: where the finding may stand; rows are 1-based,
   start and end count code points
-- `verdict`: torch's. "wanted": confirmed, and the policy speaks; "memory": only memory shows it; "not
-  wanted": confirmed, but the policy is silent about it; "not confirmed": nothing changed; "misfit": raises
-  for another reason than a gradient
+- `verdict`: torch's. "wanted": confirmed, and the policy speaks; "memory": only memory or another device
+  shows it; "not wanted": confirmed, but the policy is silent about it; "not confirmed": nothing changed;
+  "misfit": raises for another reason than a gradient
 - `said`: what torch did; `severity`: the least that is wanted, null where nothing is
 - `findings`: list of [code, severity, row, quote, message] of the analysis; `found`: whether one of them is
   the expected one, at the place and loud enough; `unknown`: why the analysis knows no more
@@ -37,10 +37,10 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[2]
 if __name__ == "__main__":
@@ -110,23 +110,28 @@ def measure(
 
 def again(paths: Sequence[Path]) -> tuple[list[verdicts.Verdict], list[recall.Seen]]:
     """What torch said of the mutants in some files, each once, and what the analysis says now."""
+    return looked_at(
+        json.loads(line) for path in paths for line in path.read_text(encoding="utf-8").splitlines()
+    )
+
+
+def looked_at(records: Iterable[dict[str, Any]]) -> tuple[list[verdicts.Verdict], list[recall.Seen]]:
+    """The same of lines of such files."""
     known: dict[str, verdicts.Verdict] = {}
-    for path in paths:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            record = json.loads(line)
-            (first, *others) = [(start, end) for _, start, end, _ in record["places"]]
-            mutant = Mutant(
-                record["program"],
-                record["rule"],
-                record["style"],
-                record["after"],
-                *first,
-                others=tuple(others),
-                also=frozenset(record["also"]),
-                in_package=record["in_package"],
-            )
-            verdict = verdicts.Verdict(mutant, record["verdict"], record["severity"], record["said"])
-            known.setdefault(mutant.text, verdict)
+    for record in records:
+        (first, *others) = [(start, end) for _, start, end, _ in record["places"]]
+        mutant = Mutant(
+            record["program"],
+            record["rule"],
+            record["style"],
+            record["after"],
+            *first,
+            others=tuple(others),
+            also=frozenset(record["also"]),
+            in_package=record["in_package"],
+        )
+        verdict = verdicts.Verdict(mutant, record["verdict"], record["severity"], record["said"])
+        known.setdefault(mutant.text, verdict)
     judged = list(known.values())
     return judged, list(recall.look(each for each in judged if each.kind in ("wanted", "memory")))
 
@@ -273,7 +278,8 @@ def _write(text: str, asked: argparse.Namespace, seconds: float, why: str) -> No
         "Written by `python tests/corpus/measure.py --log`. *confirmed* by torch: a gradient, a loss or a\n"
         "parameter after its steps differs by more than 1e-3, or it raises; *found*: by a code that says\n"
         "it, on the line of the mistake, at the policy's severity or above. GS208 is confirmed by memory\n"
-        "alone and is in no sum. *public*: mistakes in the text of public packages.\n\n"
+        "alone, GS406 needs a second device: both are in no sum. *public*: mistakes in the text of public\n"
+        "packages.\n\n"
         f"Commit {commit}, seed {asked.seed}, {of}, {seconds / 60:.0f} minutes"
         f"{f', without public packages: {why}' if why else ''}.\n\n"
     )

@@ -38,6 +38,7 @@ class Mutant:
     also: frozenset[str] = frozenset()  # codes that say the same
     good: str = ""  # the right program, where that is not the script but has been given a clip, a scaler
     edits: tuple[tuple[int, int, str], ...] = ()  # of the script's text: from, to, what is there now
+    severity: str = ""  # the least that the policy says of it, where a rule speaks in several
     in_package: bool = False  # all of these are in the text of a public package
 
     @property
@@ -56,10 +57,28 @@ def mutants(script: Script) -> list[Mutant]:
 
     Cuts are put into a package's text alone: its driver is like all other drivers.
     """
-    from corpus import catalogue_mutations, custom_mutations, in_place_mutations, protocol_mutations
+    from corpus import (
+        catalogue_mutations,
+        custom_mutations,
+        in_place_mutations,
+        loss_mutations,
+        mode_mutations,
+        protocol_mutations,
+        registration_mutations,
+        term_mutations,
+    )
 
     found: dict[str, Mutant] = {}
-    rooms = (protocol_mutations, catalogue_mutations, custom_mutations, in_place_mutations)
+    rooms = (
+        protocol_mutations,
+        loss_mutations,
+        catalogue_mutations,
+        registration_mutations,
+        mode_mutations,
+        term_mutations,
+        custom_mutations,
+        in_place_mutations,
+    )
     for mutator in (*MUTATORS, *(each for room in rooms for each in room.MUTATORS)):
         for each in mutator(script):
             in_driver = script.program.package and not each.in_package
@@ -603,6 +622,7 @@ def compose(
     place: tuple[int, int] = (0, 0),
     also: tuple[str, ...] = (),
     good: Pieces | None = None,
+    severity: str = "",
 ) -> Mutant:
     """The mutant in which `pieces` are replaced. The first place in them that is marked is the finding's."""
     marked = edited(script.text, pieces)
@@ -632,6 +652,7 @@ def compose(
         frozenset(also),
         edited(script.text, good) if good is not None else "",
         tuple((start, end, re.sub(f"[{OPEN}{CLOSE}]", "", new)) for start, end, new in pieces),
+        severity,
         bool(driver) and all(end <= driver for start, end, new in pieces if new not in (OPEN, CLOSE)),
     )
 

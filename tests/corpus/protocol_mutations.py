@@ -276,10 +276,13 @@ def other_parameters(script: Script) -> Iterator[Mutant]:
         made = _made(script, model, statement)  # type: ignore[arg-type]
         if made is not None and not isinstance(statement, ast.Return):
             anew = f"\n{line.indent}{model} = {made}"
-            yield compose(script, "GS211", "made anew", [*marks, (line.end, line.end, anew)])
+            good: Pieces = [(line.start, line.start, f"{anew.strip()}\n{line.indent}")]
+            yield compose(script, "GS211", "made anew", [*marks, (line.end, line.end, anew)], good=good)
             for attribute, layer in _layers(script, made):
                 replaced = f"\n{line.indent}{model}.{attribute} = {layer}"
-                yield compose(script, "GS211", "layer replaced", [*marks, (line.end, line.end, replaced)])
+                good = [(line.start, line.start, f"{replaced.strip()}\n{line.indent}")]
+                pieces = [*marks, (line.end, line.end, replaced)]
+                yield compose(script, "GS211", "layer replaced", pieces, good=good)
 
 
 def other_optimizer(script: Script) -> Iterator[Mutant]:
@@ -350,7 +353,7 @@ def scaler(script: Script) -> Iterator[Mutant]:
         step = steps[0]
         optimizer = _receiver(step.node)
         loss = script.source(call.func.value)
-        made = _behind_imports(script)
+        made = behind_imports(script)
         head = (made, made, 'grad_scaler = torch.amp.GradScaler("cpu")\n\n')
         scaled = (back.start, back.end, f"grad_scaler.scale({loss}).backward()")
         stepped = f"grad_scaler.step({optimizer})"
@@ -651,7 +654,7 @@ def _first_import(script: Script) -> int:
     )
 
 
-def _behind_imports(script: Script) -> int:
+def behind_imports(script: Script) -> int:
     """Where a statement can be put behind all of a file's imports."""
     last = [node for node in script.tree.body if isinstance(node, (ast.Import, ast.ImportFrom))][-1]
     end = script.text.find("\n", script.span(last)[1])

@@ -51,6 +51,7 @@ REFUSES = re.compile(
 PROTOCOL = {
     "GS108": "warning",
     "GS109": "warning",
+    "GS110": "hint",
     "GS203": "warning",
     "GS204": "warning",
     "GS205": "warning",
@@ -66,10 +67,14 @@ PROTOCOL = {
     "GS304": "warning",
     "GS305": "error",
     "GS306": "warning",
+    "GS307": "warning",
     "GS308": "warning",
+    "GS309": "information",
     "GS402": "warning",
     "GS403": "warning",
+    "GS404": "warning",
     "GS405": "warning",
+    "GS406": "information",
     "GS407": "warning",
     "GS501": "error",
     "GS502": "error",
@@ -214,15 +219,23 @@ def _protocol_verdict(mutant: Mutant, good: truth.Snapshot, bad: truth.Snapshot)
         return Verdict(mutant, "misfit", None, f"raises {bad.error}")
     if mutant.rule in ("GS207", "GS209", "GS109") and bad.error is None:
         return Verdict(mutant, "not confirmed", None, "runs")
+    if mutant.rule == "GS502" and bad.error is None and truth.compare(good, bad, DIFFERS):
+        # Another name of the same memory has other numbers now: no gradient is asked of the old ones.
+        return Verdict(mutant, "not wanted", None, "another name of it has changed, too")
     if mutant.rule == "GS209" and bad.error is not None and not STATE_RAISES.search(bad.error.text):
         return Verdict(mutant, "misfit", None, f"that was no state: raises {bad.error}")
     differences = truth.compare(good, bad, DIFFERS)
+    if mutant.rule == "GS406" and not differences:
+        return Verdict(mutant, "memory", PROTOCOL["GS406"], "the same on a CPU")
     if mutant.rule == "GS602":
         differences += _other_numbers(good, bad)
     if not differences:
         return Verdict(mutant, "not confirmed", None, "same gradients, losses and parameters")
     said = f"raises {bad.error}" if bad.error else differences[0]
-    return Verdict(mutant, "wanted", PROTOCOL[mutant.rule], said)
+    least = mutant.severity or PROTOCOL[mutant.rule]
+    if mutant.rule == "GS309" and least == "information" and _lost(good, bad):
+        least = "warning"  # a part that only this term trains
+    return Verdict(mutant, "wanted", least, said)
 
 
 def _other_numbers(good: truth.Snapshot, bad: truth.Snapshot) -> list[str]:

@@ -44,6 +44,7 @@ CAPABILITIES: dict[str, Any] = {
     "workspace": {
         "configuration": True,
         "workspaceEdit": {"documentChanges": True},
+        "applyEdit": True,
         "didChangeConfiguration": {"dynamicRegistration": True},
         "didChangeWatchedFiles": {"dynamicRegistration": True},
         "inlayHint": {"refreshSupport": True},
@@ -83,6 +84,9 @@ class Client:
         self.versions: dict[str, int] = {}
         self.published: dict[str, list[dict[str, Any]]] = {}  # every publication of a document, in order
         self.received: list[dict[str, Any]] = []  # everything else that was not asked for
+        self.edits: Callable[[Any], Any] = lambda edit: {
+            "applied": True
+        }  # what becomes of `workspace/applyEdit`
         self._numbers = iter(range(1, 1 << 60))
         self._answers: dict[int | str, dict[str, Any]] = {}
         self._news = threading.Condition()
@@ -233,6 +237,8 @@ class Client:
             result: Any = None
             if message["method"] == "workspace/configuration":
                 result = [self.settings for _ in message["params"]["items"]]
+            if message["method"] == "workspace/applyEdit":
+                result = self.edits(message["params"]["edit"])
             with contextlib.suppress(OSError, ValueError):
                 self.send({"jsonrpc": "2.0", "id": message["id"], "result": result})
 

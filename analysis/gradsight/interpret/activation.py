@@ -75,6 +75,8 @@ class Activation:
         self.mode_at_yield = ""  # the gradient mode that a generator's user finds
         # For each loop around this point the states that end a turn early, and those that leave the loop.
         self.breaks: list[list[State]] = []
+        # Leaves whose name a turn binds to their own update: it, the leaf, and what an event says of it.
+        self.rebound: dict[str, tuple[Value, int, dict[str, str], Place, Place]] = {}
         self.left: list[list[State]] = []
         self.continues = 0  # that were met
         self.last_continue = 0  # how many events stood before the last one

@@ -3,7 +3,8 @@ A re-entrant checkpoint none of whose inputs requires a gradient.
 
 ## What it does
 Flags `torch.utils.checkpoint.checkpoint(f, x)` with `use_reentrant=True`, or without the argument, which
-still means that, where nothing that is passed requires a gradient: a batch, what frozen layers give.
+still means that, where nothing that is passed requires a gradient: a batch, what frozen layers give. So does
+a checkpoint that a method such as `gradient_checkpointing_enable()` switches on, above frozen embeddings.
 
 ## Why is this bad?
 A re-entrant checkpoint sees only the tensors that it is given. If none of them requires a gradient, what it
@@ -19,7 +20,8 @@ x = checkpoint(self.block, x, use_reentrant=False)
 
 ## When it is right
 `use_reentrant=False`; an input that some layer which learns has computed, or that `requires_grad_()` was
-called on. Not flagged. Neither is a segment whose inputs are not known.
+called on, as `enable_input_require_grads()` does by a hook. Not flagged. Neither is a segment whose inputs
+are not known.
 """
 
 from __future__ import annotations

@@ -178,6 +178,15 @@ def fix(source: Source, finding: Finding) -> Iterator[Fix]:
             title = f"Switch gradients on where `{turned}`"
             yield Fix(title, Applicability.UNSAFE, (Edit(source.file, block, text),))
         return
+    within = surgery.in_no_grad_block(source, block)
+    if not isinstance(within, surgery.Refusal):
+        end = source.offset(source.row_column(block.end)[0] + 1, 0)
+        last = max(edit.where.start for edit in within)
+        last = source.offset(source.row_column(last)[0], 1 << 30)
+        if not any(end <= step.where.start < last and step.file == source.file for step in finding.path):
+            title = "Switch gradients off for these lines alone: `with torch.no_grad():`"
+            yield Fix(title, wording.applicability(finding), within)
+            return
     edits = surgery.remove_statement(source, block)
     if not isinstance(edits, surgery.Refusal):
         yield Fix("Leave gradients on", wording.applicability(finding), edits)

@@ -167,13 +167,22 @@ def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     states = [value.split(" ", 2) for key, value in finding.facts if key.startswith("state")]
     if loop is None or any(name.startswith(".") for *_, name in states):
         return
+    title = "Detach " + " and ".join(f"`{name}`" for *_, name in states)
+    inside = surgery.is_inside(source, loop, finding.where)
+    if inside:
+        # What is written into it behind the pass comes later than anything that is put right behind that.
+        written = [surgery.detached_where_written(source, loop, finding.where, name) for *_, name in states]
+        if any(each is not None for each in written):
+            if not any(each is None or isinstance(each, surgery.Refusal) for each in written):
+                every = tuple(edit for each in written if isinstance(each, tuple) for edit in each)
+                yield Fix(f"{title} where it is kept for the next turn", Applicability.SAFE, every)
+            return
     if finding.fact("turn") == "summed":
         total = surgery.sum_then_backward(source, finding.all_places("backward"))
         if not isinstance(total, surgery.Refusal):
             yield Fix("Add the losses and call `backward()` once, behind the loop", Applicability.SAFE, total)
             return
-    title = "Detach " + " and ".join(f"`{name}`" for *_, name in states)
-    if all(last in STATEMENTS for _, last, _ in states) and surgery.is_inside(source, loop, finding.where):
+    if all(last in STATEMENTS for _, last, _ in states) and inside:
         # Behind the pass nothing needs the graph any more, whatever the state was before the first turn.
         statement = together([STATEMENTS[last].format(name) for _, last, name in states])
         edits = surgery.insert_behind(source, finding.where, statement)

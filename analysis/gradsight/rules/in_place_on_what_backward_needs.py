@@ -67,7 +67,7 @@ def overwritten(writes: Writes, write: Write) -> tuple[Keeper, Event, bool] | No
         if not needs(writes, keeper):
             continue
         for sink in writes.passes(write):
-            if keeper.node in writes.walked(sink):
+            if keeper.node in writes.walked(sink) or keeper.node in walked_with(writes, sink, write, keeper):
                 return keeper, sink, False
     for keeper, depth in writes.later_keepers(write) if not write.event.fact("leaf") else ():
         if not needs(writes, keeper):
@@ -78,9 +78,15 @@ def overwritten(writes: Writes, write: Write) -> tuple[Keeper, Event, bool] | No
     return None
 
 
+def walked_with(writes: Writes, sink: Event, write: Write, keeper: Keeper) -> set[int]:
+    """What the pass goes through where the write has happened, and with it what it writes to was computed."""
+    made = write.old in writes.behind(keeper.node)
+    return writes.walked_with(sink, write.mark, *((keeper.node,) if made else ()))
+
+
 def needs(writes: Writes, keeper: Keeper) -> bool:
     """Whether what it keeps is needed at all: a factor is where the other one learns."""
-    return not keeper.others or any(map(writes.requires, keeper.others))
+    return writes.requires(keeper.node) and (not keeper.others or any(map(writes.requires, keeper.others)))
 
 
 def report(writes: Writes, write: Write, keeper: Keeper, sink: Event, later: bool) -> Report:

@@ -85,7 +85,7 @@ def unseen(writes: Writes, write: Write) -> tuple[str, int, Event] | None:
     root = memory.origin(graph, value, writes.before)
     shared = memory.sharing(graph, root, writes.before, len(graph))
     for sink in writes.passes(write):
-        walked = writes.walked(sink)
+        walked = writes.walked_with(sink, write.mark)
         for number in sorted(walked):
             if number > write.mark and number not in shared and uses(writes, number, shared):
                 return by, number, sink
