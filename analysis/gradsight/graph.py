@@ -311,18 +311,19 @@ class Graph:
         """
         moved = dict(inputs)
         moved[-1] = -1
-        later: list[tuple[int, Node]] = []
+        find, nodes, added = moved.get, self.nodes, target.nodes
+        later: list[tuple[Node, Node]] = []
         for number in keep:
             if number in moved:
                 continue
-            node = self.nodes[number]
+            node = nodes[number]
             note = str(int(node.note) + offset) if node.op == "element" and node.note else node.note
-            own = (*loops, *(loop + offset for loop in node.loops)) if node.loops else loops
+            own = (*loops, *[loop + offset for loop in node.loops]) if node.loops else loops
             inner = node.block + offset if node.block else block if node.off else 0
             copy = Node(
                 node.kind,
                 node.op,
-                (),
+                tuple([find(i, -1) for i in node.inputs]),
                 node.edges,
                 node.cause,
                 place(number),
@@ -330,11 +331,13 @@ class Graph:
                 node.saves,
                 node.off,
                 node.target,
-                own,
+                own or target.loops,
                 inner,
             )
-            moved[number] = target.add(copy)
-            later.append((number, copy))
-        for number, copy in later:
-            copy.inputs = tuple(moved.get(i, -1) for i in self.nodes[number].inputs)
+            moved[number] = len(added)
+            added.append(copy)
+            if node.kind == "loop":
+                later.append((node, copy))  # its back edge comes from further down
+        for node, copy in later:
+            copy.inputs = tuple([find(i, -1) for i in node.inputs])
         return moved

@@ -248,11 +248,11 @@ class Calls(Functions):
                 Event(
                     event.kind,
                     nodes.get(event.node, NOWHERE),
-                    tuple(nodes.get(n, NOWHERE) for n in event.nodes),
-                    tuple(oids[oid] for oid in event.oids if oid in oids),
-                    (*context, *((kind, loop + offset, arm) for kind, loop, arm in event.context)),
+                    tuple([nodes.get(n, NOWHERE) for n in event.nodes]),
+                    tuple([oids[oid] for oid in event.oids if oid in oids]),
+                    (*context, *[(kind, loop + offset, arm) for kind, loop, arm in event.context]),
                     event.facts,
-                    tuple((name, There(here, key, (number, name))) for name, _ in event.places),
+                    tuple([(name, There(here, key, (number, name))) for name, _ in event.places]),
                 )
             )
         if info is not None and info.grad:
