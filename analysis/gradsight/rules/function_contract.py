@@ -136,11 +136,30 @@ def said(q: Queries, event: Event) -> str:
     )
 
 
+FITTING = {
+    "gradients": "Return one value for each argument (None has no gradient)",
+    "saved": "Unpack what was saved",
+    "number": "Keep the number on `ctx`",
+    "outputs": "Take a gradient for each output, and use the first alone",
+}
+
+
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     where, kind = finding.where, finding.fact("kind")
+    if kind in ("gradients", "saved", "number", "outputs"):
+        by = {
+            "gradients": surgery.as_many_gradients,
+            "saved": surgery.unpacked_as_saved,
+            "number": surgery.number_on_context,
+            "outputs": surgery.gradient_of_each_output,
+        }[kind]
+        fitting = by(source, where)
+        if not isinstance(fitting, surgery.Refusal):
+            yield Fix(FITTING[kind], Applicability.UNSAFE, fitting)
+        return
     text = source.slice(where)
     if kind == "nothing" and finding.fact("last"):
-        edits = surgery.insert_return(source, where)
+        edits = surgery.gradient_returned(source, where)
         if not isinstance(edits, surgery.Refusal):
             title = "Return the gradient (whether it is the one that is meant is not checked)"
             yield Fix(title, Applicability.UNSAFE, edits)

@@ -27,8 +27,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gradsight import ownership
-from gradsight.finding import Finding, Fix
+from gradsight import ownership, surgery
+from gradsight.finding import Applicability, Finding, Fix
 from gradsight.policy import SEVERITY
 from gradsight.queries import Queries, shortened
 from gradsight.rule import Report, Rule
@@ -90,7 +90,9 @@ def held_by(obj: Obj) -> Iterator[int]:
 
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
-    yield from ()
+    edits = surgery.made_in_init(source, finding.where)
+    if not isinstance(edits, surgery.Refusal):
+        yield Fix("Make it once, in `__init__`", Applicability.UNSAFE, edits)
 
 
 RULE = Rule("GS405", "learnable-module-made-in-forward", check, fix)

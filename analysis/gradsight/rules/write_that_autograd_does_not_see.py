@@ -166,7 +166,16 @@ def report(q: Queries, write: Write, by: str, used: int, sink: Event) -> Report:
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     """`h.data.mul_(mask)` becomes `h = h * mask`: the same operation, seen."""
-    if finding.fact("by") == "no_grad" or finding.fact("name") not in TWINS:
+    if finding.fact("by") == "no_grad":
+        moved = surgery.seen_outside(source, finding.where)
+        if not isinstance(moved, surgery.Refusal):
+            yield Fix("Compute it where autograd sees it, out of `no_grad`", Applicability.UNSAFE, moved)
+        return
+    part = surgery.written_to_copy(source, finding.where)
+    if not isinstance(part, surgery.Refusal):
+        yield Fix("Write into a copy that autograd sees", Applicability.UNSAFE, part)
+        return
+    if finding.fact("name") not in TWINS:
         return
     edits = surgery.seen_by_autograd(source, finding.where)
     if not isinstance(edits, surgery.Refusal):

@@ -108,6 +108,56 @@ def seen_by_autograd(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
     )
 
 
+def written_to_copy(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
+    """`x.data[mask] = 0` becomes `x = x.clone()` and `x[mask] = 0`."""
+    found = _alone(source, where)
+    if isinstance(found, Refusal):
+        return found
+    statement, span, indent = found
+    unit = source.unit_at(source.row_column(where.start)[0])
+    target = statement.targets[0] if isinstance(statement, ast.Assign) else None
+    if isinstance(statement, ast.AugAssign):
+        target = statement.target
+    if not isinstance(target, ast.Subscript) or source.span_of(unit, target) != where:
+        return Refusal("no part of a tensor is written to")
+    cut = target.value
+    if not isinstance(cut, ast.Attribute) or cut.attr != "data" or not isinstance(cut.value, ast.Name):
+        return Refusal("what is written to has no name")
+    name = cut.value.id
+    copied = f"{name} = {name}.clone()" + line_end(source) + indent
+    return (
+        Edit(source.file, Span(span.start, span.start), copied),
+        Edit(source.file, Span(source.span_of(unit, cut.value).end, source.span_of(unit, cut).end), ""),
+    )
+
+
+def seen_outside(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
+    """`x.mul_(y)` in a `with torch.no_grad():` becomes `x = x.mul(y)` outside of it."""
+    moved = _out_of_block(source, where)
+    if isinstance(moved, Refusal):
+        return moved
+    changed = out_of_place(source, where)
+    return changed if isinstance(changed, Refusal) else (*moved, *changed)
+
+
+def _out_of_block(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
+    from gradsight.surgery.blocks import move_out_of_no_grad
+
+    unit = source.unit_at(source.row_column(where.start)[0])
+    indent = source.units[unit].indent
+    for at in range(unit, -1, -1):
+        line = source.units[at]
+        if line.code and (at == unit or line.indent < indent):
+            indent = min(indent, line.indent)
+            if line.role == "def":
+                break
+            text = line.text.lstrip()
+            if text.startswith("with ") and ("no_grad" in text or "inference_mode" in text):
+                start = source.offset(source.starts[at], 0) + len(line.text) - len(text)
+                return move_out_of_no_grad(source, Span(start, start + 4), (where,))
+    return Refusal("no block that switches gradients off holds it")
+
+
 def cloned(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
     """An expression becomes a copy of itself: `x` becomes `x.clone()`."""
     unit = source.unit_at(source.row_column(where.start)[0])
