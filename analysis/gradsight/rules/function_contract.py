@@ -30,6 +30,9 @@ y = Scale.apply(x, 2.0)
 
 `torch.autograd.gradcheck(Scale.apply, (x.double().requires_grad_(), 2.0))` compares it with numbers.
 
+A derivative that is not written is not invented: a missing `backward`, a None where a gradient belongs, and
+an index that is one too high are left to people.
+
 ## When it is right
 `None` for settings, masks and indices, more of them than there are arguments, estimators whose backward is
 another function's on purpose. None of these is flagged.

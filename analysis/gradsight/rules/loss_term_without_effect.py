@@ -19,6 +19,9 @@ loss += 1e-3 * penalty
 loss.backward()
 ```
 
+Terms of the turns of a loop, and a weight of 0, are left to people: what should be added up, or how much of
+it, is not known.
+
 ## When it is right
 Metrics, what is measured without gradients or behind the backward pass, a second criterion on the same
 prediction that is only shown, terms that another backward pass takes, weights that a setting holds. None of

@@ -18,6 +18,8 @@ loss.backward()
 optimizer.step()
 ```
 
+Where each loss has a pass of its own in a loop, no fix is offered: where a turn begins is not known.
+
 ## When it is right
 Gradients that are accumulated on purpose, with the step and the clearing in one branch. Optimizers that are
 made anew in each turn, or whose gradients other code clears. None of these is flagged.

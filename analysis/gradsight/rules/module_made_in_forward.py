@@ -18,6 +18,8 @@ def __init__(self):
     self.projection = nn.Linear(16, 4)
 ```
 
+A layer whose size only the call knows needs its size in `__init__`, and no fix is offered.
+
 ## When it is right
 Modules that own nothing (`nn.ReLU()(x)`), layers that are made at the first call and kept, layers whose
 weights are given. None of these is flagged.

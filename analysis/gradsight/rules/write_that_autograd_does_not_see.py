@@ -17,6 +17,8 @@ The operation itself, on the tensor itself, where gradients are recorded.
 hidden = hidden * mask  # instead of hidden.data.mul_(mask)
 ```
 
+A view that has lost its graph is left to people: whether the original was meant to change is not known.
+
 ## When it is right
 Weights between a backward pass and the next forward pass: `w.data.clamp_()` behind `optimizer.step()`, moving
 averages, initialisation. Scores that are set to minus infinity before a softmax, whose gradient is zero

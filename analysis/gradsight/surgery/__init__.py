@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         log_softmax_for,
     )
     from gradsight.surgery.freezes import (
+        before_its_loop,
         freezing,
         line_behind,
         lines_moved_before,
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from gradsight.surgery.holding import made_again, own_parameters
     from gradsight.surgery.in_place import (
         cloned,
+        copied_first,
+        drawn_anew,
         out_of_place,
         seen_by_autograd,
         seen_outside,
@@ -98,12 +101,15 @@ __all__ = [
     "as_buffer",
     "as_many_gradients",
     "as_parameter",
+    "before_its_loop",
     "block_under",
     "bound_instead_of_data",
     "cast_to",
     "cloned",
+    "copied_first",
     "cross_entropy_for_nll",
     "detached_where_written",
+    "drawn_anew",
     "drop_rounding",
     "drop_softmax",
     "exchanged",
@@ -183,6 +189,7 @@ _ROOMS = {
         "log_softmax_for",
     ),
     "freezes": (
+        "before_its_loop",
         "freezing",
         "line_behind",
         "lines_moved_before",
@@ -196,6 +203,8 @@ _ROOMS = {
     ),
     "in_place": (
         "cloned",
+        "copied_first",
+        "drawn_anew",
         "out_of_place",
         "seen_by_autograd",
         "seen_outside",

@@ -9,7 +9,7 @@ import ast
 
 from gradsight.finding import Edit
 from gradsight.surgery.imports import spelling
-from gradsight.surgery.order import line_end, simple_statement
+from gradsight.surgery.order import in_loop, line_end, simple_statement
 from gradsight.surgery.refusal import Refusal
 from gradsight.text import Source, Span
 
@@ -131,11 +131,61 @@ def written_to_copy(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
     )
 
 
+def copied_first(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
+    """`x[0] = y` gets a line `x = x.clone()` before it."""
+    found = _alone(source, where)
+    if isinstance(found, Refusal):
+        return found
+    statement, span, indent = found
+    unit = source.unit_at(source.row_column(where.start)[0])
+    target = (
+        statement.targets[0] if isinstance(statement, ast.Assign) and len(statement.targets) == 1 else None
+    )
+    if isinstance(statement, ast.AugAssign):
+        target = statement.target
+    if not isinstance(target, ast.Subscript) or source.span_of(unit, target) != where:
+        return Refusal("no part of a tensor is written to")
+    if not _bindable(target.value):
+        return Refusal("what is written to has no name")
+    if in_loop(source, unit):
+        return Refusal("each turn of a loop would copy the whole")
+    name = ast.unparse(target.value)
+    copied = f"{name} = {name}.clone()" + line_end(source) + indent
+    return (Edit(source.file, Span(span.start, span.start), copied),)
+
+
+def drawn_anew(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
+    """`noise.normal_()` as a statement becomes `noise = torch.randn_like(noise)`."""
+    found = _alone(source, where)
+    if isinstance(found, Refusal):
+        return found
+    statement, span, _ = found
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    if (
+        not isinstance(call, ast.Call)
+        or call.args
+        or call.keywords
+        or not isinstance(call.func, ast.Attribute)
+    ):
+        return Refusal("this is no draw of its own")
+    drawn = {"normal_": "randn_like", "uniform_": "rand_like"}.get(call.func.attr)
+    if drawn is None or not _bindable(call.func.value):
+        return Refusal("this is no draw of its own")
+    function = spelling(source, f"torch.{drawn}")
+    if isinstance(function, Refusal):
+        return function
+    name = ast.unparse(call.func.value)
+    return (*function.edits, Edit(source.file, span, f"{name} = {function.name}({name})"))
+
+
 def seen_outside(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
     """`x.mul_(y)` in a `with torch.no_grad():` becomes `x = x.mul(y)` outside of it."""
+    unit = source.unit_at(source.row_column(where.start)[0])
     moved = _out_of_block(source, where)
     if isinstance(moved, Refusal):
         return moved
+    if ".grad" in source.units[unit].text:
+        return Refusal("weights are updated by hand there")
     changed = out_of_place(source, where)
     return changed if isinstance(changed, Refusal) else (*moved, *changed)
 
