@@ -62,7 +62,7 @@ class Offers:
         """Everything that can be done about a finding, best first. `others`: the files besides its own that
         it stands in; without them nothing is offered that would change these."""
         at = tuple((file, hash(each.source.text)) for file, each in others.items())
-        key = (snapshot.uri, snapshot.edition, token, at)
+        key = (snapshot.uri, snapshot.edition, token, at, finding.abroad)
         with self._lock:
             if key not in self._kept:
                 document = snapshot.notebook or snapshot.source

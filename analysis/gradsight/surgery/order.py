@@ -39,6 +39,8 @@ def insert_behind(source: Source, where: Span, statement: str) -> tuple[Edit, ..
     value = simple.value if isinstance(simple, (ast.Expr, ast.Assign, ast.AnnAssign)) else None
     if isinstance(value, ast.Await):
         value = value.value
+    if isinstance(simple, ast.AugAssign):
+        value = simple.target
     if simple is None or value is None or source.span_of(unit, value) != where:
         return Refusal("this is no statement of its own")
     whole = source.span_of(unit, simple)
