@@ -151,6 +151,7 @@ def may_be_helped(q: Queries, step: Step, loop: int) -> bool:
     if not calls:
         return False
     used = {i for node in q.graph.nodes for i in node.inputs}
+    used.update(root for sink in q.sinks for root in q.roots(sink))
     owners = {
         node_of(obj.get("*"))
         for oid, obj in q.program.heap.items()
