@@ -78,6 +78,7 @@ def snapshots(
     return dict(zip(chosen, zip(before, after, strict=True), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PROGRAMS, ids=named)
 def test_truth(path: Path, outcomes: dict[Path, truth.Outcome]) -> None:
     assert MARKERS[path].facts(), "a fixture without a fact proves nothing"
@@ -108,6 +109,7 @@ def test_fix_is_golden(path: Path, results: dict[Path, Fixed | AssertionError], 
     assert result.text == golden.read_bytes().decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FLAGGED, ids=named)
 def test_fix_mends(
     path: Path,
@@ -134,6 +136,7 @@ def the(result: Fixed | AssertionError) -> Fixed:
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FLAGGED, ids=named)
 def test_a_safe_fix_keeps_the_forward_values(
     path: Path, snapshots: dict[Path, tuple[truth.Snapshot, truth.Snapshot]]

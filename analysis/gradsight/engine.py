@@ -287,7 +287,7 @@ class Engine:
                     fixes = tuple(rule.fix(source, finding))
                     # Where two backward passes share what a fix reopens, the second may raise for it.
                     return tuple(
-                        fix for fix in fixes if not finding.fact("shared") or not breaks(source, fix)
+                        fix for fix in fixes if finding.fact("shared") != "yes" or not breaks(source, fix)
                     )
                 except Exception as error:
                     self.report_bug(f"fix of {rule.code}", error)
@@ -557,7 +557,7 @@ class _Analysis:
             noted(Places.function),
         )
         out: list[Report] = []
-        for rule in RULES:
+        for rule in RULES if program.events else ():  # where nothing happens, nothing goes wrong
             try:
                 out += rule.check(queries)
             except Exception as error:

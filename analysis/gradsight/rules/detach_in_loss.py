@@ -26,7 +26,6 @@ behind the cut should learn. None of these is flagged.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from gradsight import surgery
@@ -36,8 +35,6 @@ from gradsight.rule import Report, Rule
 from gradsight.rules import loss_term_without_effect, wording
 from gradsight.text import Source
 
-WRITTEN = re.compile(r"[ \t]*=(?!=)")
-
 
 def check(q: Queries) -> Iterator[Report]:
     left_out = loss_term_without_effect.left_out(q)
@@ -46,8 +43,11 @@ def check(q: Queries) -> Iterator[Report]:
 
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
-    if WRITTEN.match(source.text, finding.where.end):
-        return  # `kept.data = h`: what `kept` should be is not known
+    written = surgery.bound_instead_of_data(source, finding.where)
+    if written is not None:
+        if not isinstance(written, surgery.Refusal):
+            yield Fix("Bind the name itself, with its graph", Applicability.UNSAFE, written)
+        return
     edits = surgery.unwrap_method_call(source, finding.where)
     if isinstance(edits, surgery.Refusal):
         return

@@ -113,6 +113,9 @@ def bound_loss(line: Line) -> str:
     target = node.targets[0] if isinstance(node, ast.Assign) and len(node.targets) == 1 else None
     if isinstance(node, (ast.AugAssign, ast.AnnAssign)):
         target = node.target
+    if isinstance(target, ast.Tuple):
+        named = [part.id for part in target.elts if isinstance(part, ast.Name)]
+        return next((name for name in named if LOSS_NAME.search(name)), "")
     if not isinstance(target, (ast.Name, ast.Attribute)):
         return ""
     name = ast.unparse(target)

@@ -95,6 +95,8 @@ def held_twice(q: Queries, step: Step, twin: Step, trained: frozenset[int]) -> I
         f"this optimizer holds {held} as another one does, and none holds {wanted}, which never {learn}",
         where,
         (("the first optimizer of these parameters", other), ("and the second one", where)),
+        (),
+        (("trained", common_owner([q.name(number) for number in parameters]) or ""),),
     )
 
 
@@ -193,9 +195,7 @@ def free(q: Queries) -> frozenset[int]:
 
 def hidden(protocol: Protocol, parameters: frozenset[int]) -> bool:
     """Whether code that is not seen may use the parameters."""
-    return any(
-        parameters & set(event.nodes) for event in protocol.events if event.kind == "escape" and event.nodes
-    )
+    return any(parameters & set(event.nodes) for event in protocol.q.all("escape"))
 
 
 def report(q: Queries, step: Step, trained: frozenset[int], replaced: Event | None) -> Report:
@@ -233,9 +233,19 @@ def fix(source: Source, finding: Finding) -> Iterator[Fix]:
             part = shortened(source.slice(replaced))
             yield Fix(f"Make the optimizer behind `{part}`", Applicability.UNSAFE, edits)
         return
+    own = surgery.own_parameters(source, where)
+    if not isinstance(own, surgery.Refusal):
+        yield Fix("Give it the parameters themselves, no copies", Applicability.UNSAFE, own)
+        return
     trained = finding.fact("trained") or ""
     given = re.match(r"[\w.]+\(\s*(?:params\s*=\s*)?([\w.]+)(?=\.parameters\(\))", source.slice(where))
-    if given is None or not re.fullmatch(r"[\w.]+", trained) or given[1] == trained:
+    if given is None or not re.fullmatch(r"[\w.]+", trained):
+        return
+    if given[1] == trained:
+        again = surgery.made_again(source, where, trained)
+        if not isinstance(again, surgery.Refusal):
+            title = f"Make the optimizer again behind the new `{trained}`"
+            yield Fix(title, Applicability.UNSAFE, again)
         return
     if surgery.is_bound_before(source, trained, where):
         edit = Edit(source.file, Span(where.start + given.start(1), where.start + given.end(1)), trained)

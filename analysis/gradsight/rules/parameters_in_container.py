@@ -38,8 +38,15 @@ from gradsight.values import Tensor
 def check(q: Queries) -> Iterator[Report]:
     heap = q.program.heap
     for event, value in kept(q):
-        lost = frozenset(one.node for one in ownership.hidden(heap, value) if isinstance(one, Tensor))
+        held = (one for one in ownership.hidden(heap, value) if isinstance(one, Tensor))
+        lost = frozenset(one.node for one in held if one.origin == "parameter" or is_made(q, one.node))
         yield from unlisted(q, RULE, event, lost, "parameters", nested(heap, value))
+
+
+def is_made(q: Queries, number: int) -> bool:
+    """Whether a leaf was made as one, `torch.zeros(1, requires_grad=True)`, and is nobody's input."""
+    node = q.graph[number]
+    return node.op == "leaf" and node.note not in ("requires_grad", "Variable")
 
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
