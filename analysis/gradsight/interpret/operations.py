@@ -39,6 +39,12 @@ from gradsight.values import (
 )
 
 # Operations that take a value where a condition holds, and another one where it does not.
+# Functions that slide a window over the last dimensions: over how many.
+OVER_AREAS = {
+    f"{name}{space}d": space
+    for name in ("conv", "max_pool", "avg_pool", "adaptive_max_pool", "adaptive_avg_pool")
+    for space in (1, 2, 3)
+}
 CHOOSING = frozenset({"torch.where", "torch.Tensor.where", "torch.masked_fill", "torch.Tensor.masked_fill"})
 
 
@@ -387,6 +393,9 @@ class Operations(Expressions):
         if operation.shape == "linear" and len(args) > 1:
             weight = shapes.ranked(self.shape_of(args[1]))
             return shapes.linear(first, weight[0] if weight else None)
+        if last in OVER_AREAS:
+            weight = self.shape_of(args[1]) if last.startswith("conv") and len(args) > 1 else first
+            return shapes.over_areas(first, weight, OVER_AREAS[last], convolved=last.startswith("conv"))
         return self.moved_dimensions(last, first, args[1:], kwargs)
 
     def moved_dimensions(self, last: str, first: Shape, args: list[Value], kwargs: dict[str, Value]) -> Shape:

@@ -79,9 +79,10 @@ def check(q: Queries) -> Iterator[Report]:
 
 
 def in_the_turn_of_a_loss(q: Queries, made: Event) -> bool:
-    """Whether a method makes it anew in each turn of a loop that a backward pass stands in."""
+    """Whether a method makes it anew for each backward pass of a loop."""
     around = loops(made)
-    return bool(around) and any(loops(sink)[:1] == around[:1] for sink in q.all("backward"))
+    passes = [loops(sink) for sink in q.all("backward")]
+    return any(turn and around[: len(turn)] == turn for turn in passes)
 
 
 def given(q: Queries, module: Obj) -> set[int]:
