@@ -26,6 +26,7 @@ def of_fixtures() -> list[Proof]:
     return list(fixing.fixtures())
 
 
+@pytest.mark.slow
 def test_fixtures_are_offered_fixes(of_fixtures: list[Proof]) -> None:
     offerable, offered, *_ = fixing.counted(of_fixtures)
     assert offered >= LEAST_OFFERED * offerable, fixing.table(of_fixtures)
@@ -37,6 +38,7 @@ def test_fixtures_are_offered_fixes(of_fixtures: list[Proof]) -> None:
     assert not few
 
 
+@pytest.mark.slow
 def test_fixes_of_fixtures_apply(of_fixtures: list[Proof]) -> None:
     """The finding is gone, and none is new."""
     assert not [str(each) for each in of_fixtures if each.complete and not each.applied]
