@@ -12,6 +12,7 @@ from gradsight.graph import Graph, Here, Node, Place, Within
 from gradsight.interpret.state import Event, Joiner, State
 from gradsight.syntax import walk
 from gradsight.values import (
+    NODED,
     NOWHERE,
     Array,
     Choice,
@@ -330,9 +331,10 @@ class Activation:
         """Every graph node that a value holds, containers looked into."""
         if value is None or depth > MOST_DEPTH:
             return
-        if isinstance(value, (Tensor, Number, Array, Unknown)):
-            if value.node != NOWHERE:
-                yield value.node
+        if value.__class__ in NODED:
+            node = node_of(value)
+            if node != NOWHERE:
+                yield node
         elif isinstance(value, Seq):
             for item in value.items:
                 yield from self.nodes_in(item, depth + 1)

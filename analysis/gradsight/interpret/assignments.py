@@ -13,7 +13,7 @@ from gradsight.graph import Node
 from gradsight.interpret.calls import Calls
 from gradsight.interpret.containers import is_container
 from gradsight.interpret.expressions import OPERATORS
-from gradsight.interpret.fates import LIKE_A_TERM, fates
+from gradsight.interpret.fates import fates, like_a_term
 from gradsight.interpret.writing import LEAVES, written_in_place
 from gradsight.interpret.zoos import ANY, is_library_model, put_into, whole
 from gradsight.syntax import written_as
@@ -112,8 +112,8 @@ class Assignments(Calls):
             return
         if self.state.grad != "on":
             return
-        named = LIKE_A_TERM.search(target.id) or model.criterion(self.graph[value.node].op)
-        if not named and value.shape != ():
+        criterion = model.criterion(self.graph[value.node].op)
+        if value.shape != () and not criterion and not like_a_term(target.id):
             return
         outline, region = self.world.outline, self.world.regions.get(self.function_name)
         if self.owner or (region is None and not self.at_module_level):

@@ -95,11 +95,19 @@ class Event:
     facts: tuple[tuple[str, str], ...] = ()
     places: tuple[tuple[str, Place], ...] = ()
 
+    # Plain loops: these two are asked more often than anything else.
+
     def fact(self, name: str) -> str:
-        return next((value for key, value in self.facts if key == name), "")
+        for key, value in self.facts:
+            if key == name:
+                return value
+        return ""
 
     def place(self, name: str = "") -> Place | None:
-        return next((place for key, place in self.places if key == name), None)
+        for key, place in self.places:
+            if key == name:
+                return place
+        return None
 
     def structure(self) -> tuple[object, ...]:
         return self.kind, self.node, self.nodes, self.oids, self.context, self.facts
@@ -169,7 +177,10 @@ class Joiner:
         """One value standing for any of them."""
         distinct: list[Value] = []
         for value in values:
-            if not any(value is other or value == other for other in distinct):
+            for other in distinct:
+                if value is other or value == other:
+                    break
+            else:
                 distinct.append(value)
         if len(distinct) > 1:
             # `x = None` before a branch that binds it: used as None it would raise.

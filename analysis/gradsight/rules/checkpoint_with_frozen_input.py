@@ -61,16 +61,13 @@ def check(q: Queries) -> Iterator[Report]:
             continue
         alike = [other for other in segments if same(q, other, event)]
         inside = {
-            n
-            for other in alike
-            for n in q.graph.feeding(other.node, (Edge.LIVE,))
-            if q.graph[n].op in LEARNING
+            n for other in alike for n in q.feeding(other.node, (Edge.LIVE,)) if q.graph[n].op in LEARNING
         }
         lost = tuple(sorted((inside & q.must_learn) - q.frozen - live))
         for sink in q.sinks:
             if not lost or sink.fact("off"):
                 continue
-            if not any(event.node in q.graph.feeding(top, (Edge.LIVE,)) for top in q.roots(sink)):
+            if not any(event.node in q.feeding(top, (Edge.LIVE,)) for top in q.roots(sink)):
                 continue
             said.add(id(q.syntax_of(where)))
             yield report(q, event, sink, lost, live)
@@ -111,7 +108,7 @@ def may_require(q: Queries, event: Event, dead: set[int]) -> bool:
 def is_data(q: Queries, number: int) -> bool:
     """An element of what a loop runs over that nobody asks a gradient for."""
     return q.graph[number].op == "element" and not any(
-        number in q.graph.feeding(n, WITH_A_GRADIENT)
+        number in q.feeding(n, WITH_A_GRADIENT)
         for event in q.all("require")
         for n in (event.node, *event.nodes)
     )

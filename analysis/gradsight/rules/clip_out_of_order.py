@@ -39,7 +39,7 @@ from gradsight.text import Source
 
 def check(q: Queries) -> Iterator[Report]:
     protocol = protocol_of(q)
-    clips = [(at, event) for at, event in enumerate(q.events) if event.kind == "clip"]
+    clips = q.numbered("clip")
     if not clips:
         return
     steps = protocol.all_steps

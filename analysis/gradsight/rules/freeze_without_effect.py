@@ -41,16 +41,13 @@ from gradsight.text import Source, Span
 
 
 def check(q: Queries) -> Iterator[Report]:
-    kinds = {event.kind for event in q.events}
-    if "flag" in kinds:
-        yield from plain_flags(q)
-    if "misspelt" in kinds:
-        yield from misspelt(q)
-    if "freeze" in kinds:
+    yield from plain_flags(q)
+    yield from misspelt(q)
+    if q.has("freeze"):
         said: set[int] = set()
         yield from all_frozen(q, said)
         yield from taken_back(q, said)
-        if "thaw" in kinds:
+        if q.has("thaw"):
             yield from thawed_too_late(q)
 
 
@@ -63,9 +60,9 @@ def about(q: Queries, event: Event) -> frozenset[int]:
 
 
 def plain_flags(q: Queries) -> Iterator[Report]:
-    for at, event in enumerate(q.events):
+    for at, event in q.numbered("flag"):
         where = event.place("call")
-        if event.kind != "flag" or where is None:
+        if where is None:
             continue
         text = q.text_of(where)
         owner = text.rpartition(".")[0]
@@ -179,8 +176,8 @@ def all_frozen(q: Queries, said: set[int]) -> Iterator[Report]:
 
 
 def taken_back(q: Queries, said: set[int]) -> Iterator[Report]:
-    for at, freeze in enumerate(q.events):
-        frozen = about(q, freeze) if freeze.kind == "freeze" else frozenset()
+    for at, freeze in q.numbered("freeze"):
+        frozen = about(q, freeze)
         if not frozen or freeze.fact("some") or id(freeze) in said:
             continue
         thaw = next((one for one in q.events[at + 1 :] if undoes(q, one, freeze, frozen)), None)
@@ -232,7 +229,7 @@ def used_between(q: Queries, frozen: frozenset[int], freeze: Event, thaw: Event)
     nobody may do to a leaf that requires a gradient, or an optimizer chose by them."""
     nodes = range(freeze.node + 1, thaw.node)
     if any(
-        q.graph[n].kind == "op" and frozen & set(q.graph.feeding(n, DEPENDING))
+        q.graph[n].kind == "op" and frozen & set(q.feeding(n, DEPENDING))
         for n in nodes
         if q.graph[n].op != "parameters"
     ):
@@ -250,8 +247,8 @@ def used_between(q: Queries, frozen: frozenset[int], freeze: Event, thaw: Event)
 
 def thawed_too_late(q: Queries) -> Iterator[Report]:
     protocol = protocol_of(q)
-    for at, event in enumerate(q.events):
-        if event.kind != "optimizer" or not event.fact("filtered"):
+    for at, event in q.numbered("optimizer"):
+        if not event.fact("filtered"):
             continue
         left_out = surely_frozen(q, at, event) & about(q, event)
         for thaw in q.events[at + 1 :] if left_out else ():
@@ -284,9 +281,8 @@ def thawed_too_late(q: Queries) -> Iterator[Report]:
 def taken_in(q: Queries, at: int, late: frozenset[int]) -> bool:
     """Whether an optimizer holds the parameters that were thawed after all."""
     return any(
-        (event.kind == "group" or (event.kind == "optimizer" and position != at))
-        and (event.fact("unknown") or late & q.parameters_of(event))
-        for position, event in enumerate(q.events)
+        (event.kind == "group" or position != at) and (event.fact("unknown") or late & q.parameters_of(event))
+        for position, event in q.numbered("group", "optimizer")
     )
 
 

@@ -76,7 +76,7 @@ def is_asked(q: Queries, event: Event) -> bool:
     if event.node < 0 or not q.requires_gradient(event.node):
         return False
     return any(
-        event.node in q.graph.feeding(top, (Edge.LIVE,))
+        event.node in q.feeding(top, (Edge.LIVE,))
         for sink in q.sinks
         if sink.kind in ("backward", "grad") and not sink.fact("off")
         for top in q.roots(sink)

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from gradsight import surgery
 from gradsight.finding import Applicability, Edit, Finding, Fix
@@ -43,7 +43,7 @@ from gradsight.text import Source
 
 def check(q: Queries) -> Iterator[Report]:
     yield from wording.reports(RULE, q)
-    modes = [(at, event) for at, event in enumerate(q.events) if event.kind == "grad mode"]
+    modes = q.numbered("grad mode")
     if not modes:
         return
     said = {lost.where for lost in q.lost(RULE.code)}
@@ -55,7 +55,7 @@ def check(q: Queries) -> Iterator[Report]:
     yield from wrong_way_round(q, modes)
 
 
-Modes = list[tuple[int, Event]]  # switches of the mode, with their positions among the events
+Modes = Sequence[tuple[int, Event]]  # switches of the mode, with their positions among the events
 NEGATED = {ast.Eq: "!=", ast.NotEq: "==", ast.Is: "is not", ast.IsNot: "is"}
 
 

@@ -57,12 +57,10 @@ def check(q: Queries) -> Iterator[Report]:
     states = {start: event for event in q.all("carried") for start in event.nodes}
     if not states:
         return
-    last = {(event.context, position) for position, event in enumerate(q.events) if event.kind == "ending"}
+    last = {(event.context, position) for position, event in q.numbered("ending")}
     every = {event.context[-1] for event in q.all("every")}
     said: set[int] = set()
-    for position, event in enumerate(q.events):
-        if event.kind != "backward":
-            continue
+    for position, event in q.numbered("backward"):
         if event.fact("off") or event.fact("retain") or event.place("call") is None:
             continue
         for loop in reversed(loops(event)):
@@ -113,7 +111,7 @@ def carried(q: Queries, event: Event, loop: int) -> list[int]:
                 if not q.requires_gradient(back):
                     continue
                 walked = saving(q, event) if walked is None else walked
-                if walked & set(q.graph.feeding(back, (Edge.LIVE,))):
+                if walked & set(q.feeding(back, (Edge.LIVE,))):
                     out.append(number)
             if not backs and loop in node.loops:
                 stack.extend(i for i in node.inputs[:1] if i >= 0)  # a loop within: where it begins

@@ -45,7 +45,7 @@ RAISED = "one of the variables needed for gradient computation has been modified
 
 
 def check(q: Queries) -> Iterator[Report]:
-    if not any(event.kind == "written" for event in q.events):
+    if not q.has("written"):
         return
     writes = Writes(q)
     said: set[int] = set()

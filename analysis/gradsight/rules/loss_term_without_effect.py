@@ -35,7 +35,7 @@ from gradsight import model
 from gradsight.domain import DEPENDING, Edge
 from gradsight.finding import Applicability, Edit, Finding, Fix
 from gradsight.graph import Place
-from gradsight.interpret.fates import LIKE_A_TERM
+from gradsight.interpret.fates import like_a_term
 from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
 from gradsight.protocol import loops, protocol_of, surely_with
@@ -123,7 +123,7 @@ def is_meant(q: Queries, event: Event, sink: Event) -> bool:
         return False
     if event.fact("fate") == "unread":
         return not MEASURING.search(name)
-    known = LIKE_A_TERM.search(name) or any(model.criterion(q.graph[n].op) for n in q.terms(event.node))
+    known = like_a_term(name) or any(model.criterion(q.graph[n].op) for n in q.terms(event.node))
     return bool(known) and not MEASURING.search(name) and not measures(q, event.node, sink)
 
 
@@ -148,7 +148,7 @@ def overwrites(q: Queries, event: Event, other: Event) -> bool:
 def lost(q: Queries, event: Event, again: Event, sink: Event, where: Place) -> Report | None:
     name = event.fact("name")
     value, later = event.place("call"), again.place("target")
-    if value is None or later is None or event.node in q.graph.feeding(again.node, DEPENDING):
+    if value is None or later is None or event.node in q.feeding(again.node, DEPENDING):
         return None
     same = measures(q, event.node, sink)
     message = (
@@ -329,7 +329,7 @@ def no_weight(q: Queries, sink: Event, number: int, said: set[int]) -> Iterator[
         if not isinstance(weight, ast.Constant) or weight.value != 0:
             continue
         parts = [i for i in q.graph[number].inputs if i >= 0 and q.requires_gradient(i)]
-        named = isinstance(term, ast.Name) and LIKE_A_TERM.search(term.id)
+        named = isinstance(term, ast.Name) and like_a_term(term.id)
         if parts and (named or any(model.criterion(q.graph[i].op) for i in parts)):
             said.add(number)
             yield RULE.report(

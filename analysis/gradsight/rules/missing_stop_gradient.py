@@ -55,7 +55,7 @@ def check(q: Queries) -> Iterator[Report]:
         stepped = q.stepped_after(sink) if not sink.fact("off") else None
         if not stepped:
             continue
-        alive = {n for root in q.roots(sink) for n in q.graph.feeding(root, (Edge.LIVE,))}
+        alive = {n for root in q.roots(sink) for n in q.feeding(root, (Edge.LIVE,))}
         terms = {n for root in q.roots(sink) for n in direct(q, root)}  # of a sum nothing is a target
         for number in sorted(alive):
             node = q.graph[number]

@@ -215,7 +215,7 @@ def optimizer_name(q: Queries, step: Step) -> str:
     place = step.event.place("call")
     text = q.text_of(place) if place is not None else ""
     before, _, given = text.partition(".step(")
-    by_scaler = any(event.kind == "scaler_step" and step.event.oids[0] in event.oids for event in q.events)
+    by_scaler = any(step.event.oids[0] in event.oids for event in q.all("scaler_step"))
     name = given.rpartition(")")[0] if by_scaler else before if given else ""
     return shortened(name) if is_dotted(name) else "optimizer"
 

@@ -81,9 +81,7 @@ def unlisted(
         return
     if q.program.kind != "class" and not q.optimizers:
         return
-    held = {
-        source for one in q.events if one.kind in ("optimizer", "step") for source in q.parameters_of(one)
-    }
+    held = {source for one in q.all("optimizer", "step") for source in q.parameters_of(one)}
     used = {
         source
         for sink in q.sinks

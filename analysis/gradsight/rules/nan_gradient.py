@@ -139,7 +139,7 @@ def matters(q: Queries, number: int) -> bool:
         if sink.fact("off"):
             continue
         for root in q.roots(sink):
-            if number in q.graph.feeding(root, (Edge.LIVE,)) and q.is_live(number, sink):
+            if number in q.feeding(root, (Edge.LIVE,)) and q.is_live(number, sink):
                 return True
     return False
 
@@ -284,7 +284,7 @@ def zero(q: Queries, number: int, depth: int) -> str:
 def begins_as_zeros(q: Queries, number: int) -> bool:
     """Whether a source is a parameter that is made of zeros and filled by nobody."""
     return any(number == event.node for event in q.all("zeros")) and not any(
-        not event.nodes or any(number in q.graph.feeding(n, DEPENDING) for n in event.nodes)
+        not event.nodes or any(number in q.feeding(n, DEPENDING) for n in event.nodes)
         for event in q.all("filled", "initialized")
     )
 

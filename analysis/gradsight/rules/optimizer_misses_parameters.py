@@ -296,9 +296,7 @@ def free(q: Queries) -> frozenset[int]:
 
 def hidden(protocol: Protocol, parameters: frozenset[int]) -> bool:
     """Whether code that is not seen may use the parameters."""
-    return any(
-        parameters & set(event.nodes) for event in protocol.events if event.kind == "escape" and event.nodes
-    )
+    return any(parameters & set(event.nodes) for event in protocol.q.all("escape"))
 
 
 def report(q: Queries, step: Step, trained: frozenset[int], replaced: Event | None) -> Report:

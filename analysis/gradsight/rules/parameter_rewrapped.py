@@ -143,7 +143,7 @@ def is_of_new_parameters(q: Queries, number: int) -> bool:
     """Whether a value is computed from new parameters, and from nothing else that learns."""
     if q.graph[number].kind != "op":
         return False
-    sources = [q.graph[n] for n in q.graph.feeding(number, (Edge.LIVE,)) if q.graph[n].kind != "op"]
+    sources = [q.graph[n] for n in q.feeding(number, (Edge.LIVE,)) if q.graph[n].kind != "op"]
     return bool(sources) and all(
         node.kind == "source" and ((node.op == "parameter" and node.note == "parameter") or node.op == "leaf")
         for node in sources
@@ -161,7 +161,7 @@ def changed(q: Queries, number: int) -> str:
     """Whether what is computed from a new parameter is another tensor: "surely", "may" on a device that is
     not known, "" where the parameter itself comes back."""
     said = ""
-    for n in q.graph.feeding(number, (Edge.LIVE,)):
+    for n in q.feeding(number, (Edge.LIVE,)):
         node = q.graph[n]
         if node.kind == "source" and n in q.frozen:
             return ""

@@ -54,9 +54,9 @@ def check(q: Queries) -> Iterator[Report]:
     said: set[int] = set()
     if protocol.names_only("backward"):
         return
-    if any(event.kind == "nothing" for event in q.events):
+    if q.has("nothing"):
         return  # what should have been differentiated is None
-    if not any(event.kind in ASKING for event in q.events):
+    if not q.has(*ASKING):
         yield from never(q, protocol)
         return
     for step in protocol.steps:
@@ -91,7 +91,7 @@ def never(q: Queries, protocol: Protocol) -> Iterator[Report]:
         if node.kind == "source" and node.op == "call"
         for number in node.inputs
         if number >= 0
-        for i in q.graph.feeding(number, (Edge.LIVE, Edge.UNKNOWN))
+        for i in q.feeding(number, (Edge.LIVE, Edge.UNKNOWN))
     }
     said: set[int] = set()
     for step in protocol.steps:
@@ -136,9 +136,9 @@ def outdated(q: Queries, protocol: Protocol, early: set[int]) -> Iterator[Report
     for step in protocol.steps:
         if id(step.event) in early:
             continue
-        for at, event in enumerate(q.events):
+        for at, event in q.numbered("backward"):
             where = event.place("call")
-            if event.kind != "backward" or at < step.at or id(event) in said or where is None:
+            if at < step.at or id(event) in said or where is None:
                 continue
             if event.fact("off") or not surely_with(step.event, event):
                 continue

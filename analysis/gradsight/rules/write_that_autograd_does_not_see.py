@@ -50,7 +50,7 @@ TWINS = ARITHMETIC - {"[]", "zero_", "fill_"}  # that are there as operations th
 
 
 def check(q: Queries) -> Iterator[Report]:
-    if not any(event.kind == "written" for event in q.events):
+    if not q.has("written"):
         return
     writes = Writes(q)
     said: set[int] = set()
