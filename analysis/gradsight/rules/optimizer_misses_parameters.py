@@ -19,6 +19,9 @@ model.fc = nn.Linear(512, 10)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 ```
 
+Where the optimizer is made in another function than the model, no fix is offered: what it should be given
+is not known there.
+
 ## When it is right
 Parts that another optimizer holds, and parts that are left out on purpose. Not flagged.
 """

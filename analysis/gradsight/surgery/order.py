@@ -189,6 +189,11 @@ def function_around(source: Source, where: Span) -> int:
     return -1
 
 
+def in_loop(source: Source, unit: int) -> bool:
+    """Whether a line stands in a loop of its own function."""
+    return any(_keyword(source, at) in ("for", "while") for at in _headers(source, unit))
+
+
 def _headers(source: Source, unit: int) -> Iterator[int]:
     """The headers of the blocks that a line stands in, innermost first, up to its function's."""
     indent = source.units[unit].indent
