@@ -1077,7 +1077,11 @@ class Queries:
         if not known:
             return "the model"
         prefix = common_owner(known)
-        if prefix is not None and len(known) > 2 and not self._owns_more(prefix, numbers):
+        if (
+            prefix is not None
+            and len(known) > (1 if prefix != "self" else 2)
+            and not self._owns_more(prefix, numbers)
+        ):
             return f"`{prefix}`"
         if len(known) > 3:
             return ", ".join(f"`{one}`" for one in known[:2]) + f" and {len(known) - 2} more"

@@ -17,6 +17,8 @@ The operation itself, on the tensor itself, where gradients are recorded.
 hidden = hidden * mask  # instead of hidden.data.mul_(mask)
 ```
 
+A view that has lost its graph is left to people: whether the original was meant to change is not known.
+
 ## When it is right
 Weights between a backward pass and the next forward pass: `w.data.clamp_()` behind `optimizer.step()`, moving
 averages, initialisation. Scores that are set to minus infinity before a softmax, whose gradient is zero
@@ -168,7 +170,16 @@ def report(q: Queries, write: Write, by: str, used: int, sink: Event) -> Report:
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     """`h.data.mul_(mask)` becomes `h = h * mask`: the same operation, seen."""
-    if finding.fact("by") == "no_grad" or finding.fact("name") not in TWINS:
+    if finding.fact("by") == "no_grad":
+        moved = surgery.seen_outside(source, finding.where)
+        if not isinstance(moved, surgery.Refusal):
+            yield Fix("Compute it where autograd sees it, out of `no_grad`", Applicability.UNSAFE, moved)
+        return
+    part = surgery.written_to_copy(source, finding.where)
+    if not isinstance(part, surgery.Refusal):
+        yield Fix("Write into a copy that autograd sees", Applicability.UNSAFE, part)
+        return
+    if finding.fact("name") not in TWINS:
         return
     edits = surgery.seen_by_autograd(source, finding.where)
     if not isinstance(edits, surgery.Refusal):
