@@ -490,6 +490,7 @@ class Queries:
             and s not in self.frozen_at(sink)
             and s not in alive
             and (stepped is None or s in stepped)
+            and (self.graph[s].op in LEARNING or reach.lost is Tri.MUST)  # a part of unknown making
         }
         if parts:
             yield from self._starved(sink, root, parts)
