@@ -1,10 +1,14 @@
-"""Puts the source roots on the path where the project is not installed; the option that rewrites goldens."""
+"""Puts the source roots on the path where the project is not installed; who runs what where there are several
+workers; the option that rewrites goldens.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,12 +19,31 @@ for name, root in (("gradsight", "analysis"), ("gradsight_server", "server")):
         sys.path.insert(0, str(ROOT / root))
 
 
+# Hundreds of processes are started here: none need compile what another has compiled.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden",
         action="store_true",
         help="write the .fixed files anew instead of comparing",
     )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        import distribution
+
+        distribution.order(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    import distribution
+
+    return distribution.Files(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ Each law has its counterexample beside it, so that a law which sees nothing fail
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import re
 import subprocess
@@ -44,6 +45,11 @@ EXTRA = {
 
 def _tree(text: str) -> ast.Module:
     return ast.parse(text)
+
+
+@functools.cache
+def _tree_of(file: Path) -> ast.Module:
+    return _tree(file.read_text("utf-8"))
 
 
 def imports(tree: ast.Module) -> Iterator[tuple[str, bool]]:
@@ -124,15 +130,13 @@ def test_the_law_of_imports_sees_every_kind_of_import() -> None:
 def test_a_package_imports_only_what_it_may(package: str) -> None:
     files = _files(package)
     assert files
-    foreign = {
-        str(file.relative_to(ROOT)): _foreign(package, file, _tree(file.read_text("utf-8"))) for file in files
-    }
+    foreign = {str(file.relative_to(ROOT)): _foreign(package, file, _tree_of(file)) for file in files}
     assert {file: names for file, names in foreign.items() if names} == {}
 
 
 def test_the_command_line_reaches_server_and_probe_only_when_asked() -> None:
     for file in _files("gradsight_cli"):
-        eager = {name.split(".")[0] for name, at_once in imports(_tree(file.read_text("utf-8"))) if at_once}
+        eager = {name.split(".")[0] for name, at_once in imports(_tree_of(file)) if at_once}
         assert not eager & {"gradsight_server", "gradsight_probe", "rich", "pathspec", "multiprocessing"}, (
             file
         )
@@ -175,7 +179,7 @@ def test_only_one_room_builds_the_editors_ranges() -> None:
         "lsp.Position(1, 2)",
         "'character'",
     ]
-    built = {file.name: _built_ranges(_tree(file.read_text("utf-8"))) for file in _files("gradsight_server")}
+    built = {file.name: _built_ranges(_tree_of(file)) for file in _files("gradsight_server")}
     assert len(built.pop("convert.py")) > 3
     built["documents.py"] = [each for each in built["documents.py"] if each != "'character'"]  # reads one
     assert {name: found for name, found in built.items() if found} == {}
@@ -207,7 +211,7 @@ _READERS = re.compile(
 def test_the_analysis_reads_no_file() -> None:
     assert _READERS.search("with open(path) as file:")
     for file in _files("gradsight"):
-        tree = _tree(file.read_text("utf-8"))
+        tree = _tree_of(file)
         modules = {name.split(".")[0] for name, _ in imports(tree)}
         assert not modules & {"pathlib", "io", "os", "subprocess", "socket", "tempfile", "shutil", "glob"}, (
             file
@@ -283,7 +287,7 @@ def test_no_file_names_a_path_of_one_machine() -> None:
 def test_every_module_of_ours_says_what_it_is() -> None:
     for package in PACKAGES:
         for file in _files(package):
-            tree = _tree(file.read_text("utf-8"))
+            tree = _tree_of(file)
             assert ast.get_docstring(tree), f"{file} has no head"
 
 

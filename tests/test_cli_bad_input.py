@@ -10,24 +10,33 @@ import pytest
 from command_line import LOST, codes, findings, run
 
 
+def slow(*values: object) -> object:
+    """A case for the whole run only."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
         ("latin.py", "name = 'é'\n".encode("latin-1"), "is not UTF-8: byte 0xe9 in line 1"),
         ("wide.py", LOST.encode("utf-16"), "is UTF-16"),
-        ("null.py", b"x = 1\0\n", "contains null bytes"),
-        ("klingon.py", b"# coding: klingon\n", "unknown encoding: klingon"),
-        ("rot13.py", b"# coding: rot13\nx = 1\n", "encoding"),
-        ("liar.py", b"# coding: ascii\nx = '\xe9'\n", "is not ASCII"),
-        ("mark.py", b"\xef\xbb\xbf# coding: latin-1\n", "encoding"),
-        ("empty.ipynb", b"{}", "is no notebook: it has no list of cells"),
-        ("list.ipynb", b"[]", "is no notebook: its JSON is no object"),
+        slow("null.py", b"x = 1\0\n", "contains null bytes"),
+        slow("klingon.py", b"# coding: klingon\n", "unknown encoding: klingon"),
+        slow("rot13.py", b"# coding: rot13\nx = 1\n", "encoding"),
+        slow("liar.py", b"# coding: ascii\nx = '\xe9'\n", "is not ASCII"),
+        slow("mark.py", b"\xef\xbb\xbf# coding: latin-1\n", "encoding"),
+        slow("empty.ipynb", b"{}", "is no notebook: it has no list of cells"),
+        slow("list.ipynb", b"[]", "is no notebook: its JSON is no object"),
         ("torn.ipynb", b'{\n"cells": [', "is no notebook: no valid JSON in line 2"),
-        ("deep.ipynb", b"[" * 100_000, "is no notebook: its JSON is nested too deeply"),
-        ("latin.ipynb", b'{"cells": ["\xe9"]}', "is no notebook: byte 0xe9 in line 1 is not UTF-8"),
-        ("old.ipynb", b'{"nbformat": 3, "worksheets": []}', "old format: convert it with `jupyter nbconvert"),
-        ("cell.ipynb", b'{"cells": [3]}', "is no notebook: cell 1 is no object"),
-        ("text.ipynb", b'{"cells": [{"cell_type": "code", "source": [1]}]}', "cell 1 has no text"),
+        slow("deep.ipynb", b"[" * 100_000, "is no notebook: its JSON is nested too deeply"),
+        slow("latin.ipynb", b'{"cells": ["\xe9"]}', "is no notebook: byte 0xe9 in line 1 is not UTF-8"),
+        slow(
+            "old.ipynb",
+            b'{"nbformat": 3, "worksheets": []}',
+            "old format: convert it with `jupyter nbconvert",
+        ),
+        slow("cell.ipynb", b'{"cells": [3]}', "is no notebook: cell 1 is no object"),
+        slow("text.ipynb", b'{"cells": [{"cell_type": "code", "source": [1]}]}', "cell 1 has no text"),
         ("image.png", b"\x89PNG\r\n\x1a\n\0\0", "null bytes"),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import codecs
 import os
 import shutil
@@ -151,6 +150,7 @@ def test_a_file_that_changed_meanwhile_is_left_alone(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from gradsight_cli import fix as verb
+    from gradsight_cli.arguments import parse
 
     file = project / "a.py"
     file.write_text(LOST)
@@ -162,10 +162,7 @@ def test_a_file_that_changed_meanwhile_is_left_alone(
         return result
 
     monkeypatch.setattr(verb, "fix_text", while_somebody_saves)
-    options = argparse.Namespace(
-        paths=[str(file)], isolated=True, unsafe=False, write=True, diff=False, color="never"
-    )
-    assert verb.fix(options) == 2
+    assert verb.fix(parse(["fix", "--isolated", "--write", str(file)])) == 2
     assert "changed while" in capsys.readouterr().err
     assert file.read_text() == LOST + "# saved meanwhile\n"
     assert [each.name for each in project.iterdir() if each.name.startswith(".")] == []
@@ -185,7 +182,7 @@ def test_a_failed_write_leaves_the_file_and_nothing_else(
 
     monkeypatch.setattr(verb.os, "replace", full)
     with pytest.raises(Unreadable, match="no space left"):
-        verb.write(str(file), LOST.encode(), KEPT.encode())
+        verb.write_together([(str(file), LOST.encode(), KEPT.encode())])
     assert file.read_text() == LOST
     assert sorted(each.name for each in project.iterdir()) == ["a.py", "pyproject.toml"]
 

@@ -85,28 +85,23 @@ def compared(paths: list[Path]) -> tuple[edges.Figures, list[str]]:
 # Programs of which some edge is known to be drawn otherwise than autograd sees it, and why.
 OTHERWISE = {
     "clean_elastic_net_attack.py": "a leaf that is made anew in each turn",
-    "clean_adversarial_perturbation.py": "a leaf that is detached for the next turn",
     "clean_hooks_that_look_and_hooks_that_go.py": "a hook replaces what the module gives",
-    "clean_in_place_inside_a_function.py": "what an autograd function computes has no graph",
     "clean_reptile_and_lookahead.py": "copies into parameters where gradients are off",
     "clean_functional_parameters.py": "copies into parameters where gradients are off",
-    "clean_the_other_network_before_its_own_step.py": "one line makes two networks",
     "clean_attributes_of_others.py": "parameters that another object is told not to learn",
-    "clean_step_in_a_branch.py": "one line is read for several models",
     "clean_meters_and_dictionaries.py": "a tensor or a number, by a test of its type",
     "clean_shadow_and_average.py": "an average updates itself without gradients",
-    "custom_function_quantize.py": "what an autograd function computes has no graph",
     "cyclegan_mini.py": "one line makes the layers of several models, of which some are frozen in turn",
+    "flagged_optional_check_before_training.py": "gradients are off in one arm: drawn is the other",
+    "flagged_phase_the_wrong_way_round.py": "a mode that hangs on the phase: drawn is the one that trains",
     "deep_ensemble.py": "a value that a loop over unrolled layers carries",
     "detection_anchor_free.py": "one function is given what learns and what does not by the same line",
     "energy_model.py": "one function is given what learns and what does not by the same line",
-    "physics_informed.py": "the first layer of a Sequential is read as the Sequential's own line",
     "registry_config_trainer.py": "one line makes several layers",
 }
 # The same of all programs of a rule.
 RULES_OTHERWISE = {
     "GS503": "a write through `.data` is drawn as a new version of the tensor, at the place of the `.data`",
-    "GS701": "what an autograd function computes has no graph",
     "GS704": "a re-entrant checkpoint runs its segment without a graph, and once more inside of `backward`",
 }
 

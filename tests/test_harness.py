@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
+import distribution
 import pytest
 from harness import renaming, restructuring, truth, wants
 from harness.markers import MarkerError, Raises, Want, parse
 from harness.metamorphic import Place, Transformation, Unplaced, rewrite, with_comments
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_wants_are_parsed_with_brackets_and_strings_in_their_quotes() -> None:
@@ -241,3 +245,9 @@ def test_at_an_argument_the_place_stays_when_its_expression_moves() -> None:
 def test_a_place_that_is_no_expression_is_refused() -> None:
     with pytest.raises(Unplaced):
         rewrite("x = 1\n", [Place("GS102", 0, 3)], [], restructuring.reformat)
+
+
+def test_what_is_given_out_together_or_first_is_there() -> None:
+    assert all((ROOT / name).exists() for name in (*distribution.OF_EDITORS, *distribution.LONG[1:]))
+    assert distribution.scope("tests/editors/test_neovim.py::test_work[a]") == distribution.EDITORS
+    assert distribution.scope("tests/test_known.py::test_data[a::b]") == "tests/test_known.py"

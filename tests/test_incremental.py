@@ -43,7 +43,7 @@ def type_into(engine: Engine, path: Path, seed: str, edits: int) -> None:
         agree(engine, typist.edit(), f"{typist.last} ({seed}, edit {number})")
 
 
-@pytest.mark.parametrize("path", PROGRAMS[::20], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PROGRAMS[::40], ids=lambda path: path.stem)
 def test_from_scratch_is_after_any_edits(path: Path) -> None:
     type_into(Engine(loud), path, path.stem, 12)
 

@@ -62,6 +62,7 @@ def outcomes() -> dict[Path, truth.Outcome]:
     return dict(zip(PROGRAMS, truth.run_many(runs), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
 def test_truth(path: Path, outcomes: dict[Path, truth.Outcome]) -> None:
     assert MARKERS[path].facts(), "a fixture without a fact proves nothing"

@@ -51,8 +51,10 @@ BINARY: Calls = {
     "binary_cross_entropy_with_logits": F.binary_cross_entropy_with_logits,
     "MSELoss": nn.MSELoss(), "SmoothL1Loss": nn.SmoothL1Loss(), "HuberLoss": nn.HuberLoss(),
     "BCELoss": nn.BCELoss(), "BCEWithLogitsLoss": nn.BCEWithLogitsLoss(),
+    "maximum": torch.maximum, "minimum": torch.minimum, "max": torch.max, "min": torch.min,
+    "atan2": torch.atan2,
 }  # fmt: skip
-MODULES: dict[str, Callable[[], nn.Module]] = {
+MODULES: dict[str, Callable[[], Callable[[Tensor], Tensor]]] = {
     "Conv1d": lambda: nn.Conv1d(4, 4, 1), "Conv2d": lambda: nn.Conv2d(1, 2, 2),
     "Conv3d": lambda: nn.Conv3d(1, 2, 1), "ConvTranspose1d": lambda: nn.ConvTranspose1d(4, 4, 1),
     "ConvTranspose2d": lambda: nn.ConvTranspose2d(1, 2, 2),
@@ -68,6 +70,7 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "RNNCell": lambda: nn.RNNCell(4, 4), "Softmax": lambda: nn.Softmax(-1), "Softmin": lambda: nn.Softmin(-1),
     "LogSoftmax": lambda: nn.LogSoftmax(-1), "Softmax2d": nn.Softmax2d,
     "Softshrink": lambda: nn.Softshrink(0.1),
+    "Categorical": lambda: lambda x: torch.distributions.Categorical(logits=x).logits,
 }  # fmt: skip
 SHAPES = {
     **dict.fromkeys(["Conv1d", "ConvTranspose1d", "InstanceNorm1d", "Softmax2d"], (2, 4, 4)),
@@ -122,18 +125,19 @@ def test_what_keeps_nothing(name: str) -> None:
     assert not refused(PLAIN[name](x), x)
 
 
-@pytest.mark.parametrize("name", sorted(kept.OTHER | kept.DIVISION | kept.BOTH))
+@pytest.mark.parametrize("name", sorted(kept.OTHER | kept.DIVISION | kept.BOTH | kept.BOTH_OF_TWO))
 @pytest.mark.parametrize("learns", [(True, True), (True, False), (False, True)])
 def test_functions_of_two_tensors(name: str, learns: tuple[bool, bool]) -> None:
     for position in (0, 1):
         pair = [numbers(4, 4, learns=one) for one in learns]
-        expected = name in kept.BOTH or learns[1 - position] or (name in kept.DIVISION and position == 1)
+        always = name in kept.BOTH | kept.BOTH_OF_TWO or (name in kept.DIVISION and position == 1)
+        expected = always or learns[1 - position]
         assert refused(BINARY[name](*pair), pair[position]) == expected
 
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_modules(name: str) -> None:
-    module = MODULES.get(name, getattr(nn, name))()
+    module = (MODULES.get(name) or getattr(nn, name))()
     shape = SHAPES.get(name, (4, 4))
 
     def called(x: Tensor) -> Tensor:

@@ -46,6 +46,7 @@ def test_a_good_script_is_left_alone(path: Path) -> None:
     assert not shown
 
 
+@pytest.mark.slow
 def test_good_scripts_learn() -> None:
     """Each says in its own facts that all which should learn has a gradient."""
     facts = {path: markers.read(path).facts() for path in SCRIPTS}

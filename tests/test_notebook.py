@@ -376,7 +376,11 @@ def told(finding: Finding, source: Source) -> tuple[object, ...]:
     return finding.code, finding.severity, finding.message, source.slice(finding.where), steps
 
 
-@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: f"{path.parent.name[:5]}-{path.stem}")
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[pytest.mark.slow] * (number % 5 > 0)) for number, path in enumerate(PROGRAMS)],
+    ids=lambda path: f"{path.parent.name[:5]}-{path.stem}",
+)
 def test_cells_change_no_finding(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     if any(";" in row and not row.lstrip().startswith("#") for row in text.splitlines()):
@@ -421,6 +425,7 @@ def outcomes() -> dict[Path, truth.Outcome]:
     return dict(zip(NOTEBOOKS, truth.run_many([facts(read(path)) for path in NOTEBOOKS]), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_truth(path: Path, outcomes: dict[Path, truth.Outcome]) -> None:
     assert markers(read(path)).facts(), "a fixture without a fact proves nothing"

@@ -309,6 +309,7 @@ def probe(target: str, cwd: Path) -> dict[str, Any]:
     return result
 
 
+@pytest.mark.slow
 def test_a_probe_speaks_of_cells(tmp_path: Path) -> None:
     write(tmp_path / "nb.ipynb", content(*in_cells(LOST)))
     result = probe("nb.ipynb", tmp_path)
@@ -319,6 +320,7 @@ def test_a_probe_speaks_of_cells(tmp_path: Path) -> None:
     assert "cell 4, row 3" in result["error"]["explanation"]
 
 
+@pytest.mark.slow
 def test_a_probe_of_a_cell_takes_what_it_needs(tmp_path: Path) -> None:
     other = cell("raise RuntimeError('not needed')")
     title, first, raw, last = in_cells(KEPT)

@@ -230,7 +230,10 @@ def test_an_edit_tells_of_its_cell_alone(client: Client) -> None:
     nb.close()
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32"])
+@pytest.mark.parametrize(
+    "encoding",
+    [pytest.param("utf-8", marks=pytest.mark.slow), "utf-16", pytest.param("utf-32", marks=pytest.mark.slow)],
+)
 def test_columns_are_the_editors(tmp_path: Path, encoding: str) -> None:
     """Beside characters of all widths, in a cell that is indented, behind a magic."""
     width = {"utf-8": len("é😀".encode()), "utf-16": 3, "utf-32": 2}[encoding]
@@ -343,6 +346,7 @@ def probe(nb: Notebook, at: int, where: Any = None) -> Any:
     return nb.client.request("workspace/executeCommand", command)
 
 
+@pytest.mark.slow
 def test_a_probe_of_a_cell(client: Client) -> None:
     here = {"start": {"line": 3, "character": 0}, "end": {"line": 3, "character": 0}}
     kept = CELLS[1].replace(".detach()", "")
@@ -373,6 +377,7 @@ def test_a_probe_of_a_cell(client: Client) -> None:
     nb.close()
 
 
+@pytest.mark.slow
 def test_a_probe_shows_what_ran_in_other_cells_and_names_its_lines(tmp_path: Path) -> None:
     with Client(tmp_path, capabilities=CAN, options={"decorations": True}) as client:
         cut = "h = model(torch.ones(4, 3)).detach()\n"
@@ -387,6 +392,7 @@ def test_a_probe_shows_what_ran_in_other_cells_and_names_its_lines(tmp_path: Pat
         assert "line 1 of cell 2" in upstream["label"]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_probed_is_said_in_cells(client: Client) -> None:
     nb = Notebook(client, "x = 1", "f((")
     with pytest.raises(Failed, match="cell 2, line 1 does not parse"):

@@ -27,6 +27,7 @@ def driver() -> Iterator[Driver]:
     driver.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
 def test_wrong_code_is_explained(case: dict[str, Any], driver: Driver, tmp_path: Path) -> None:
     program = tmp_path / "wrong.py"

@@ -18,7 +18,10 @@ from probe_driver import Driver
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 CUTS = {"GS101", "GS102", "GS103", "GS104", "GS105", "GS107"}
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the driver forks a warm process")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="the driver forks a warm process"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +173,6 @@ def test_laundering(driver: Driver) -> None:
     assert out["cause"]["row"] == row_of(path, ".detach()")
 
 
-@pytest.mark.slow
 def test_a_long_loop_keeps_the_first_and_the_last_steps(driver: Driver) -> None:
     path = FIXTURES / "probe" / "long_loop.py"
     result = run(driver, path)

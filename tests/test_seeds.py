@@ -30,6 +30,7 @@ def _waits_for(markers: Markers) -> str | None:
     return framework if framework and importlib.util.find_spec(framework) is None else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", SEEDS, ids=named)
 def test_truth(path: Path, outcomes: dict[Path, truth.Outcome]) -> None:
     if framework := _waits_for(MARKERS[path]):

@@ -92,7 +92,10 @@ def programs() -> list[tuple[str, str]]:
     return [*((path.name, read(path)) for path in PROGRAMS), ("awkward.py", AWKWARD)]
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", pytest.param("utf-32", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "encoding",
+    [pytest.param("utf-8", marks=pytest.mark.slow), "utf-16", pytest.param("utf-32", marks=pytest.mark.slow)],
+)
 def test_diagnostics_say_what_the_command_line_says(encoding: str, tmp_path: Path) -> None:
     with Client(tmp_path, encodings=(encoding,)) as client:
         for name, text in programs():
@@ -326,12 +329,17 @@ def test_fix_all_is_what_the_command_line_writes(client: Client, tmp_path: Path)
     corpus = [(path.name, read(path)) for path in sorted((ROOT / "fixtures" / "seeds").glob("*.py"))[:6]]
     several = LOST + LOST.replace("import torch\n", "").replace("detach()", "detach().numpy()")
     changed = 0
-    for name, text in [*programs(), *corpus, ("several.py", several)]:
-        path = tmp_path / name
+    every = {
+        tmp_path / f"{number}" / name: text
+        for number, (name, text) in enumerate([*programs(), *corpus, ("several.py", several)])
+    }
+    for path, text in every.items():
+        path.parent.mkdir()
         path.write_bytes(text.encode())
-        uri = client.uri(f"all/{name}")
+    run("fix", "--write", *every, cwd=tmp_path)
+    for path, text in every.items():
+        uri = client.uri(f"all/{path.parent.name}/{path.name}")
         client.open(uri, text)
-        run("fix", "--write", path, cwd=tmp_path)
         start = {"line": 0, "character": 0}
         found = actions(client, uri, {"start": start, "end": start}, only=["source.fixAll"])
         if not client.diagnostics(uri):
@@ -341,7 +349,7 @@ def test_fix_all_is_what_the_command_line_writes(client: Client, tmp_path: Path)
         assert action["kind"] == "source.fixAll.gradsight"
         made = client.request("codeAction/resolve", action)["edit"]["documentChanges"]
         fixed = applied(text, made[0]["edits"], "utf-16") if made else text
-        assert fixed.encode() == path.read_bytes(), name
+        assert fixed.encode() == path.read_bytes(), path.name
         changed += fixed != text
         if fixed != text:
             client.change(uri, {"text": fixed})

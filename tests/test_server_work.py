@@ -22,8 +22,8 @@ CORPUS = sorted((ROOT / "fixtures" / "corpus").glob("*.py"))
 
 
 def long_program() -> str:
-    """Every program of the corpus behind each other, twice."""
-    lines = [line for path in [*CORPUS, *CORPUS] for line in path.read_text("utf-8").split("\n")]
+    """Every program of the corpus behind each other."""
+    lines = [line for path in CORPUS for line in path.read_text("utf-8").split("\n")]
     return "\n".join(line for line in lines if "__future__" not in line)
 
 
@@ -187,6 +187,7 @@ def test_a_probe_is_shown_by_hints_that_go_stale_and_fresh_again(client: Client)
     assert hints(client, uri) == []
 
 
+@pytest.mark.slow
 def test_a_client_that_decorates_is_told_and_gets_no_hints(tmp_path: Path) -> None:
     with Client(tmp_path, options={"decorations": True}) as client:
         uri = client.uri("a.py")
@@ -209,6 +210,7 @@ def test_a_client_that_decorates_is_told_and_gets_no_hints(tmp_path: Path) -> No
         )
 
 
+@pytest.mark.slow
 def test_nothing_runs_in_a_workspace_that_is_not_trusted(tmp_path: Path) -> None:
     with Client(tmp_path, options={"trusted": False, "decorations": True}) as client:
         uri = client.uri("a.py")
@@ -234,6 +236,7 @@ def test_options_that_cannot_be_meant_give_no_trust(tmp_path: Path) -> None:
             client.answer(probe(client, uri))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["request", "progress", "closing"])
 def test_a_probe_is_stopped_and_leaves_no_process(client: Client, by: str) -> None:
     client.received.clear()
@@ -272,6 +275,7 @@ def alive(process: int) -> bool:
         return not Path("/proc").is_dir()
 
 
+@pytest.mark.slow
 def test_a_server_that_ends_takes_its_probes_along(tmp_path: Path) -> None:
     client = Client(tmp_path)
     uri = client.uri("a.py")
@@ -289,6 +293,7 @@ def test_a_server_that_ends_takes_its_probes_along(tmp_path: Path) -> None:
     client.close()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_probed_is_a_sentence(client: Client) -> None:
     uri = client.uri("broken.py")
     client.open(uri, "import torch\nx = (\n")
@@ -304,6 +309,7 @@ def test_what_cannot_be_probed_is_a_sentence(client: Client) -> None:
     assert client.answer(probe(client, uri))["rows"]
 
 
+@pytest.mark.slow
 def test_progress_is_shown_only_where_the_client_shows_it(tmp_path: Path) -> None:
     silent = {**CAPABILITIES, "window": {"workDoneProgress": False}}
     with Client(tmp_path, capabilities=silent) as client:

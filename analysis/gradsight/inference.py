@@ -44,7 +44,7 @@ def kept_for_backward(q: Queries) -> Iterator[Kept]:
     if not any("inference_mode" in q.text_of(place) for e in q.all("off") if (place := e.place("block"))):
         return
     tops = [top for sink in q.sinks for top in q.roots(sink)]
-    for number in sorted({n for top in tops for n in q.graph.feeding(top, DEPENDING)}):
+    for number in sorted({n for top in tops for n in q.feeding(top, DEPENDING)}):
         node = q.graph[number]
         if node.op not in KEEPING_OPERANDS or node.off or node.kind != "op" or node.place is None:
             continue

@@ -21,6 +21,7 @@ from gradsight.newer import needed
 from gradsight.syntax import (
     CLOSE,
     HARD,
+    MARK,
     TOKEN,
     TOO_DEEP,
     UNPARSABLE,
@@ -30,6 +31,7 @@ from gradsight.syntax import (
     nested_line,
     parse,
     physical_lines,
+    row_count,
 )
 
 # White space before the first token: a lone `\` counts as blank.
@@ -92,7 +94,7 @@ class Line:
     def __init__(self, text: str, comment: int) -> None:
         lead = _LEAD.match(text)
         start = lead.end() if lead else 0
-        self.text, self.count = text, len(physical_lines(text)) or 1
+        self.text, self.count = text, row_count(text) or 1
         self.code = text[start : start + 1] not in ("", "#", "\r", "\n")
         self.indent, blank = _indentation(text[:start])
         self.nodes: tuple[ast.AST, ...] = ()
@@ -314,7 +316,7 @@ def next_line(lines: Sequence[str], start: int, end: int | None = None) -> tuple
         return line, looked
     text = "".join(lines[start : min(start + _NESTED_ROWS, end)])
     nested = nested_line(text)
-    count = len(physical_lines(text[: nested.stop]))
+    count = row_count(text[: nested.stop])
     looked = max(looked, start + count + (not nested.whole or nested.stop == len(text)))
     if nested.whole:
         other = _line(text[: nested.stop], nested.comment)
@@ -357,13 +359,19 @@ def _plain_line(lines: Sequence[str], start: int, end: int) -> tuple[Line, int]:
                 position, quote = len(line), ""  # an unclosed one-line string ends with its line
             else:
                 position = len(line)
-        for token in TOKEN.finditer(line, position):
-            kind, text = token.lastgroup, token[0]
-            if kind == "open":
+        while found := MARK.search(line, position):
+            position = found.end()
+            if found[0] in "([{":
                 depth += 1
-            elif kind == "close":
+                continue
+            if found[0] in ")]}":
                 depth -= 1
-            elif kind == "comment":
+                continue
+            token = TOKEN.match(line, found.start())
+            if token is None:
+                continue  # a backslash inside of a line
+            kind, text, position = token.lastgroup, token[0], token.end()
+            if kind == "comment":
                 comment = length + token.start()
             elif kind == "joined":
                 more = True
@@ -380,7 +388,7 @@ def _plain_line(lines: Sequence[str], start: int, end: int) -> tuple[Line, int]:
             return cut(soft or j, j)
     if depth > 0 or quote:  # the end of the text came first
         return cut(soft or (opened if quote else i) + 1, n + 1)
-    found = _line("".join(lines[i:j]), comment)
+    whole = _line("".join(lines[i:j]), comment)
     if not soft:
-        return found, j + more  # what follows would belong to a last `\`
-    return cut(soft, j + 1) if found.error else (found, j + 1)  # odd layout must prove itself
+        return whole, j + more  # what follows would belong to a last `\`
+    return cut(soft, j + 1) if whole.error else (whole, j + 1)  # odd layout must prove itself

@@ -44,7 +44,7 @@ def before(graph: Graph, number: int, writes: Mapping[int, int], data: bool = Fa
         return -1
     if node.note in (VIEW, WHOLE):
         return node.inputs[0]
-    if node.op == "module":
+    if node.op in ("module", "torch.nn.Identity"):
         return node.inputs[0] if node.edges[0] is Edge.LIVE else -1
     name = node.op.rpartition(".")[2]
     if len(node.inputs) == 1 and node.op.startswith("torch."):
@@ -128,11 +128,12 @@ def _kept(graph: Graph, number: int, shared: set[int], writes: Mapping[int, int]
         elif name in kept.POWER:
             if len(live) == 1:
                 yield Keeper(number, "input", ())
-        elif name in kept.BOTH:
+        elif name in kept.BOTH or (name in kept.BOTH_OF_TWO and len(node.inputs) == 2):
             yield Keeper(number, "input", ())
         elif name in kept.BY_PARAMETERS:
-            if position == 0 and node.note == "module" and others:
-                yield Keeper(number, "input", others)
+            weights = others if node.note == "module" else _weights(graph, number)
+            if position == 0 and weights:
+                yield Keeper(number, "input", weights)
         elif name in kept.OTHER:
             if len(live) == 2 and others:
                 yield Keeper(number, "input", others)
@@ -141,3 +142,13 @@ def _kept(graph: Graph, number: int, shared: set[int], writes: Mapping[int, int]
         elif name in kept.DIVISION and len(live) == 2:
             if position == 1 or others:
                 yield Keeper(number, "input", () if position == 1 else others)
+
+
+def _weights(graph: Graph, number: int) -> tuple[int, ...]:
+    """The parameters of a recurrent layer, of what it is given; none of what no module has."""
+    node, behind = graph[number], number + 1
+    if behind == len(graph) or node.op.rpartition(".")[2] not in kept.RECURRENT:
+        return ()
+    whole = graph[behind]
+    made = whole.note == "module" and whole.op == node.op and whole.inputs[:1] == (number,)
+    return whole.inputs[1:] if made else ()

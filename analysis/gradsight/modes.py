@@ -63,10 +63,8 @@ class Modes:
         # Of each call, by position: in each turn that was gone through, who may have set each layer's mode.
         self.seen: dict[int, list[dict[int, Setters]]] = {}
         self._early: tuple[list[_State], list[_State]] = [], []  # what ends this turn, what ends its loop
-        self._switches = [
-            position for position, event in enumerate(self.events) if event.kind in ("mode", "lent")
-        ]
-        if any(event.kind == "called" for event in self.events):
+        self._switches = [position for position, _ in queries.numbered("mode", "lent")]
+        if queries.has("called"):
             self._run(0, len(self.events), 0, _State())
 
     # -- what there is
@@ -138,7 +136,7 @@ class Modes:
     def _alive(self, top: int) -> frozenset[int]:
         known = self._live.get(top)
         if known is None:
-            known = self._live[top] = frozenset(self.q.graph.feeding(top, (Edge.LIVE,)))
+            known = self._live[top] = frozenset(self.q.feeding(top, (Edge.LIVE,)))
         return known
 
     def learns(self, oid: int, at: int, step: Step) -> bool:
@@ -172,7 +170,7 @@ class Modes:
         given = {n for _, other in self.calls if other.oids[0] == call.oids[0] for n in other.nodes}
         for sink in self.q.sinks:
             for top in self.q.roots(sink) if others else ():
-                behind = set(self.q.graph.feeding(top, DEPENDING))
+                behind = set(self.q.feeding(top, DEPENDING))
                 if behind & given and behind & others:
                     return True
         return False

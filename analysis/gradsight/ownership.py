@@ -38,14 +38,14 @@ def parameters(heap: Mapping[int, Obj], oid: int) -> frozenset[int]:
 
 
 def hidden(heap: Mapping[int, Obj], value: Value | None) -> Iterator[int | Tensor]:
-    """The modules, as objects, and the parameters that plain lists, tuples and dictionaries hold."""
+    """The modules, as objects, the parameters and the leaves that plain containers hold."""
     seen: set[int] = set()
     stack: list[Value | None] = [value]
     while stack:
         one = stack.pop()
         if isinstance(one, Seq):
             stack += one.items
-        elif isinstance(one, Tensor) and one.origin == "parameter":
+        elif isinstance(one, Tensor) and one.origin in ("parameter", "leaf"):
             yield one
         elif isinstance(one, Ref) and one.oid not in seen:
             seen.add(one.oid)

@@ -50,8 +50,8 @@ class Protocol:
         """Torch's own optimizers, by their object."""
         return {
             event.oids[0]: event
-            for event in self.events
-            if event.kind == "optimizer" and event.oids and event.fact("name").startswith("torch.optim")
+            for event in self.q.optimizers
+            if event.oids and event.fact("name").startswith("torch.optim")
         }
 
     @cached_property
@@ -68,8 +68,8 @@ class Protocol:
 
     def _find_steps(self) -> Iterator[Step]:
         nodes = self.q.graph.nodes
-        for at, event in enumerate(self.events):
-            if event.kind != "step" or len(event.oids) != 1:
+        for at, event in self.q.numbered("step"):
+            if len(event.oids) != 1:
                 continue
             optimizer = self.optimizers.get(event.oids[0])
             if optimizer is None or self.escapes(event.oids[0]):
@@ -89,12 +89,7 @@ class Protocol:
 
     def escapes(self, oid: int) -> bool:
         """Whether code that is not seen has been given the object, or one that holds it."""
-        return any(
-            oid in self._behind(other)
-            for event in self.events
-            if event.kind == "escape"
-            for other in event.oids
-        )
+        return any(oid in self._behind(other) for event in self.q.all("escape") for other in event.oids)
 
     def leads_to(self, oid: int, other: int) -> bool:
         """Whether an object holds another one."""
@@ -130,8 +125,8 @@ class Protocol:
         return known
 
     def _find_passes(self, held: frozenset[int]) -> Iterator[tuple[int, Event]]:
-        for at, event in enumerate(self.events):
-            if event.kind != "backward" or event.fact("off") or event.fact("inputs"):
+        for at, event in self.q.numbered("backward"):
+            if event.fact("off") or event.fact("inputs"):
                 continue
             if any(self.gives(top, held) for top in self.q.roots(event)):
                 yield at, event
@@ -161,8 +156,8 @@ class Protocol:
 
     def clears(self, step: Step) -> Iterator[tuple[int, Event]]:
         """What clears gradients of the step's optimizer, or may."""
-        for at, event in enumerate(self.events):
-            if event.kind == "zero" and (
+        for at, event in self.q.numbered("zero"):
+            if (
                 event.fact("unknown")
                 or step.event.oids[0] in event.oids
                 or not step.held.isdisjoint(self._sources(event))
@@ -170,7 +165,7 @@ class Protocol:
                 yield at, event
 
     def _sources(self, event: Event) -> set[int]:
-        return {n for number in event.nodes for n in self.q.graph.feeding(number, (Edge.LIVE,))}
+        return {n for number in event.nodes for n in self.q.feeding(number, (Edge.LIVE,))}
 
     def by_hand(self, event: Event, held: frozenset[int]) -> bool:
         """Whether the program reads or writes `.grad` of one of these parameters itself, or of what is not
@@ -179,8 +174,8 @@ class Protocol:
         around = loops(event)
         return any(
             loops(other)[: len(around)] == around and self._may_concern(other, held)
-            for other in self.events
-            if other.kind == "read" or (other.kind == "zero" and other.fact("by"))
+            for other in self.q.all("read", "zero")
+            if other.kind == "read" or other.fact("by")
         )
 
     def _may_concern(self, event: Event, held: frozenset[int]) -> bool:
@@ -191,13 +186,13 @@ class Protocol:
 
     def names_only(self, *names: str) -> bool:
         """Whether one of these methods stands somewhere without being called: that is said already."""
-        return any(event.kind == "uncalled" and event.fact("name") in names for event in self.events)
+        return any(event.fact("name") in names for event in self.q.all("uncalled"))
 
     @cached_property
     def reached(self) -> frozenset[int]:
         """All that any sink depends on, by whatever way."""
         tops = [top for sink in self.q.sinks for top in self.q.roots(sink)]
-        return frozenset(number for top in tops for number in self.q.graph.feeding(top, DEPENDING))
+        return frozenset(number for top in tops for number in self.q.feeding(top, DEPENDING))
 
     def blind(self) -> bool:
         """Whether some sink may depend on what cannot be seen."""

@@ -8,10 +8,11 @@ exception that is written out: which argument of a lone loss function is the tar
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import takewhile
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from gradsight.domain import DEPENDING, Edge, Reach, Tri
@@ -110,6 +111,7 @@ class Queries:
         self.call_off = call_off  # the outermost call that stands in a no_grad block, for a place inside it
         self.syntax_of = syntax_of  # the ast node of a place
         self.function_of = function_of  # the innermost function that a place stands in
+        self._feeding: dict[tuple[int, tuple[Edge, ...]], tuple[int, ...]] = {}
         self._frozen: dict[int, frozenset[int]] = {}
         self._requiring: dict[int, bool] = {}
         self._chains: dict[tuple[int, int], tuple[int, ...]] = {}
@@ -120,11 +122,36 @@ class Queries:
     # -- events
 
     def all(self, *kinds: str) -> Iterator[Event]:
-        return (event for event in self.events if event.kind in kinds)
+        return (event for _, event in self.numbered(*kinds))
+
+    def numbered(self, *kinds: str) -> Sequence[tuple[int, Event]]:
+        """The events of some kinds in their order, each with its position among all."""
+        found = [self._by_kind[kind] for kind in kinds if kind in self._by_kind]
+        if len(found) <= 1:
+            return found[0] if found else ()
+        return sorted((pair for pairs in found for pair in pairs), key=itemgetter(0))
+
+    def has(self, *kinds: str) -> bool:
+        """Whether there is any event of these kinds: what most rules ask first."""
+        return not self._by_kind.keys().isdisjoint(kinds)
+
+    @cached_property
+    def _by_kind(self) -> dict[str, list[tuple[int, Event]]]:
+        out: dict[str, list[tuple[int, Event]]] = {}
+        for pair in enumerate(self.events):
+            out.setdefault(pair[1].kind, []).append(pair)
+        return out
 
     @cached_property
     def sinks(self) -> tuple[Event, ...]:
         return tuple(self.all("backward", "grad", "return"))
+
+    def feeding(self, number: int, edges: tuple[Edge, ...]) -> tuple[int, ...]:
+        """As the graph's own; many rules ask it of the same few values."""
+        known = self._feeding.get((number, edges))
+        if known is None:
+            known = self._feeding[number, edges] = tuple(self.graph.feeding(number, edges))
+        return known
 
     def roots(self, sink: Event) -> tuple[int, ...]:
         return tuple(dict.fromkeys(n for n in (sink.node, *sink.nodes) if n != NOWHERE))
@@ -152,7 +179,7 @@ class Queries:
         out: set[int] = set()
         for event in self.events[:position]:
             if event.kind in ("freeze", "thaw"):
-                nodes = {n for number in event.nodes for n in self.graph.feeding(number, (Edge.LIVE,))}
+                nodes = {n for number in event.nodes for n in self.feeding(number, (Edge.LIVE,))}
                 out = out | nodes if event.kind == "freeze" else out - nodes
         self._frozen[position] = frozenset(out)
         return self._frozen[position]
@@ -177,7 +204,7 @@ class Queries:
         """The sources behind one thing that an optimizer was given."""
         return {
             n
-            for n in self.graph.feeding(number, (Edge.LIVE,))
+            for n in self.feeding(number, (Edge.LIVE,))
             if self.graph[n].kind == "source"
             and self.graph[n].op in (*LEARNING, "call", "argument", "laundered")
         }
@@ -243,6 +270,13 @@ class Queries:
         return frozenset(wide - own)
 
     @cached_property
+    def perhaps_nothing(self) -> frozenset[int]:
+        """What code that is not seen has made for a part of a model that is held as a whole: it may be an
+        activation or another function, which owns nothing."""
+        unseen = {s for s in self.blanket if self.graph[s].op == "call"} - self.trained_by_name
+        return frozenset(unseen) if any(self.graph[s].op in LEARNING for s in self.blanket) else frozenset()
+
+    @cached_property
     def trained_by_name(self) -> frozenset[int]:
         """Parameters of a part that `.train()` or `requires_grad_(True)` was called on by name."""
         out: set[int] = set()
@@ -306,13 +340,13 @@ class Queries:
     def _learns_behind(self, number: int) -> bool:
         return any(
             self.graph[n].kind == "source" and self.graph[n].op in LEARNING
-            for n in self.graph.feeding(number, (Edge.LIVE, Edge.UNKNOWN))
+            for n in self.feeding(number, (Edge.LIVE, Edge.UNKNOWN))
         )
 
     @cached_property
     def _differentiates(self) -> bool:
         """Whether the program itself asks for gradients somewhere."""
-        return any(True for _ in self.all("backward", "grad"))
+        return self.has("backward", "grad")
 
     def requires_gradient(self, number: int) -> bool:
         """Whether a value surely requires a gradient."""
@@ -391,7 +425,7 @@ class Queries:
         """Whether anything is cut on any way to the root: most programs need no further question."""
         return any(
             edge in (Edge.CUT, Edge.ZERO)
-            for number in self.graph.feeding(root, DEPENDING)
+            for number in self.feeding(root, DEPENDING)
             for edge in self.graph[number].edges
         )
 
@@ -487,6 +521,7 @@ class Queries:
             s: reach
             for s, reach in dead.items()
             if s in self.must_learn
+            and s not in self.perhaps_nothing
             and s not in self.frozen_at(sink)
             and s not in alive
             and (stepped is None or s in stepped)
@@ -626,7 +661,7 @@ class Queries:
         known = self._chains.get((cause, root))
         if known is not None:
             return known
-        cone = set(self.graph.feeding(root, DEPENDING))
+        cone = set(self.feeding(root, DEPENDING))
         behind = {cause}
         out: list[int] = []
         for number in sorted(cone):
@@ -708,7 +743,7 @@ class Queries:
         made = {s for s in live if self.graph[s].op == "laundered" or self.launders(s)} - self.held
         if made:
             reads = [n for event in self.all("read") for n in event.nodes]
-            made -= {n for number in reads for n in self.graph.feeding(number, (Edge.LIVE,))}
+            made -= {n for number in reads for n in self.feeding(number, (Edge.LIVE,))}
         return made
 
     def _learns(self, root: int, sink: Event) -> bool:
@@ -887,7 +922,7 @@ class Queries:
 
     def _partial(self, sink: Event, root: int, reaches: dict[int, Reach]) -> Iterator[Lost]:
         """A part of a source (an index, a slice) that is cut while the rest of the source is live."""
-        live = set(self.graph.feeding(root, (Edge.LIVE, Edge.ZERO)))
+        live = set(self.feeding(root, (Edge.LIVE, Edge.ZERO)))
         seen: set[int] = set()
         for s, reach in reaches.items():
             if reach.live is not Tri.MUST or reach.cut is not Tri.MUST or self.graph[s].kind != "source":
@@ -1058,7 +1093,11 @@ class Queries:
         if not known:
             return "the model"
         prefix = common_owner(known)
-        if prefix is not None and len(known) > 2 and not self._owns_more(prefix, numbers):
+        if (
+            prefix is not None
+            and len(known) > (1 if prefix != "self" else 2)
+            and not self._owns_more(prefix, numbers)
+        ):
             return f"`{prefix}`"
         if len(known) > 3:
             return ", ".join(f"`{one}`" for one in known[:2]) + f" and {len(known) - 2} more"

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from gradsight.finding import Applicability, Edit, Finding, Fix, Severity, apply
+from gradsight.finding import Applicability, Edit, Finding, Fix, Severity
 from gradsight.text import Source, Span
 
 CODE, NAME = "GS003", "unused-suppression"
@@ -102,12 +102,26 @@ def ignore(source: Source, finding: Finding, reason: str = "") -> Fix | None:
                 edits.append(Edit(source.file, Span(end, end), f"{between}{said}"))
             return Fix(title, Applicability.SAFE, tuple(edits))
     text = source.line_text(row)
-    end = source.offset(row, len(text.rstrip()))
-    mark = f"# gradsight: ignore[{finding.code}]{said}"
-    edit = Edit(source.file, Span(end, source.offset(row, len(text))), f"  {mark}")
-    after = Source(source.file, apply(source.text, (edit,)))
-    written = any(comment.row == row and comment.where.start >= end for comment in suppressions(after))
-    return Fix(title, Applicability.SAFE, (edit,)) if written and _breaks_nothing(source, after) else None
+    column = len(text.rstrip())
+    end = source.offset(row, column)
+    mark = f"  # gradsight: ignore[{finding.code}]{said}"
+    edit = Edit(source.file, Span(end, source.offset(row, len(text))), mark)
+    after = source.edited(row, column, row, len(text), mark)
+    if not _breaks_nothing(source, after):
+        return None
+    written = any(comment.row == row and comment.where.start >= end for comment in _at(after, row))
+    return Fix(title, Applicability.SAFE, (edit,)) if written else None
+
+
+def _at(source: Source, row: int) -> Iterator[Suppression]:
+    """The ignore comments of a row, and others."""
+    if source.broken:  # an unclosed string may begin anywhere
+        yield from suppressions(source)
+        return
+    number = source.unit_at(row)
+    first = source.starts[number]
+    stop = first + source.units[number].count
+    yield from _scan_part(source, Span(source.line_offset(first), source.line_offset(stop)))
 
 
 def _breaks_nothing(before: Source, after: Source) -> bool:

@@ -253,11 +253,13 @@ class Obj:
         return replace(self, fields=(*fields, (name, value)))
 
 
+NODED = frozenset({Tensor, Number, Array, Unknown})
+"""The kinds of value that have a graph node of their own, or NOWHERE."""
+
+
 def node_of(value: Value | None) -> int:
     """The graph node of a value that has one, else NOWHERE."""
-    if isinstance(value, (Tensor, Number, Array, Unknown)):
-        return value.node
-    return NOWHERE
+    return value.node if value.__class__ in NODED else NOWHERE  # type: ignore[union-attr]
 
 
 PLAIN = frozenset({"a setting", "a string", "a shape", "metadata", "a key", "a name"})

@@ -112,9 +112,12 @@ class Client:
 
     # -- what editors do
 
-    def initialize(self, options: object = None) -> Message:
-        """The server's answer to it."""
-        document = {"publishDiagnostics": {"versionSupport": True, "relatedInformation": True}}
+    def initialize(self, options: object = None, capabilities: Message | None = None) -> Message:
+        """The server's answer to it; `capabilities` of the editor's documents beside those needed here."""
+        document = {
+            "publishDiagnostics": {"versionSupport": True, "relatedInformation": True, "dataSupport": True},
+            **(capabilities or {}),
+        }
         answer = self.request(
             "initialize",
             {
@@ -167,6 +170,19 @@ class Client:
         )
         diagnostics: list[Message] = message["params"]["diagnostics"]
         return diagnostics
+
+    def actions(self, file: str, diagnostic: Message) -> float:
+        """Seconds from the request for what can be done about a diagnostic to the answer."""
+        params = {
+            "textDocument": {"uri": self.uri(file)},
+            "range": diagnostic["range"],
+            "context": {"diagnostics": [diagnostic], "triggerKind": 1},
+        }
+        began = time.perf_counter()
+        answer = self.request("textDocument/codeAction", params)
+        if not answer["result"]:
+            raise RuntimeError(f"nothing can be done about {diagnostic['code']}: {answer}")
+        return self._arrived - began
 
     def probe(self, file: str, python: str) -> tuple[float, Message]:
         """Seconds from the request for a probe of a document to the answer, and the answer."""

@@ -18,6 +18,7 @@ import answering
 import cold
 import edit
 import editor
+import menu
 import probe
 import start
 from measuring import Row, tools
@@ -57,6 +58,7 @@ GROUPS: dict[str, Callable[[], list[Row]]] = {
     "start": start.rows,
     "edit": edit.rows,
     "editor": editor.rows,
+    "menu": menu.rows,
     "memory": editor.memory_rows,
     "cold": lambda: [cold.row()],
     "probe": probe_rows,
@@ -120,7 +122,8 @@ def main(names: Sequence[str]) -> None:
         "# What it costs",
         "",
         "Written by `python tests/benchmarks/run.py`. Ratios are of CPU time unless they say otherwise,",
-        "taken by turns in one run; milliseconds are CPU time, too. Those of the editor are of the clock.",
+        "taken by turns in one run; milliseconds are CPU time, too. Those of the editor and of menus",
+        "are of the clock.",
         "",
         f"Machine: {machine()}. CPython {platform.python_version()}, torch {version('torch')}, {theirs()}.",
     ]

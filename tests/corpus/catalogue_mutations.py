@@ -1,8 +1,8 @@
-"""Mistakes in what a loss is given and in what a module registers.
+"""Mistakes in what a module registers.
 
 As in `mutations.py`, a place fits by what the script did there. Where a script has nothing that could be done
-wrong (no binary loss, no frozen part), it is first given it, done right: `Mutant.good` is then
-the program that the mutant is compared with.
+wrong (no frozen part), it is first given it, done right: `Mutant.good` is then the program that the mutant is
+compared with.
 """
 
 from __future__ import annotations
@@ -11,136 +11,13 @@ import ast
 import re
 from collections.abc import Iterator
 
-from corpus.mutations import CLOSE, OPEN, Mutant, Mutator, Pieces, compose
+from corpus.mutations import CLOSE, OPEN, Mutant, Mutator, Pieces, compose, edited
 from corpus.protocol_mutations import Step, statements_of
 from corpus.sites import Script, Site
 
-_F = "torch.nn.functional"
 _NORMALIZED = re.compile(
     r"\b(\w*Linear|Conv[123]d|Embedding|LSTM|GRU|RNN|Sequential|LayerNorm|BatchNorm[123]d)\("
 )
-
-
-# Losses.
-
-
-def sigmoid(script: Script) -> Iterator[Mutant]:
-    """GS304: a sigmoid before a loss that has its own, and none before one that has not."""
-    for site, given, _ in _losses(script, "bce logits"):
-        start, end = script.span(given)
-        text = f"{OPEN}torch.sigmoid({script.source(given)}){CLOSE}"
-        yield compose(script, "GS304", "one too many", [(start, end, text)])
-        yield from _returned(script, site, given, "GS304", "torch.sigmoid")
-    for _, given, _ in _losses(script, "bce"):
-        if isinstance(given, ast.Call) and "sigmoid" in script.source(given.func) and given.args:
-            inner = f"{OPEN}{script.source(given.args[0])}{CLOSE}"
-            yield compose(script, "GS304", "none", [(*script.span(given), inner)])
-    for site, given, target in _losses(script, "regression"):
-        scores, wanted = script.source(given), f"(({script.source(target)}) > 0).float()"
-        whole = script.span(site.node)
-
-        def loss(name: str, prediction: str, wanted: str = wanted, whole: tuple[int, int] = whole) -> Pieces:
-            return [(*whole, f"{_F}.{name}({prediction}, {wanted})")]
-
-        logits = "binary_cross_entropy_with_logits"
-        marked = f"{OPEN}torch.sigmoid({scores}){CLOSE}"
-        yield compose(script, "GS304", "two sigmoids", loss(logits, marked), good=loss(logits, scores))
-        if "raw" in site.flags:
-            right = loss("binary_cross_entropy", f"torch.sigmoid({scores})")
-            bare = loss("binary_cross_entropy", f"{OPEN}{scores}{CLOSE}")
-            yield compose(script, "GS304", "no sigmoid", bare, good=right)
-
-
-def target_dtype(script: Script) -> Iterator[Mutant]:
-    """GS305: a target of a dtype that the loss refuses."""
-    for site, _, target in (*_losses(script, "cross entropy"), *_losses(script, "nll")):
-        if "indices" in site.flags:
-            for cast in ("float()", "int()"):
-                marked = f"{OPEN}{_receiver(script, target)}.{cast}{CLOSE}"
-                yield compose(script, "GS305", cast, [(*script.span(target), marked)])
-    for kind in ("bce", "bce logits"):
-        for _, _, target in _losses(script, kind):
-            marked = f"{OPEN}{_receiver(script, target)}.long(){CLOSE}"
-            yield compose(script, "GS305", "long()", [(*script.span(target), marked)])
-    for site, given, target in _losses(script, "regression"):
-        scores, wanted = script.source(given), f"(({script.source(target)}) > 0)"
-        for style, name in (
-            ("binary", "binary_cross_entropy_with_logits"),
-            ("huber", "huber_loss"),
-        ):
-            text = f"{_F}.{name}({scores}, {{}})"
-            marked = text.format(f"{OPEN}{wanted}.long(){CLOSE}")
-            right = text.format(f"{wanted}.float()")
-            yield compose(
-                script,
-                "GS305",
-                style,
-                [(*script.span(site.node), marked)],
-                good=[(*script.span(site.node), right)],
-            )
-
-
-def broadcast(script: Script) -> Iterator[Mutant]:
-    """GS306: one side of a regression loss has a dimension of size 1 more than the other."""
-    for site, given, target in _losses(script, "regression"):
-        marks: Pieces = [(site.start, site.start, OPEN), (site.end, site.end, CLOSE)]
-        for one in (given, target):
-            written = script.source(one)
-            squeezed = re.search(r"\.(squeeze|flatten|view|reshape)\((-1|1|)\)$", written)
-            if squeezed and "flat" in site.flags:
-                dropped = (*script.span(one), written[: squeezed.start()])
-                yield compose(script, "GS306", "squeeze dropped", [dropped, *marks])
-            grown = re.search(r"\.unsqueeze\((-1|1)\)$", written)
-            if grown and "column" in site.flags:
-                dropped = (*script.span(one), written[: grown.start()])
-                yield compose(script, "GS306", "unsqueeze dropped", [dropped, *marks])
-        if "column" in site.flags:
-            flat = (*script.span(target), f"{_receiver(script, target)}.squeeze(1)")
-            yield compose(script, "GS306", "target squeezed", [flat, *marks])
-        if "rows" in site.flags:
-            mean = {side: f"{_receiver(script, side)}.mean(dim=1" for side in (given, target)}
-            right: Pieces = [(*script.span(side), f"{text}, keepdim=True)") for side, text in mean.items()]
-            for style, dropped in (("target", target), ("prediction", given)):
-                flat = (*script.span(dropped), f"{mean[dropped]})")
-                kept = right[0] if dropped is target else right[1]
-                pieces: Pieces = [flat, kept]
-                yield compose(script, "GS306", f"keepdim dropped: {style}", [*pieces, *marks], good=right)
-
-
-def other_criterion(script: Script) -> Iterator[Mutant]:
-    """GS308: sides exchanged, a divergence of what is no log-probability."""
-    for site, given, target in (
-        each
-        for kind in ("cross entropy", "nll", "bce", "bce logits", "kl div")
-        for each in _losses(script, kind)
-    ):
-        first = (*script.span(given), f"{OPEN}{script.source(target)}{CLOSE}")
-        second = (*script.span(target), script.source(given))
-        yield compose(script, "GS308", "exchanged", [first, second])
-        if "kl div" in site.flags and "log_softmax" in script.source(given):
-            dropped = script.source(given).replace("log_softmax", "softmax")
-            yield compose(script, "GS308", "no logarithm", [(*script.span(given), f"{OPEN}{dropped}{CLOSE}")])
-        moved = re.search(r"\.(transpose\(1, 2\)|permute\(0, 2, 1\))$", script.source(given))
-        if moved and "cross entropy" in site.flags:
-            bare = script.source(given)[: moved.start()]
-            yield compose(script, "GS308", "classes last", [(*script.span(given), f"{OPEN}{bare}{CLOSE}")])
-    for site, given, target in _losses(script, "regression"):
-        if not site.flags & {"rows", "more"}:
-            continue
-        whole, scores, wanted = script.span(site.node), script.source(given), script.source(target)
-        log = f"{_F}.log_softmax({{}}, dim=-1)"
-        plain = f"{_F}.softmax({{}}, dim=-1)"
-        text = f'{_F}.kl_div({OPEN}{{}}{CLOSE}, {{}}, reduction="batchmean")'
-        right = (log.format(scores), plain.format(wanted))
-        good: Pieces = [(*whole, text.format(*right).replace(OPEN, "").replace(CLOSE, ""))]
-        for style, sides in (
-            ("divergence of probabilities", (plain.format(scores), right[1])),
-            ("divergence of scores", (scores, right[1])),
-            ("divergence exchanged", (right[1], right[0])),
-        ):
-            if style == "divergence of scores" and "raw" not in site.flags:
-                continue
-            yield compose(script, "GS308", style, [(*whole, text.format(*sides))], good=good)
 
 
 # Registration.
@@ -195,23 +72,110 @@ def parameter_in_list(script: Script) -> Iterator[Mutant]:
 
 
 def made_in_forward(script: Script) -> Iterator[Mutant]:
-    """GS405: a layer is made where it is called."""
-    for owner, assigned, made in own_layers(script):
-        init = _function(script, assigned)
-        local = {each.arg for each in init.args.args} if init is not None else set()
-        names = {each.id for each in ast.walk(assigned.value) if isinstance(each, ast.Name)}
+    """GS405: a layer is made where it is called; what the constructor knew is kept for that."""
+    learning = {
+        script.source(site.node.func)
+        for site in script.sites
+        if "module" in site.flags and isinstance(site.node, ast.Call)
+    }
+    for owner, assigned in own_attributes(script):
         uses = uses_of(script, owner, assigned.targets[0])
-        if names & (local - {"self"}) or "self." in made or len(uses) != 1:
+        target = ast.unparse(assigned.targets[0])
+        init = _function(script, assigned)
+        methods = {
+            _function(script, node)
+            for node in ast.walk(owner)
+            if isinstance(node, ast.Attribute) and script.span(node) in uses
+        }
+        if target not in learning or not isinstance(assigned.value, ast.Call) or len(methods) != 1:
             continue
-        ((start, end),) = uses
-        fresh = (start, end, f"{OPEN}{made}{CLOSE}")
-        yield compose(script, "GS405", "at the call", [fresh, *Step(script, assigned).removed()])
-        statement = _statement_at(script, start)
-        if statement is not None and statement.indent and not isinstance(statement.node, ast.Return):
-            name = ast.unparse(assigned.targets[0]).partition(".")[2]
-            line = (statement.start, statement.start, f"{name} = {OPEN}{made}{CLOSE}\n{statement.indent}")
-            pieces = [line, (start, end, name), *Step(script, assigned).removed()]
-            yield compose(script, "GS405", "before the call", pieces)
+        (method,) = methods
+        if method is None or method is init or init is None:
+            continue
+        made, removed = _kept_for_later(script, owner, init, assigned)
+        if made is None:
+            continue
+        if len(uses) == 1:
+            ((start, end),) = uses
+            yield compose(script, "GS405", "at the call", [(start, end, f"{OPEN}{made}{CLOSE}"), *removed])
+        statement = _statement_at(script, uses[0][0])
+        first = Step(script, method.body[0])
+        if statement is None or not statement.indent or not first.indent:
+            continue
+        name = f"{target.partition('.')[2]}_now"
+        begin = statement if len(uses) == 1 else first
+        line = (begin.start, begin.start, f"{name} = {OPEN}{made}{CLOSE}\n{begin.indent}")
+        pieces: Pieces = [line, *((*use, name) for use in uses), *removed]
+        yield compose(script, "GS405", "before the call", pieces)
+
+
+def _kept_for_later(
+    script: Script, owner: ast.ClassDef, init: ast.FunctionDef, assigned: ast.Assign
+) -> tuple[str | None, Pieces]:
+    """What a constructor makes, written so that another method can; and the constructor without it."""
+    taken = {each.attr for each in ast.walk(owner) if isinstance(each, ast.Attribute)}
+    names = [each for each in ast.walk(assigned.value) if isinstance(each, ast.Name)]
+    inner = {each.id for each in names if isinstance(each.ctx, ast.Store)}
+    arguments = (
+        *init.args.posonlyargs,
+        *init.args.args,
+        *init.args.kwonlyargs,
+        init.args.vararg,
+        init.args.kwarg,
+    )
+    local = {each.arg for each in arguments if each is not None} | {
+        each.id for each in ast.walk(init) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)
+    }
+    start, end = script.span(assigned.value)
+    step = Step(script, assigned)
+    if not step.indent or "super()" in script.text[start:end]:
+        return None, []
+    moved: Pieces = []
+    kept = []
+    for each in names:
+        if each.id in local - inner - {"self"}:
+            name = each.id if each.id not in taken else f"{each.id}_given"
+            begin, stop = script.span(each)
+            moved.append((begin - start, stop - start, f"self.{name}"))
+            kept.append(f"self.{name} = {each.id}")
+    lines = f"\n{step.indent}".join(dict.fromkeys(kept))
+    removed: Pieces = [(step.start, step.end, lines)] if kept else list(step.removed())
+    return edited(script.text[start:end], moved), removed
+
+
+def plain_matrix(script: Script) -> Iterator[Mutant]:
+    """GS401: a layer as a matrix of its own, which is a plain tensor."""
+    for owner, assigned in own_attributes(script):
+        call = assigned.value
+        if not isinstance(call, ast.Call) or len(call.args) != 2:
+            continue
+        kind = script.source(call.func).rpartition(".")[2]
+        bias = all(each.arg == "bias" for each in call.keywords)
+        uses = uses_of(script, owner, assigned.targets[0])
+        if kind not in ("Linear", "Embedding") or not bias or not uses:
+            continue
+        calls = [
+            node
+            for node in ast.walk(owner)
+            if isinstance(node, ast.Call) and script.span(node.func) in uses and len(node.args) == 1
+        ]
+        if len(calls) != len(uses) or any(isinstance(node.args[0], ast.Starred) for node in calls):
+            continue
+        sizes = [script.source(each) for each in call.args]
+        name = ast.unparse(assigned.targets[0])
+        function = f"torch.nn.functional.{kind.lower()}"
+        weight = f"torch.randn({', '.join(reversed(sizes) if kind == 'Linear' else sizes)})"
+        used: Pieces = []
+        for node in calls:
+            begin, end = script.span(node.args[0])
+            used += [(script.span(node.func)[0], begin, f"{function}("), (end, end, f", {name}")]
+        if any(one is not other and one.lineno == other.lineno for one in calls for other in calls):
+            continue  # one call in the other
+        good: Pieces = [(*script.span(call), f"torch.nn.Parameter(0.1 * {weight})"), *used]
+        leaf = f"{weight[:-1]}, requires_grad=True)"
+        for style, text in (("matrix", f"0.1 * {weight}"), ("matrix that is a leaf", leaf)):
+            bad: Pieces = [(*script.span(call), f"{OPEN}{text}{CLOSE}"), *used]
+            yield compose(script, "GS401", style, bad, good=good)
 
 
 def freeze(script: Script) -> Iterator[Mutant]:
@@ -253,39 +217,15 @@ def freeze(script: Script) -> Iterator[Mutant]:
 
 
 MUTATORS: tuple[Mutator, ...] = (
-    sigmoid,
-    target_dtype,
-    broadcast,
-    other_criterion,
     plain_list,
     parameter_in_list,
     made_in_forward,
+    plain_matrix,
     freeze,
 )
 
 
 # Where things stand.
-
-
-def _losses(script: Script, kind: str) -> Iterator[tuple[Site, ast.expr, ast.expr]]:
-    """The calls of a kind of criterion, with both sides."""
-    for site in script.sites:
-        if kind in site.flags and isinstance(site.node, ast.Call) and len(site.node.args) >= 2:
-            yield site, site.node.args[0], site.node.args[1]
-
-
-def _returned(script: Script, loss: Site, given: ast.expr, rule: str, function: str) -> Iterator[Mutant]:
-    """What comes into a loss goes through a function where it is returned."""
-    start, end = script.span(given)
-    for site in script.sites:
-        if site.number in loss.arrived and isinstance(script.parents[site.node], ast.Return):
-            inner = (site.start, site.end, f"{function}({script.source(site.node)})")
-            yield compose(script, rule, "returned", [inner, (start, start, OPEN), (end, end, CLOSE)])
-
-
-def _receiver(script: Script, node: ast.expr) -> str:
-    source = script.source(node)
-    return f"({source})" if isinstance(node, (ast.BinOp, ast.UnaryOp, ast.Compare)) else source
 
 
 def is_own(script: Script, target: ast.expr) -> bool:

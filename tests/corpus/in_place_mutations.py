@@ -62,6 +62,7 @@ def over_what_is_kept(script: Script) -> Iterator[Mutant]:
                     f"{style} {how}",
                     [(behind.end, behind.end, f"\n{behind.indent}{OPEN}{wrong}{CLOSE}")],
                     good=[(behind.end, behind.end, right)],
+                    also=("GS501",),  # of a part of a parameter
                 )
 
 

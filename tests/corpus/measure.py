@@ -37,10 +37,10 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[2]
 if __name__ == "__main__":
@@ -110,23 +110,28 @@ def measure(
 
 def again(paths: Sequence[Path]) -> tuple[list[verdicts.Verdict], list[recall.Seen]]:
     """What torch said of the mutants in some files, each once, and what the analysis says now."""
+    return looked_at(
+        json.loads(line) for path in paths for line in path.read_text(encoding="utf-8").splitlines()
+    )
+
+
+def looked_at(records: Iterable[dict[str, Any]]) -> tuple[list[verdicts.Verdict], list[recall.Seen]]:
+    """The same of lines of such files."""
     known: dict[str, verdicts.Verdict] = {}
-    for path in paths:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            record = json.loads(line)
-            (first, *others) = [(start, end) for _, start, end, _ in record["places"]]
-            mutant = Mutant(
-                record["program"],
-                record["rule"],
-                record["style"],
-                record["after"],
-                *first,
-                others=tuple(others),
-                also=frozenset(record["also"]),
-                in_package=record["in_package"],
-            )
-            verdict = verdicts.Verdict(mutant, record["verdict"], record["severity"], record["said"])
-            known.setdefault(mutant.text, verdict)
+    for record in records:
+        (first, *others) = [(start, end) for _, start, end, _ in record["places"]]
+        mutant = Mutant(
+            record["program"],
+            record["rule"],
+            record["style"],
+            record["after"],
+            *first,
+            others=tuple(others),
+            also=frozenset(record["also"]),
+            in_package=record["in_package"],
+        )
+        verdict = verdicts.Verdict(mutant, record["verdict"], record["severity"], record["said"])
+        known.setdefault(mutant.text, verdict)
     judged = list(known.values())
     return judged, list(recall.look(each for each in judged if each.kind in ("wanted", "memory")))
 

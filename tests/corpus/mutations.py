@@ -61,6 +61,7 @@ def mutants(script: Script) -> list[Mutant]:
         catalogue_mutations,
         custom_mutations,
         in_place_mutations,
+        loss_mutations,
         mode_mutations,
         protocol_mutations,
         registration_mutations,
@@ -70,6 +71,7 @@ def mutants(script: Script) -> list[Mutant]:
     found: dict[str, Mutant] = {}
     rooms = (
         protocol_mutations,
+        loss_mutations,
         catalogue_mutations,
         registration_mutations,
         mode_mutations,

@@ -276,10 +276,13 @@ def other_parameters(script: Script) -> Iterator[Mutant]:
         made = _made(script, model, statement)  # type: ignore[arg-type]
         if made is not None and not isinstance(statement, ast.Return):
             anew = f"\n{line.indent}{model} = {made}"
-            yield compose(script, "GS211", "made anew", [*marks, (line.end, line.end, anew)])
+            good: Pieces = [(line.start, line.start, f"{anew.strip()}\n{line.indent}")]
+            yield compose(script, "GS211", "made anew", [*marks, (line.end, line.end, anew)], good=good)
             for attribute, layer in _layers(script, made):
                 replaced = f"\n{line.indent}{model}.{attribute} = {layer}"
-                yield compose(script, "GS211", "layer replaced", [*marks, (line.end, line.end, replaced)])
+                good = [(line.start, line.start, f"{replaced.strip()}\n{line.indent}")]
+                pieces = [*marks, (line.end, line.end, replaced)]
+                yield compose(script, "GS211", "layer replaced", pieces, good=good)
 
 
 def other_optimizer(script: Script) -> Iterator[Mutant]:

@@ -331,12 +331,15 @@ class _Chains:
                 ends, several = self._before(i, own)
                 # What is read several times, a loop over known modules, looks alike to whoever watches.
                 several = several or self._is_unrolled(number) or self._is_unrolled(i)
+                several = several or node.op == "parameters"  # each that is iterated over is one of them
                 for kind in (Edge.UNKNOWN, Edge.CUT, Edge.LIVE):
                     keys = {key for key, passing in ends if worst(passing, edge) is kind}
                     if not keys - {None}:
                         uncompared["no expression stands for it"] += bool(keys)
                     elif kind is Edge.UNKNOWN:
                         uncompared["unknown to the analysis"] += 1
+                    elif self._computed_apart(node.place):
+                        uncompared["what an autograd function computes has no graph"] += 1
                     elif node.op == "torch.autograd.grad":
                         uncompared["a derivative's graph is its own"] += 1
                     elif after is None:
@@ -344,6 +347,15 @@ class _Chains:
                     else:
                         before = tuple(sorted(key for key in keys if key is not None))
                         yield self._drawn(number, position, i, kind, after, before, several)
+
+    def _computed_apart(self, place: Place | None) -> bool:
+        """Whether a node is of a method of an autograd function."""
+        owner, inside = self.root, []
+        while isinstance(place, There):
+            owner, place = place.callee.fid, self.places._inside(place, inside)
+        if isinstance(place, Within):
+            owner = place.owner
+        return self.places.world.derives(owner.rpartition(".")[0], "torch.autograd.Function")
 
     def _drawn(
         self,

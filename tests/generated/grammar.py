@@ -40,12 +40,15 @@ class Generated:
     cuts: int
 
 
-def program(seed: int) -> Generated:
-    """The program of a seed. The same seed gives the same program."""
+def program(seed: int, *, whole: bool = False) -> Generated:
+    """The program of a seed. The same seed gives the same program; `whole`: without its cuts."""
     draw = random.Random(seed)
     cutting = draw.random() >= 0.3
     writer = Writer(
-        draw, cut_rate=draw.choice((0.15, 0.3)) if cutting else 0.0, most_cuts=draw.choice((1, 1, 2))
+        draw,
+        cut_rate=draw.choice((0.15, 0.3)) if cutting else 0.0,
+        most_cuts=draw.choice((1, 1, 2)),
+        whole=whole,
     )
     writer.taken |= {
         "model",

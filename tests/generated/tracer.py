@@ -191,7 +191,9 @@ def _node(tensor: torch.Tensor) -> Any:
     What is viewed in `no_grad` may require a gradient, and be neither a leaf nor computed.
     """
     try:
-        if not tensor.requires_grad or (tensor.grad_fn is None and tensor._is_view()):
+        if not tensor.requires_grad:
+            return None
+        if tensor.grad_fn is None and tensor._is_view() and not tensor.is_leaf:
             return None
         with torch.inference_mode(False):
             return get_gradient_edge(tensor).node
@@ -264,6 +266,10 @@ def _compare(edge: _Edge, now: Nodes) -> None:
         edge.late += 1
     elif edge.connected and not torch.is_grad_enabled():
         edge.connected += 1  # one line, in one turn with gradients and in another without
+    elif edge.connected and any(
+        not one.requires_grad for key in edge.before for one in _held.get(key, {}).values()
+    ):
+        edge.still += 1  # one line makes several layers, of which this one is frozen
     else:
         edge.apart += 1
 

@@ -29,6 +29,7 @@ class Writer:
     random: random.Random
     cut_rate: float  # at each place where something can be cut
     most_cuts: int
+    whole: bool = False  # the same draws, but what would be cut there is not
     emitted: Counter[str] = field(default_factory=Counter)
     imports: dict[str, None] = field(default_factory=dict)
     top: list[str] = field(default_factory=list)  # functions and classes before the model
@@ -147,7 +148,16 @@ def cut(body: Body, e: str, kinds: tuple[str, ...]) -> str:
     writer = body.writer
     kind = writer.random.choice(kinds)
     writer.emit(f"cut: {kind}")
-    return CUTS[kind](body, e)
+    if not writer.whole:
+        return CUTS[kind](body, e)
+    lines, top = len(body.lines), len(writer.top)
+    made = CUTS[kind](body, e)  # draws what the cut draws, so that all behind it is the same
+    del body.lines[lines:], writer.top[top:]
+    value = WHOLE.get(kind, "{a}.clone()").format(e=e, a=_atom(e))
+    if not made.isidentifier():
+        return value
+    body.line(f"{made} = {value}")
+    return made
 
 
 def _atom(e: str) -> str:
@@ -234,6 +244,12 @@ CUTS: dict[str, Callable[[Body, str], str]] = {
     "helper": _helper,
     "tensor of number": _expression("torch.tensor({a}.mean().item())"),
     "laundered": _expression("{a}.detach().requires_grad_()"),
+}
+# The same value with its gradient, where it is not just what would have been cut.
+WHOLE = {
+    "as_tensor of numpy": "torch.tanh({e})",
+    "tensor of number": "{a}.mean()",
+    "decorated helper": "{a} * 1.0",
 }
 NUMBER_CUTS = (
     "detach", "detached clone", "data", "tensor of tensor", "no_grad", "set_grad_enabled", "detach_",

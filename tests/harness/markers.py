@@ -6,13 +6,16 @@
     # truth: raises RuntimeError: element 0 of tensors
     # truth-fixed: model.weight.grad is not None
     # waits-for: tensorflow
+    # no-fix: what shape was meant, nobody can tell
 
 Several wants of one line stand behind one `want:`. A span of several lines is quoted by its first line
-and ` …`. Invariant: a comment that begins like a marker is a marker or an error; none is passed over.
+and ` …`. `no-fix` says in words of the rule's page why what is wanted has no right fix. Invariant: a comment
+that begins like a marker is a marker or an error; none is passed over.
 """
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 import tokenize
@@ -22,10 +25,11 @@ from pathlib import Path
 SEVERITIES = ("error", "warning", "information", "hint")
 GOES_ON = " …"  # behind the quote's first line: the span has further lines
 
-_MARKER = re.compile(r"#\s*(want|want-missing|truth|truth-fixed|waits-for)\s*:\s*(.*)", re.DOTALL)
+_MARKER = re.compile(r"#\s*(want|want-missing|truth|truth-fixed|waits-for|no-fix)\s*:\s*(.*)", re.DOTALL)
 # What somebody who misspelt a marker probably wrote.
 _LIKE_MARKER = re.compile(
-    r"#\s*(wants?|want[ _-]?missing|truths?|truth[ _-]?fixed|waits?[ _-]?for)\s*[:=]", re.IGNORECASE
+    r"#\s*(wants?|want[ _-]?missing|truths?|truth[ _-]?fixed|waits?[ _-]?for|no[ _-]fix(?:es)?)\s*[:=]",
+    re.IGNORECASE,
 )
 _CODE = re.compile(r"\s*(GS\d{3})\s+\[")
 _RAISES = re.compile(r"raises\s+([A-Za-z_][\w.]*)\s*(?::\s*(.*))?$", re.DOTALL)
@@ -74,12 +78,14 @@ class Markers:
     wants: tuple[Want, ...] = ()
     truths: tuple[Truth, ...] = ()
     waits_for: str | None = None  # the framework without which the program can't run
+    no_fix: str | None = None  # why no fix is offered
 
     def facts(self, *, fixed: bool = False) -> list[str | Raises]:
         """What is true of the program as it stands, or after its fix."""
         return [each.fact for each in self.truths if each.fixed is fixed]
 
 
+@functools.lru_cache(4096)  # several test modules ask for all programs
 def parse(text: str, file: str = "<program>") -> Markers:
     """The markers of a program.
 
@@ -89,6 +95,7 @@ def parse(text: str, file: str = "<program>") -> Markers:
     wants: list[Want] = []
     truths: list[Truth] = []
     waits_for: str | None = None
+    no_fix: str | None = None
     try:
         comments = [
             (token.string, token.start[0])
@@ -111,9 +118,11 @@ def parse(text: str, file: str = "<program>") -> Markers:
             wants += _wants(rest, row, kind == "want-missing", where)
         elif kind == "waits-for":
             waits_for = rest
+        elif kind == "no-fix":
+            no_fix = rest
         else:
             truths.append(Truth(_fact(rest, where), row, kind == "truth-fixed"))
-    return Markers(tuple(wants), tuple(truths), waits_for)
+    return Markers(tuple(wants), tuple(truths), waits_for, no_fix)
 
 
 def read(path: Path) -> Markers:

@@ -12,6 +12,7 @@ from gradsight.graph import Graph, Here, Node, Place, Within
 from gradsight.interpret.state import Event, Joiner, State
 from gradsight.syntax import walk
 from gradsight.values import (
+    NODED,
     NOWHERE,
     Array,
     Choice,
@@ -74,6 +75,8 @@ class Activation:
         self.mode_at_yield = ""  # the gradient mode that a generator's user finds
         # For each loop around this point the states that end a turn early, and those that leave the loop.
         self.breaks: list[list[State]] = []
+        # Leaves whose name a turn binds to their own update: it, the leaf, and what an event says of it.
+        self.rebound: dict[str, tuple[Value, int, dict[str, str], Place, Place]] = {}
         self.left: list[list[State]] = []
         self.continues = 0  # that were met
         self.last_continue = 0  # how many events stood before the last one
@@ -328,9 +331,10 @@ class Activation:
         """Every graph node that a value holds, containers looked into."""
         if value is None or depth > MOST_DEPTH:
             return
-        if isinstance(value, (Tensor, Number, Array, Unknown)):
-            if value.node != NOWHERE:
-                yield value.node
+        if value.__class__ in NODED:
+            node = node_of(value)
+            if node != NOWHERE:
+                yield node
         elif isinstance(value, Seq):
             for item in value.items:
                 yield from self.nodes_in(item, depth + 1)

@@ -67,6 +67,12 @@ def made(it: Modules, last: str, args: list[Value], kwargs: dict[str, Value], va
         ends = it.integers(args) if whole else None
         exact = "float64" if real else "int64" if whole else ""
         shape = (len(range(*ends)) if ends and len(ends) < 4 and 0 not in ends[2:] else MANY,)
+    elif last in ("stack", "row_stack", "vstack") and first is not None and len(args) == 1:
+        axis = kwargs.get("axis", Const(0))
+        exact, shape = listed(it, first), shape_of_list(it, first) if axis == Const(0) else None
+        rows = shapes.ranked(shape)
+        if last != "stack" and (rows is None or len(rows) != 2):
+            shape = None
     elif last in ("array", "asarray") and first is not None and not isinstance(first, (Array, Tensor)):
         exact, shape = listed(it, first), shape_of_list(it, first)
     else:

@@ -13,7 +13,7 @@ from gradsight.graph import Node
 from gradsight.interpret.calls import Calls
 from gradsight.interpret.containers import is_container
 from gradsight.interpret.expressions import OPERATORS
-from gradsight.interpret.fates import LIKE_A_TERM, fates
+from gradsight.interpret.fates import fates, like_a_term
 from gradsight.interpret.writing import LEAVES, written_in_place
 from gradsight.interpret.zoos import ANY, is_library_model, put_into, whole
 from gradsight.syntax import written_as
@@ -37,6 +37,17 @@ from gradsight.values import (
 OWN_VALUES = ("parameter", "leaf", "data", "buffer")  # of what an optimizer or a person sets the numbers of
 
 
+def reads_gradient(written: ast.expr, name: str) -> bool:
+    """Whether an expression uses `.grad` of a name."""
+    return any(
+        isinstance(node, ast.Attribute)
+        and node.attr == "grad"
+        and isinstance(node.value, ast.Name)
+        and node.value.id == name
+        for node in ast.walk(written)
+    )
+
+
 class Assignments(Calls):
     """What binds a name or changes an object."""
 
@@ -56,9 +67,31 @@ class Assignments(Calls):
             left = Tensor(inputs[0] if len(inputs) == 2 else NOWHERE)
             if len(inputs) in (1, 2):
                 self.accumulates(node.targets[0], left, Tensor(inputs[-1]), value, node, written.right)
+        if self.graph.loops:
+            self.rebinds(node.targets[0], value, node.value)
         for target in node.targets:
             self.assign(target, value, node.value)
         self.binds_term(node.targets[0], value, node.value)
+
+    def rebinds(self, target: ast.expr, value: Value, at: ast.expr) -> None:
+        """`w = w - lr * w.grad`: unless it is made a leaf again, the next turn finds none under the name."""
+        if isinstance(target, ast.Tuple) and isinstance(at, ast.Tuple):
+            items = self.items(value)
+            if items is not None and len(items) == len(target.elts) == len(at.elts):
+                for part, item, written in zip(target.elts, items, at.elts, strict=True):
+                    self.rebinds(part, item, written)
+            return
+        old = self.state.env.get(target.id) if isinstance(target, ast.Name) else None
+        if not isinstance(target, ast.Name) or not isinstance(old, Tensor) or old.origin not in LEAVES:
+            return
+        if isinstance(value, Tensor) and value.origin not in LEAVES and reads_gradient(at, target.id):
+            if value.node != NOWHERE and "requires_grad" in self.graph[value.node].op + ast.unparse(at):
+                return  # a leaf again
+            recorded = self.state.grad == "on" and any(
+                self.graph[n].kind == "source" for n in self.graph.feeding(value.node, (Edge.LIVE,))
+            )
+            facts = {"name": target.id, "grad": self.state.grad, "recorded": "yes" if recorded else ""}
+            self.rebound[target.id] = value, old.node, facts, self.here(at), self.here(target)
 
     def annotated(self, node: ast.AnnAssign, block: Any, statement: Any) -> None:
         if node.value is not None:
@@ -79,8 +112,8 @@ class Assignments(Calls):
             return
         if self.state.grad != "on":
             return
-        named = LIKE_A_TERM.search(target.id) or model.criterion(self.graph[value.node].op)
-        if not named and value.shape != ():
+        criterion = model.criterion(self.graph[value.node].op)
+        if value.shape != () and not criterion and not like_a_term(target.id):
             return
         outline, region = self.world.outline, self.world.regions.get(self.function_name)
         if self.owner or (region is None and not self.at_module_level):
@@ -106,6 +139,9 @@ class Assignments(Calls):
         obj = self.obj(left)
         if obj is not None and obj.kind == "list" and op == "add" and isinstance(left, Ref):
             self.list_method(left, obj, "extend", [right], ast.Call(load, [node.value], []))
+            return
+        if obj is not None and op == "add" and isinstance(left, Ref) and is_container(obj):
+            self.module_method(left, obj, "extend", [right], {}, ast.Call(load, [node.value], []))
             return
         if isinstance(left, Tensor) and left.origin in LEAVES:
             written_in_place(self, left, left, f"{op}_", target, target, right)
@@ -356,7 +392,9 @@ class Assignments(Calls):
         if kind not in ("list", "dict", "tuple") or self.world.find_method(cls.cid, "parameters") is not None:
             return
         held = value.items if isinstance(value, Seq) else obj.held if obj is not None else ()
-        if not held or any(self.registers(item) for item in held):
+        made = self.function_name.endswith(".__init__")
+        leaves = made and any(isinstance(item, Tensor) and item.origin == "leaf" for item in held)
+        if not held or leaves or any(self.registers(item) for item in held):
             self.event(
                 "container",
                 oids=(receiver.oid,),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gradsight import model
 from gradsight.domain import Edge
 from gradsight.graph import Here, There, Within
+from gradsight.interpret import hooks
 from gradsight.interpret.activation import as_call
 from gradsight.interpret.codec import Encoder, moved
 from gradsight.interpret.functions import Functions
@@ -421,9 +422,12 @@ class Calls(Functions):
 
     def through_hooks(self, module: Ref, args: list[Value], value: Value, node: ast.Call) -> Value:
         """What a module's call gives behind its forward hooks, each of which may see it or replace it."""
-        hooks = self.state.heap[module.oid].get("@hooks")
-        for hook in hooks.items if isinstance(hooks, Seq) else ():
+        held = self.state.heap[module.oid].get("@hooks")
+        for hook in held.items if isinstance(held, Seq) else ():
             if isinstance(hook, (Func, Bound, Closure, Partial)):  # not one that is lost on the way here
                 given = self.call(hook, [module, Seq(tuple(args)), value], {}, node)
+                text = hooks.read(self, hook, 2, False)[1] if given == NONE else None
+                if text is not None and text.requires:
+                    given = self.require_grad(value, Const(True), node, None)
                 value = value if given == NONE else given
         return value

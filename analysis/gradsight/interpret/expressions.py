@@ -49,6 +49,9 @@ OPERATORS = {
     ast.RShift: "bitwise_right_shift",
 }
 
+# Without the name: while one is typed, nothing else changes.
+UNBOUND = Unknown("a name that is not bound in this file")
+
 # The operators whose special methods are not called as the model calls the operation.
 SPECIAL = {
     "div": "truediv", "floor_divide": "floordiv", "remainder": "mod", "bitwise_and": "and",
@@ -115,11 +118,7 @@ class Expressions(Attributes):
         value = self.world.static(name)
         if value is not None:
             return value
-        return (
-            Lib(f"builtins.{name}")
-            if hasattr(builtins, name)
-            else Unknown(f"`{name}` is not bound in this file")
-        )
+        return Lib(f"builtins.{name}") if hasattr(builtins, name) else UNBOUND
 
     def constant(self, node: ast.Constant) -> Value:
         return Const(node.value)

@@ -16,7 +16,7 @@ from gradsight.lines import Line
 from gradsight.outline import Block, Statement, nest
 from gradsight.syntax import walk
 
-LIKE_A_TERM = re.compile(
+_LIKE_A_TERM = re.compile(
     r"loss|penalt|regulari[sz]|(^|_)(l1|l2|kl|kld|kl_?div\w*|reg|gp|tv|commit\w*|bce|mse|ce|nll|dice|adv|recon\w*"
     r"|consistency|ortho\w*|sparsity|aux|ponder|smoothness|cycle|identity)(_|\d|$)",
     re.IGNORECASE,
@@ -30,6 +30,12 @@ SHOWING = frozenset({
     "tqdm", "pprint",
 })  # fmt: skip
 OPAQUE = frozenset({"locals", "vars", "globals", "eval", "exec"})
+
+
+@functools.lru_cache(4096)
+def like_a_term(name: str) -> bool:
+    """Whether a name is what people call a term of a loss."""
+    return _LIKE_A_TERM.search(name) is not None
 
 
 @dataclass(slots=True)

@@ -44,6 +44,7 @@ class Hook:
 
     lost: where it computes a new one that nobody takes; `last`: nothing stands behind that.
     number: where it returns something that is surely no tensor. scalar: where it returns its norm, its mean.
+    requires: it asks for the value's gradient, which holds without being returned.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Hook:
     last: bool = False
     number: Found | None = None
     scalar: Found | None = None
+    requires: bool = False
 
 
 def register(
@@ -153,11 +155,30 @@ def of(reader: Reader, position: int, alone: bool) -> Hook | None:
         number, scalar = _kind(reader, returned.value)
         found: Found = (at, returned.value)
         return Hook(name, number=found if number else None, scalar=found if scalar else None)
+    requires = any(_asks_for_gradient(node, replaced) for _, node in reader.nodes)
     lost = next(_dead(reader, replaced, alone), None)
     if lost is None:
-        return Hook(name)
+        return Hook(name, requires=requires)
     statement, found = lost
-    return Hook(name, found, statement is reader.body[-1][1])
+    return Hook(name, found, statement is reader.body[-1][1], requires=requires)
+
+
+def _asks_for_gradient(node: ast.AST, name: str) -> bool:
+    """`output.requires_grad_()`, `output.requires_grad = True`."""
+    if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and node.value.value is True:
+        owner, asked = node.targets[0], "requires_grad"
+    elif isinstance(node, ast.Call) and not any(
+        isinstance(each, ast.Constant) and each.value is False for each in node.args
+    ):
+        owner, asked = node.func, "requires_grad_"
+    else:
+        return False
+    return (
+        isinstance(owner, ast.Attribute)
+        and owner.attr == asked
+        and isinstance(owner.value, ast.Name)
+        and owner.value.id == name
+    )
 
 
 def _kind(reader: Reader, node: ast.expr) -> tuple[bool, bool]:

@@ -87,6 +87,7 @@ class Loops(Assignments):
             self.repeats(start, body_parts(node, block), [node.target])
         ends, left = self.breaks.pop(), self.left.pop()
         if not self.dead:
+            self.leaves_lost(node, block)
             ends.append(self.state)
             if began == "on" and self.state.grad != "on":
                 self.event("left off", facts={"binds": " ".join(self.bound_in(node, block))})
@@ -111,6 +112,15 @@ class Loops(Assignments):
             self.forget_shapes(node, block, carried)
         for one in carried:
             self.hand_on(one, node)
+
+    def leaves_lost(self, node: ast.stmt, block: Block | None) -> None:
+        """Names of leaves that a turn has bound to what was computed from them, and left so."""
+        for name, (value, leaf, facts, call, target) in list(self.rebound.items()):
+            if self.state.env.get(name) is not value or self.graph.loops[-1] in self.graph[leaf].loops:
+                continue
+            del self.rebound[name]
+            if not keeps_gradients(node, block):
+                self.event("rebound", nodes=(leaf,), facts=facts, call=call, target=target)
 
     def ending(self, within: tuple[tuple[str, int, int], ...]) -> None:
         """What happens behind the last `continue` of a body that nobody comes to the end of happens once."""
@@ -469,6 +479,12 @@ def reads(name: str, node: ast.stmt, block: Block | None) -> bool:
         elif isinstance(inner, ast.Subscript) and isinstance(inner.ctx, ast.Store):
             loads -= isinstance(inner.value, ast.Name) and inner.value.id == name
     return loads > 0
+
+
+def keeps_gradients(node: ast.stmt, block: Block | None) -> bool:
+    """Whether a loop's body asks for gradients of tensors that are no leaves."""
+    inner = (inner for part in body_parts(node, block) for inner in ast.walk(part))
+    return any(isinstance(one, ast.Attribute) and one.attr == "retain_grad" for one in inner)
 
 
 def first_of(item: Value) -> tuple[Value, ...]:

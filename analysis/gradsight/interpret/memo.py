@@ -16,7 +16,7 @@ from gradsight.interpret.summary import Summary
 from gradsight.outline import Region
 
 MOST_ENTRIES = 500  # functions, as they are called, whose summaries are kept: some 60 kB each
-MOST_VERSIONS = 4  # of one of them
+MOST_VERSIONS = 6  # of one of them
 
 Question = tuple[Any, ...]
 

@@ -89,6 +89,9 @@ class Modules(Training):
             return self.allocate(Obj("module", Lib(name), tuple(fields.items()), tuple(items)))
         if stub.criterion is not None or stub.forward.role in ("probability", "log-probability"):
             fields["@"] = Number(self.source("made", name, node))
+        if stub.criterion is not None and len(args) > 1 and all(isinstance(one, Tensor) for one in args[:2]):
+            made = node.func if isinstance(node, ast.Call) else node
+            self.event("as settings", call=self.here(node), made=self.here(made))
         for key, value in kwargs.items():
             fields[key] = self.copied(value, node, {}) if name in COPYING else value
         for position, value in enumerate(args):

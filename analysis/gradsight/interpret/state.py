@@ -43,13 +43,16 @@ class Event:
     """Something that happened in program order and that rules ask about.
 
     kind: "backward" | "grad" | "return" (a returned loss) | "optimizer" | "step" | "zero" | "freeze" |
-          "thaw" | "criterion" | "attribute" (a plain tensor kept on a module) |
+          "thaw" | "criterion" | "as settings" (tensors, where a criterion is made) |
+          "attribute" (a plain tensor kept on a module) |
           "module" (one of the program was made) | "uncalled" and "dropped" (statements without effect) |
           "escape" (an object is given to code that is not seen) | "replaced" (a part of a module) |
           "read" (a `.grad`) | "clip" | "scaled", "unscale", "scaler_step" and "update" (of a GradScaler) |
           "accumulate" and "append" (what a loop adds up or collects) | "unreturned" |
           "every" (its branch is taken every so many turns) | "once" (its loop has one turn) |
           "most" (its branch is left out in a few turns at an end: `if i > 0`) |
+          "loaded" (the state of a module) |
+          "rebound" (the name of a leaf, to its own update, when its turn ends) |
           "carried" (what a turn of the loop leaves for the next) |
           "ending" (from here on a turn of its loop is the last one) |
           "each" (its loop is a comprehension) | "idle" (its loop uses nothing of what it runs over) |
@@ -92,11 +95,19 @@ class Event:
     facts: tuple[tuple[str, str], ...] = ()
     places: tuple[tuple[str, Place], ...] = ()
 
+    # Plain loops: these two are asked more often than anything else.
+
     def fact(self, name: str) -> str:
-        return next((value for key, value in self.facts if key == name), "")
+        for key, value in self.facts:
+            if key == name:
+                return value
+        return ""
 
     def place(self, name: str = "") -> Place | None:
-        return next((place for key, place in self.places if key == name), None)
+        for key, place in self.places:
+            if key == name:
+                return place
+        return None
 
     def structure(self) -> tuple[object, ...]:
         return self.kind, self.node, self.nodes, self.oids, self.context, self.facts
@@ -129,6 +140,7 @@ class Joiner:
 
     def __init__(self, graph: Graph, place: Callable[[], Place]) -> None:
         self.graph, self.place = graph, place
+        self._heaps: list[dict[int, Obj]] = []  # of the states that are being joined
 
     def states(self, states: list[State]) -> State:
         """The state after branches: names bound in some only keep what they have (elsewhere a NameError)."""
@@ -136,6 +148,7 @@ class Joiner:
         if not rest:
             return first
         out = first.fork()
+        self._heaps = [state.heap for state in states]
         out.grad = first.grad if all(other.grad == first.grad for other in rest) else "may"
         self._names(out.env, [state.env for state in states])
         if out.module is not out.env:
@@ -149,6 +162,7 @@ class Joiner:
                     out.heap[oid] = obj
                 elif mine is not obj and mine != obj:
                     out.heap[oid] = self._objects(mine, obj)
+        self._heaps = []
         return out
 
     def _names(self, out: dict[str, Value], branches: list[dict[str, Value]]) -> None:
@@ -163,7 +177,10 @@ class Joiner:
         """One value standing for any of them."""
         distinct: list[Value] = []
         for value in values:
-            if not any(value is other or value == other for other in distinct):
+            for other in distinct:
+                if value is other or value == other:
+                    break
+            else:
                 distinct.append(value)
         if len(distinct) > 1:
             # `x = None` before a branch that binds it: used as None it would raise.
@@ -186,7 +203,7 @@ class Joiner:
         return self._data(distinct)
 
     def _data(self, values: list[Value]) -> Value:
-        nodes = [node_of(value) for value in values]
+        nodes = [n for value in values for n in self._nodes(value)]
         node = NOWHERE
         if any(n != NOWHERE for n in nodes):
             if all(n == nodes[0] for n in nodes):
@@ -234,6 +251,20 @@ class Joiner:
         if len(refs) == 1 and all(isinstance(value, (Const, Ref)) for value in values):
             return refs[0]
         return Unknown("different things by branch", node)
+
+    def _nodes(self, value: Value, depth: int = 0) -> list[int]:
+        """The nodes of a value, of a tuple, list or dictionary those that it holds; NOWHERE for none."""
+        held: tuple[Value, ...] = ()
+        if isinstance(value, Seq):
+            held = value.items
+        elif isinstance(value, Ref):
+            obj = next((heap[value.oid] for heap in self._heaps if value.oid in heap), None)
+            if obj is not None and obj.kind in ("list", "dict"):
+                held = (*obj.items, *(item for _, item in obj.fields))
+        if depth > 2 or not held:
+            return [node_of(value)]
+        inner = dict.fromkeys(n for item in held for n in self._nodes(item, depth + 1) if n != NOWHERE)
+        return list(inner) or [NOWHERE]
 
     def _accumulated(self, nodes: list[int]) -> int | None:
         """`if name.endswith("weight"): total = total + x` in a loop: over all turns something is added."""

@@ -71,6 +71,11 @@ def bounded(test: ast.expr | None) -> str:
     return test.left.id if before or behind or isinstance(op, ast.NotEq) else ""
 
 
+def is_training(node: ast.expr) -> bool:
+    """`self.training`."""
+    return isinstance(node, ast.Attribute) and node.attr == "training" and isinstance(node.value, ast.Name)
+
+
 def is_dotted(node: ast.expr) -> bool:
     """`x`, `self.x`, `self.x.y`."""
     while isinstance(node, ast.Attribute):
@@ -277,6 +282,7 @@ class Statements(Loops):
                 self.event("most")
             self.narrow(test)
             early, turns = len(self.breaks[-1]) if self.breaks else 0, self.continues
+            begun = len(self.events)
             self.run_body(lines, nodes)
             self.at = at
             if not self.dead:
@@ -285,6 +291,9 @@ class Statements(Loops):
                 left[str(arm)] = "continue"
             else:
                 left[str(arm)] = "break" if self.breaks and len(self.breaks[-1]) > early else "leave"
+            if self.checkpoints(test, begun):
+                states, has_else = [] if self.dead else [self.state], True
+                break
             self.dead = False
         arms = len(clauses)
         if any(event.kind == "mode" for event in self.events[start:]):
@@ -324,6 +333,17 @@ class Statements(Loops):
         if isinstance(test, ast.BoolOp):
             return all(self.decides(each) for each in test.values)
         return isinstance(test, ast.Constant)
+
+    def checkpoints(self, test: ast.expr | None, begun: int) -> bool:
+        """Whether an arm is the way of all training, by its test: it saves memory by a checkpoint, which asks
+        only whether this is training, beside switches that are known to be on."""
+        if test is None or not any(event.kind == "checkpoint" for event in self.events[begun:]):
+            return False
+        asked = test.values if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And) else [test]
+        switches = [each for each in asked if not is_training(each)]
+        return len(switches) < len(asked) and all(
+            self.decides(each) and self.evaluate(each) == Const(True) for each in switches
+        )
 
     def inline_body(self, clause: Clause) -> list[ast.stmt]:
         """The statements behind the colon of `else: x = 1`."""

@@ -18,12 +18,16 @@ from gradsight.interpret.state import Event
 from gradsight.interpret.statements import Statements
 from gradsight.interpret.summary import Summary
 from gradsight.values import (
+    NODED,
     NONE,
     NOWHERE,
     Bound,
     Choice,
+    Class,
     Closure,
     Const,
+    Func,
+    Lib,
     Obj,
     Params,
     Partial,
@@ -88,9 +92,14 @@ def closures_in(value: Value) -> list[Closure]:
     return [value] if isinstance(value, Closure) else []
 
 
+_OF_NOTHING = frozenset({Const, Func, Lib, Class, type(None)})  # they hold neither nodes nor objects
+
+
 def objects_in(value: Value | None) -> list[int]:
     if isinstance(value, Ref):
         return [value.oid]
+    if value.__class__ in _OF_NOTHING or value.__class__ in NODED:
+        return []
     if isinstance(value, Seq):
         return [oid for item in value.items for oid in objects_in(item)]
     if isinstance(value, Choice):
@@ -109,6 +118,11 @@ def objects_in(value: Value | None) -> list[int]:
 
 
 def nodes_of(value: Value | None) -> list[int]:
+    if value.__class__ in _OF_NOTHING:
+        return []
+    if value.__class__ in NODED:
+        node = node_of(value)
+        return [node] if node != NOWHERE else []
     if isinstance(value, Seq):
         return [n for item in value.items for n in nodes_of(item)]
     if isinstance(value, Choice):
@@ -123,8 +137,7 @@ def nodes_of(value: Value | None) -> list[int]:
         return [
             n for item in (value.function, *value.args, *(v for _, v in value.kwargs)) for n in nodes_of(item)
         ]
-    node = node_of(value)
-    return [node] if node != NOWHERE else []
+    return []
 
 
 def summarize(it: Statements, key: Key, value: Value) -> Summary:

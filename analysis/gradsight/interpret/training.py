@@ -88,6 +88,7 @@ class Training(Factories):
             "reduction": str(word),
             "input": first.role if isinstance(first, Tensor) else "",
             "target": target.role if isinstance(target, (Tensor, Array)) else "",
+            "target_made": target.origin if isinstance(target, Tensor) else "",
             "target_dtype": target.dtype if isinstance(target, (Tensor, Array)) else "",
             "exact": exact_of(first),
             "target_exact": exact_of(target),
@@ -232,6 +233,7 @@ class Training(Factories):
     ) -> Value:
         retained = "" if retain in (NONE, Const(False)) else "yes" if retain == Const(True) else "may"
         shape = root.shape if isinstance(root, Tensor) else None
+        unreduced = isinstance(root, Tensor) and root.role == "unreduced"
         nodes = list(self.nodes_in(root))
         self.event(
             kind,
@@ -240,8 +242,8 @@ class Training(Factories):
             facts={
                 "retain": retained,
                 "gradient": "" if given == NONE else "yes",
-                "shape": written(shape),
-                "unreduced": "yes" if isinstance(root, Tensor) and root.role == "unreduced" else "",
+                "shape": written(shape) if unreduced else "",
+                "unreduced": "yes" if unreduced else "",
                 "kind": type(root).__name__.lower(),
                 "off": "yes" if self.state.grad == "off" else "",
                 "why": root.why if isinstance(root, Unknown) else "",

@@ -21,7 +21,7 @@ INPUT = frozenset(
     Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d ConvTranspose3d BatchNorm1d BatchNorm2d BatchNorm3d
     LayerNorm GroupNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d PReLU GELU SiLU ELU SELU CELU Mish
     LeakyReLU ReLU6 Hardtanh Hardsigmoid Hardswish LogSigmoid Softplus Softsign Softshrink MaxPool2d AvgPool2d
-    NLLLoss""".split()
+    NLLLoss Categorical""".split()
 )
 INPUT_AND_RESULT = frozenset("cumprod logsumexp prod norm std amax amin vector_norm logcumsumexp".split())
 # Each operand where the other one requires a gradient.
@@ -31,8 +31,10 @@ DIVISION = frozenset("div truediv".split())
 # Both operands, whichever requires a gradient.
 BOTH = frozenset(
     """mse_loss smooth_l1_loss huber_loss binary_cross_entropy binary_cross_entropy_with_logits MSELoss
-    SmoothL1Loss HuberLoss BCELoss BCEWithLogitsLoss""".split()
+    SmoothL1Loss HuberLoss BCELoss BCEWithLogitsLoss maximum minimum atan2""".split()
 )
+# The same where they are given two tensors: with one they keep where they found the number.
+BOTH_OF_TWO = frozenset("max min".split())
 # The input where the module's own parameters require a gradient.
 BY_PARAMETERS = frozenset("Linear LSTM GRU RNN LSTMCell GRUCell RNNCell".split())
 # In place: what they leave in the tensor is what backward needs.
@@ -41,6 +43,9 @@ LEFT_IN_PLACE = frozenset(
 )
 # The base where the exponent is a number.
 POWER = frozenset({"pow"})
+
+# Layers that are one node for what they are given and one for that with their parameters.
+RECURRENT = frozenset("LSTM GRU RNN".split())
 
 # Operations whose result lies in the memory of their first operand, whatever that looks like, and that count
 # together with it what is written there.

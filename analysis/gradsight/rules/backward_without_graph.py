@@ -22,6 +22,8 @@ with torch.no_grad():
 loss = criterion(head(features), labels)
 ```
 
+Where everything is frozen, or nothing learns at all, no fix is offered: what should learn is a decision.
+
 ## When it is right
 Frozen parts behind which something learns, inputs that require a gradient, and features under
 `inference_mode` that are cloned or only measured. Not flagged.
@@ -75,7 +77,7 @@ def without_graph(q: Queries, sink: Event) -> frozenset[int] | None:
         return frozenset() if sink.fact("data") else None
     found: set[int] = set()
     for top in q.roots(sink):
-        for number in q.graph.feeding(top, (*DEPENDING, Edge.UNKNOWN)):
+        for number in q.feeding(top, (*DEPENDING, Edge.UNKNOWN)):
             node = q.graph[number]
             if node.kind == "input" or Edge.UNKNOWN in node.edges:
                 return None
@@ -104,7 +106,7 @@ def sources(q: Queries, event: Event) -> set[int]:
     """The parameters that a freeze is surely about."""
     out: set[int] = set()
     for number in event.nodes:
-        behind = set(q.graph.feeding(number, (Edge.LIVE,)))
+        behind = set(q.feeding(number, (Edge.LIVE,)))
         if not any(q.graph[n].op in ("element", "item") for n in behind):
             out |= behind
     return out

@@ -45,11 +45,13 @@ from gradsight.rules.loss_inputs import (
     calls,
     dropped,
     is_data,
+    is_raw,
     learns,
     one_column,
     same_criterion,
     sized,
     swapped,
+    turned,
 )
 from gradsight.text import Source
 from gradsight.values import NOWHERE
@@ -183,30 +185,57 @@ def classes(q: Queries, call: Call, given: Place, target: Place) -> Iterator[Rep
                 ("fits", "yes" if target_shape is not None and rank - len(target_shape) in (0, 1) else ""),
             ),
         )
-    elif (
-        shape is not None
-        and target_shape is not None
-        and len(shape) == len(target_shape)
-        and len(shape) in (2, 4)
-        and target_shape[1] == 1
-        and shape[1] not in (None, 1)
-        and (call.target_exact in ("int64", "uint8") or (call.target_exact == "float32" and len(shape) == 2))
-        and not dropped(q, target, VIEWS)
-    ):
-        if len(shape) == 4:
+    elif indices_in_a_column(q, call, target) and not dropped(q, target, VIEWS):
+        if len(shape or ()) == 4:
             text = "only batches of spatial targets supported (3D tensors) but got targets of dimension: 4"
         else:
             text = "multi-target not supported"
+        if target_shape is not None:
+            what = f"has the shape {sized(target_shape)}"
+        else:
+            what = "has a dimension of size 1 more"
         cast = ".long()" if call.target_exact == "float32" else ""
         yield RULE.report(
             SEVERITY["raises"],
-            f"`{q.text_of(target)}` has the shape {sized(target_shape)}, and `{call.criterion}` wants class "
+            f"`{q.text_of(target)}` {what}, and `{call.criterion}` wants class "
             f'indices without that dimension: raises "{text}"; use `.squeeze(1){cast}`',
             target,
             (),
             () if cast else (("squeeze", target),),
             (("kind", "squeeze"), ("dim", "1"), ("safe", "yes")),
         )
+
+
+def indices_in_a_column(q: Queries, call: Call, target: Place) -> bool:
+    """Whether indices surely have a dimension of size 1 where the scores have the classes.
+
+    Integers of the shape of the scores are refused as probabilities, so that one class is no way out.
+    """
+    shape, other = call.shape, call.target_shape
+    integer = call.target_exact in ("int64", "uint8")
+    many = call.event.fact("last") not in ("", "None", "1")
+    if other is None:
+        # `y.unsqueeze(1)` has two dimensions at least, and scores of shape (N, C) want one.
+        number = call.event.nodes[0]
+        rows = len(shape) == 2 if shape is not None else many and is_raw(q, number) and not turned(q, number)
+        return rows and grown(q.syntax_of(target))
+    if len(other) not in (2, 4) or other[1] != 1:
+        return False
+    if shape is None:
+        return len(other) == 2 and many  # neither (N, 1) nor (N, C, 1)
+    if len(shape) != len(other) or (len(shape) == 4 and not integer):
+        return False
+    return integer or shape[1] not in (None, 1)
+
+
+def grown(node: object) -> bool:
+    """`y.unsqueeze(1)`"""
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "unsqueeze"
+        and [ast.unparse(one) for one in node.args] in (["1"], ["-1"])
+    )
 
 
 def differ(shape: Sizes, other: Sizes) -> bool:

@@ -113,9 +113,7 @@ def meetings(q: Queries, number: int) -> Iterator[Node]:
 
 def learns(q: Queries, node: Node, learning: frozenset[int]) -> bool:
     """Whether an operation surely computes with what a moved parameter gave."""
-    return any(
-        not learning.isdisjoint(q.graph.feeding(number, DEPENDING)) for number in node.inputs if number >= 0
-    )
+    return any(not learning.isdisjoint(q.feeding(number, DEPENDING)) for number in node.inputs if number >= 0)
 
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:

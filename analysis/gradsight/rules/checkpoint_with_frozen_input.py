@@ -3,7 +3,8 @@ A re-entrant checkpoint none of whose inputs requires a gradient.
 
 ## What it does
 Flags `torch.utils.checkpoint.checkpoint(f, x)` with `use_reentrant=True`, or without the argument, which
-still means that, where nothing that is passed requires a gradient: a batch, what frozen layers give.
+still means that, where nothing that is passed requires a gradient: a batch, what frozen layers give. So does
+a checkpoint that a method such as `gradient_checkpointing_enable()` switches on, above frozen embeddings.
 
 ## Why is this bad?
 A re-entrant checkpoint sees only the tensors that it is given. If none of them requires a gradient, what it
@@ -19,7 +20,8 @@ x = checkpoint(self.block, x, use_reentrant=False)
 
 ## When it is right
 `use_reentrant=False`; an input that some layer which learns has computed, or that `requires_grad_()` was
-called on. Not flagged. Neither is a segment whose inputs are not known.
+called on, as `enable_input_require_grads()` does by a hook. Not flagged. Neither is a segment whose inputs
+are not known.
 """
 
 from __future__ import annotations
@@ -59,16 +61,13 @@ def check(q: Queries) -> Iterator[Report]:
             continue
         alike = [other for other in segments if same(q, other, event)]
         inside = {
-            n
-            for other in alike
-            for n in q.graph.feeding(other.node, (Edge.LIVE,))
-            if q.graph[n].op in LEARNING
+            n for other in alike for n in q.feeding(other.node, (Edge.LIVE,)) if q.graph[n].op in LEARNING
         }
         lost = tuple(sorted((inside & q.must_learn) - q.frozen - live))
         for sink in q.sinks:
             if not lost or sink.fact("off"):
                 continue
-            if not any(event.node in q.graph.feeding(top, (Edge.LIVE,)) for top in q.roots(sink)):
+            if not any(event.node in q.feeding(top, (Edge.LIVE,)) for top in q.roots(sink)):
                 continue
             said.add(id(q.syntax_of(where)))
             yield report(q, event, sink, lost, live, dead)
@@ -109,7 +108,7 @@ def may_require(q: Queries, event: Event, dead: set[int]) -> bool:
 def is_data(q: Queries, number: int) -> bool:
     """An element of what a loop runs over that nobody asks a gradient for."""
     return q.graph[number].op == "element" and not any(
-        number in q.graph.feeding(n, WITH_A_GRADIENT)
+        number in q.feeding(n, WITH_A_GRADIENT)
         for event in q.all("require")
         for n in (event.node, *event.nodes)
     )

@@ -3,8 +3,9 @@ A loss that is given something else than it takes.
 
 ## What it does
 Flags a target and a prediction in exchanged places, `KLDivLoss` on probabilities or raw scores instead of
-log-probabilities, log-probabilities as its target without `log_target=True`, and classes in the last
-dimension where cross entropy looks for them in the second.
+log-probabilities, log-probabilities as its target without `log_target=True`, classes in the last
+dimension where cross entropy looks for them in the second, and a prediction and a target that are given to
+the class where its settings stand: `nn.MSELoss(pred, y)`.
 
 ## Why is this bad?
 Most of it runs. Exchanged arguments give another function with other gradients, `KLDivLoss` on probabilities
@@ -31,22 +32,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gradsight import surgery
-from gradsight.finding import Applicability, Finding, Fix, Severity
+from gradsight.finding import Applicability, Edit, Finding, Fix, Severity
 from gradsight.graph import Place
 from gradsight.interpret.dtypes import kind_of
+from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
 from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
 from gradsight.rules import nll_without_log_softmax
 from gradsight.rules.loss_inputs import Call, Sizes, calls, is_raw, making, sized, swapped, turned
 from gradsight.rules.softmax_before_cross_entropy import origin
-from gradsight.text import Source
+from gradsight.text import Source, Span
 
 DIVERGENCE = frozenset({"KLDivLoss", "kl_div"})
 CLASSES = frozenset({"CrossEntropyLoss", "cross_entropy", "NLLLoss", "nll_loss"})
 
 
 def check(q: Queries) -> Iterator[Report]:
+    for event in q.all("as settings"):
+        yield from as_settings(q, event)
     for call in calls(q):
         if call.input is None or call.target is None:
             continue
@@ -56,6 +60,22 @@ def check(q: Queries) -> Iterator[Report]:
             yield from divergence(q, call, call.input, call.target)
         elif call.criterion in CLASSES:
             yield from classes_last(q, call, call.input)
+
+
+def as_settings(q: Queries, event: Event) -> Iterator[Report]:
+    """`nn.CrossEntropyLoss(pred, y)` makes a criterion and computes nothing."""
+    where, called = event.place("call"), event.place("made")
+    if where is None or called is None:
+        return
+    name = q.text_of(called)
+    yield RULE.report(
+        SEVERITY["raises"],
+        f"`{q.text_of(where)}` makes the loss function and computes no loss: the tensors stand where its "
+        f"settings belong, and it raises; make it first and call it then, `{name}()(…)`",
+        where,
+        places=(("made", called),),
+        facts=(("kind", "settings"),),
+    )
 
 
 def exchanged(q: Queries, call: Call, given: Place, target: Place) -> Report:
@@ -175,7 +195,12 @@ def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     kind = finding.fact("kind")
     raised = finding.severity is Severity.ERROR
     safety = Applicability.SAFE if raised else Applicability.UNSAFE
-    if kind == "exchange":
+    if kind == "settings":
+        made = finding.place("made")
+        if made is not None:
+            edit = Edit(source.file, Span(made.end, made.end), "()")
+            yield Fix(f"Make it first: `{source.slice(made)}()`", Applicability.SAFE, (edit,))
+    elif kind == "exchange":
         other = finding.place("other")
         if other is not None:
             edits = surgery.exchanged(source, finding.where, other)

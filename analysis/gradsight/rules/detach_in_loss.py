@@ -18,6 +18,9 @@ loss = criterion(output, target)
 history.append(loss.detach())
 ```
 
+Where both networks step on what is cut once, no fix is offered: which of the two should get its gradient is
+not known.
+
 ## When it is right
 Targets, straight-through estimators, a discriminator's fake batch, a teacher, truncated backpropagation
 through time, weights computed from a loss: wherever another way to what must learn stays open, or nothing
@@ -26,7 +29,6 @@ behind the cut should learn. None of these is flagged.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from gradsight import surgery
@@ -36,8 +38,6 @@ from gradsight.rule import Report, Rule
 from gradsight.rules import loss_term_without_effect, wording
 from gradsight.text import Source
 
-WRITTEN = re.compile(r"[ \t]*=(?!=)")
-
 
 def check(q: Queries) -> Iterator[Report]:
     left_out = loss_term_without_effect.left_out(q)
@@ -46,8 +46,11 @@ def check(q: Queries) -> Iterator[Report]:
 
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
-    if WRITTEN.match(source.text, finding.where.end):
-        return  # `kept.data = h`: what `kept` should be is not known
+    written = surgery.bound_instead_of_data(source, finding.where)
+    if written is not None:
+        if not isinstance(written, surgery.Refusal):
+            yield Fix("Bind the name itself, with its graph", Applicability.UNSAFE, written)
+        return
     edits = surgery.unwrap_method_call(source, finding.where)
     if isinstance(edits, surgery.Refusal):
         return

@@ -47,7 +47,7 @@ from gradsight.text import Source
 
 
 def check(q: Queries) -> Iterator[Report]:
-    if not any(event.kind == "mode" and event.fact("to") == "eval" for event in q.events):
+    if not any(event.fact("to") == "eval" for event in q.all("mode")):
         return
     modes = modes_of(q)
     if modes.protocol.names_only("train"):

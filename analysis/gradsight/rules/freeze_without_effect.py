@@ -28,6 +28,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from gradsight import surgery
 from gradsight.domain import DEPENDING, Tri
 from gradsight.finding import Applicability, Edit, Finding, Fix
 from gradsight.graph import Place
@@ -40,16 +41,13 @@ from gradsight.text import Source, Span
 
 
 def check(q: Queries) -> Iterator[Report]:
-    kinds = {event.kind for event in q.events}
-    if "flag" in kinds:
-        yield from plain_flags(q)
-    if "misspelt" in kinds:
-        yield from misspelt(q)
-    if "freeze" in kinds:
+    yield from plain_flags(q)
+    yield from misspelt(q)
+    if q.has("freeze"):
         said: set[int] = set()
         yield from all_frozen(q, said)
         yield from taken_back(q, said)
-        if "thaw" in kinds:
+        if q.has("thaw"):
             yield from thawed_too_late(q)
 
 
@@ -62,9 +60,9 @@ def about(q: Queries, event: Event) -> frozenset[int]:
 
 
 def plain_flags(q: Queries) -> Iterator[Report]:
-    for at, event in enumerate(q.events):
+    for at, event in q.numbered("flag"):
         where = event.place("call")
-        if event.kind != "flag" or where is None:
+        if where is None:
             continue
         text = q.text_of(where)
         owner = text.rpartition(".")[0]
@@ -170,6 +168,7 @@ def all_frozen(q: Queries, said: set[int]) -> Iterator[Report]:
             f"all that the optimizer holds is frozen, {names}, so its steps change nothing",
             where,
             (("frozen here", where), (f"and {q.sink_text(passes[0])} should train it here", end)),
+            (("freeze", where),),
         )
 
 
@@ -177,8 +176,8 @@ def all_frozen(q: Queries, said: set[int]) -> Iterator[Report]:
 
 
 def taken_back(q: Queries, said: set[int]) -> Iterator[Report]:
-    for at, freeze in enumerate(q.events):
-        frozen = about(q, freeze) if freeze.kind == "freeze" else frozenset()
+    for at, freeze in q.numbered("freeze"):
+        frozen = about(q, freeze)
         if not frozen or freeze.fact("some") or id(freeze) in said:
             continue
         thaw = next((one for one in q.events[at + 1 :] if undoes(q, one, freeze, frozen)), None)
@@ -191,12 +190,15 @@ def taken_back(q: Queries, said: set[int]) -> Iterator[Report]:
         if any(one.kind == "freeze" and frozen <= about(q, one) for one in q.events[q.events.index(thaw) :]):
             continue
         said.add(id(freeze))
+        everything = any(step.held <= frozen for step in protocol_of(q).steps)
         yield RULE.report(
             SEVERITY["wrong"],
             f"this freezes {q.names(tuple(sorted(frozen)))} for nothing: `{q.text_of(again)}` thaws it again "
             "before anything is computed with it",
             where,
             (("frozen here", where), ("and thawed again here", again)),
+            # Frozen for good, an optimizer would have nothing to do: which of both is meant is not known.
+            () if everything else (("freeze", where), ("thaw", again)),
         )
 
 
@@ -227,7 +229,7 @@ def used_between(q: Queries, frozen: frozenset[int], freeze: Event, thaw: Event)
     nobody may do to a leaf that requires a gradient, or an optimizer chose by them."""
     nodes = range(freeze.node + 1, thaw.node)
     if any(
-        q.graph[n].kind == "op" and frozen & set(q.graph.feeding(n, DEPENDING))
+        q.graph[n].kind == "op" and frozen & set(q.feeding(n, DEPENDING))
         for n in nodes
         if q.graph[n].op != "parameters"
     ):
@@ -245,8 +247,8 @@ def used_between(q: Queries, frozen: frozenset[int], freeze: Event, thaw: Event)
 
 def thawed_too_late(q: Queries) -> Iterator[Report]:
     protocol = protocol_of(q)
-    for at, event in enumerate(q.events):
-        if event.kind != "optimizer" or not event.fact("filtered"):
+    for at, event in q.numbered("optimizer"):
+        if not event.fact("filtered"):
             continue
         left_out = surely_frozen(q, at, event) & about(q, event)
         for thaw in q.events[at + 1 :] if left_out else ():
@@ -270,6 +272,8 @@ def thawed_too_late(q: Queries) -> Iterator[Report]:
                 "the optimizer was built before, from what required a gradient then",
                 where,
                 (("the optimizer leaves out what is frozen", built), ("and this is thawed later", where)),
+                (("built", built), ("thaw", where), *freeze_of(q, at, late)),
+                (("used", "yes" if is_used(q, late, event, thaw) else ""),),
             )
             break
 
@@ -277,13 +281,48 @@ def thawed_too_late(q: Queries) -> Iterator[Report]:
 def taken_in(q: Queries, at: int, late: frozenset[int]) -> bool:
     """Whether an optimizer holds the parameters that were thawed after all."""
     return any(
-        (event.kind == "group" or (event.kind == "optimizer" and position != at))
-        and (event.fact("unknown") or late & q.parameters_of(event))
-        for position, event in enumerate(q.events)
+        (event.kind == "group" or position != at) and (event.fact("unknown") or late & q.parameters_of(event))
+        for position, event in q.numbered("group", "optimizer")
+    )
+
+
+def freeze_of(q: Queries, at: int, late: frozenset[int]) -> tuple[tuple[str, Place], ...]:
+    """The one freeze before an optimizer that is about these parameters, and no others."""
+    found = [one for one in q.events[:at] if one.kind == "freeze" and about(q, one) & late]
+    place = found[0].place("call") if len(found) == 1 and about(q, found[0]) <= late else None
+    return (("freeze", place),) if place is not None else ()
+
+
+def is_used(q: Queries, late: frozenset[int], built: Event, thaw: Event) -> bool:
+    """Whether anything is computed with them, or a loop lies, between the optimizer and the thaw."""
+    between = range(built.node + 1, thaw.node)
+    return turns(q, thaw) != loops(built) or any(
+        q.graph[n].kind == "op"
+        and q.graph[n].op != "parameters"
+        and late & set(q.graph.feeding(n, DEPENDING))
+        for n in between
     )
 
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
+    freeze, thaw, built = finding.place("freeze"), finding.place("thaw"), finding.place("built")
+    if built is not None and thaw is not None:
+        yield from told(source, finding, built, thaw, freeze)
+        return
+    if freeze is not None:
+        one = surgery.freezing(source, freeze)
+        other = surgery.freezing(source, thaw) if thaw is not None else None
+        if isinstance(one, surgery.Refusal) or isinstance(other, surgery.Refusal):
+            return
+        if other is None:
+            edits: tuple[Edit, ...] | surgery.Refusal = surgery.lines_removed(source, one)
+            title = "Do not freeze it: all that the optimizer holds is there"
+        else:
+            edits = surgery.lines_moved_behind(source, one, other)
+            title = "Freeze it behind what thaws everything"
+        if not isinstance(edits, surgery.Refusal):
+            yield Fix(title, Applicability.UNSAFE, edits)
+        return
     target, to = finding.place("target"), finding.fact("to")
     if target is None:
         return
@@ -302,6 +341,28 @@ def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     else:
         edit = Edit(source.file, Span(target.end, value.end()), f"_({to})")
     yield Fix(f"Set it of the parameters: `requires_grad_({to})`", Applicability.UNSAFE, (edit,))
+
+
+def told(source: Source, finding: Finding, built: Span, thaw: Span, freeze: Span | None) -> Iterator[Fix]:
+    """The optimizer learns of what is thawed: nothing is frozen before, or it is given a group."""
+    lines = surgery.freezing(source, thaw)
+    if isinstance(lines, surgery.Refusal):
+        return
+    frozen = surgery.freezing(source, freeze) if freeze is not None else surgery.Refusal("frozen elsewhere")
+    if not finding.fact("used") and not isinstance(frozen, surgery.Refusal):
+        one, other = (surgery.lines_removed(source, each) for each in (frozen, lines))
+        if not isinstance(one, surgery.Refusal) and not isinstance(other, surgery.Refusal):
+            title = "Neither freeze nor thaw it: nothing is computed in between"
+            yield Fix(title, Applicability.UNSAFE, (*one, *other))
+            return
+    name = surgery.name_there(source, built, thaw)
+    parameters = surgery.thawed_parameters(source, thaw)
+    if not name or not parameters:
+        return
+    statement = f'{name}.add_param_group({{"params": {parameters}}})'
+    added = surgery.line_behind(source, lines, statement)
+    if not isinstance(added, surgery.Refusal):
+        yield Fix(f"Tell the optimizer: `{statement}`", Applicability.UNSAFE, added)
 
 
 RULE = Rule("GS407", "freeze-without-effect", check, fix)

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from gradsight import surgery
 from gradsight.finding import Applicability, Edit, Finding, Fix
@@ -43,7 +43,7 @@ from gradsight.text import Source
 
 def check(q: Queries) -> Iterator[Report]:
     yield from wording.reports(RULE, q)
-    modes = [(at, event) for at, event in enumerate(q.events) if event.kind == "grad mode"]
+    modes = q.numbered("grad mode")
     if not modes:
         return
     said = {lost.where for lost in q.lost(RULE.code)}
@@ -55,7 +55,7 @@ def check(q: Queries) -> Iterator[Report]:
     yield from wrong_way_round(q, modes)
 
 
-Modes = list[tuple[int, Event]]  # switches of the mode, with their positions among the events
+Modes = Sequence[tuple[int, Event]]  # switches of the mode, with their positions among the events
 NEGATED = {ast.Eq: "!=", ast.NotEq: "==", ast.Is: "is not", ast.IsNot: "is"}
 
 
@@ -178,6 +178,15 @@ def fix(source: Source, finding: Finding) -> Iterator[Fix]:
             title = f"Switch gradients on where `{turned}`"
             yield Fix(title, Applicability.UNSAFE, (Edit(source.file, block, text),))
         return
+    within = surgery.in_no_grad_block(source, block)
+    if not isinstance(within, surgery.Refusal):
+        end = source.offset(source.row_column(block.end)[0] + 1, 0)
+        last = max(edit.where.start for edit in within)
+        last = source.offset(source.row_column(last)[0], 1 << 30)
+        if not any(end <= step.where.start < last and step.file == source.file for step in finding.path):
+            title = "Switch gradients off for these lines alone: `with torch.no_grad():`"
+            yield Fix(title, wording.applicability(finding), within)
+            return
     edits = surgery.remove_statement(source, block)
     if not isinstance(edits, surgery.Refusal):
         yield Fix("Leave gradients on", wording.applicability(finding), edits)

@@ -74,8 +74,8 @@ def keeps(q: Queries, event: Event, kept: int, sink: Event) -> bool:
     tops = q.roots(sink)
     if event.kind == "append":
         return kept in tops and surely_with(event, sink) and surely_with(sink, event)
-    made_of = set(q.graph.feeding(kept, (Edge.LIVE,)))
-    return any(top in made_of or kept in q.graph.feeding(top, (Edge.LIVE,)) for top in tops)
+    made_of = set(q.feeding(kept, (Edge.LIVE,)))
+    return any(top in made_of or kept in q.feeding(top, (Edge.LIVE,)) for top in tops)
 
 
 def carried(q: Queries, number: int) -> bool:
@@ -85,9 +85,7 @@ def carried(q: Queries, number: int) -> bool:
 
 def later(q: Queries, kept: int, own: int) -> bool:
     """Whether another sink than its own depends on what is collected."""
-    return any(
-        kept in q.graph.feeding(top, DEPENDING) for sink in q.sinks for top in q.roots(sink) if top != own
-    )
+    return any(kept in q.feeding(top, DEPENDING) for sink in q.sinks for top in q.roots(sink) if top != own)
 
 
 def is_primary(text: str) -> bool:

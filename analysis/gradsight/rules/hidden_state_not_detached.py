@@ -23,6 +23,8 @@ for x, y in windows:
 
 Where nothing steps within the loop, the losses can as well be added and differentiated once, behind it.
 
+A state that is no name of the loop's own function is left to people.
+
 ## When it is right
 States that are detached or begun anew in each turn, states without gradients, one `backward()` behind the
 loop, states that are made behind the backward pass and used once. None of these is flagged.
@@ -57,12 +59,10 @@ def check(q: Queries) -> Iterator[Report]:
     states = {start: event for event in q.all("carried") for start in event.nodes}
     if not states:
         return
-    last = {(event.context, position) for position, event in enumerate(q.events) if event.kind == "ending"}
+    last = {(event.context, position) for position, event in q.numbered("ending")}
     every = {event.context[-1] for event in q.all("every")}
     said: set[int] = set()
-    for position, event in enumerate(q.events):
-        if event.kind != "backward":
-            continue
+    for position, event in q.numbered("backward"):
         if event.fact("off") or event.fact("retain") or event.place("call") is None:
             continue
         for loop in reversed(loops(event)):
@@ -113,7 +113,7 @@ def carried(q: Queries, event: Event, loop: int) -> list[int]:
                 if not q.requires_gradient(back):
                     continue
                 walked = saving(q, event) if walked is None else walked
-                if walked & set(q.graph.feeding(back, (Edge.LIVE,))):
+                if walked & set(q.feeding(back, (Edge.LIVE,))):
                     out.append(number)
             if not backs and loop in node.loops:
                 stack.extend(i for i in node.inputs[:1] if i >= 0)  # a loop within: where it begins
@@ -169,13 +169,22 @@ def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     states = [value.split(" ", 2) for key, value in finding.facts if key.startswith("state")]
     if loop is None or any(name.startswith(".") for *_, name in states):
         return
+    title = "Detach " + " and ".join(f"`{name}`" for *_, name in states)
+    inside = surgery.is_inside(source, loop, finding.where)
+    if inside:
+        # What is written into it behind the pass comes later than anything that is put right behind that.
+        written = [surgery.detached_where_written(source, loop, finding.where, name) for *_, name in states]
+        if any(each is not None for each in written):
+            if not any(each is None or isinstance(each, surgery.Refusal) for each in written):
+                every = tuple(edit for each in written if isinstance(each, tuple) for edit in each)
+                yield Fix(f"{title} where it is kept for the next turn", Applicability.SAFE, every)
+            return
     if finding.fact("turn") == "summed":
         total = surgery.sum_then_backward(source, finding.all_places("backward"))
         if not isinstance(total, surgery.Refusal):
             yield Fix("Add the losses and call `backward()` once, behind the loop", Applicability.SAFE, total)
             return
-    title = "Detach " + " and ".join(f"`{name}`" for *_, name in states)
-    if all(last in STATEMENTS for _, last, _ in states) and surgery.is_inside(source, loop, finding.where):
+    if all(last in STATEMENTS for _, last, _ in states) and inside:
         # Behind the pass nothing needs the graph any more, whatever the state was before the first turn.
         statement = together([STATEMENTS[last].format(name) for _, last, name in states])
         edits = surgery.insert_behind(source, finding.where, statement)

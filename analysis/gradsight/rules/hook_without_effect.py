@@ -21,6 +21,9 @@ def clip(grad):
 weight.register_hook(clip)
 ```
 
+What a hook should give instead of another shape or a number, and where it should be registered instead, is
+left to people.
+
 ## When it is right
 Hooks that print, count or keep what they see, and such as change it in place. None of these is flagged.
 """
@@ -50,9 +53,7 @@ REPLACES = {
 
 
 def check(q: Queries) -> Iterator[Report]:
-    for at, event in enumerate(q.events):
-        if event.kind != "hook":
-            continue
+    for at, event in q.numbered("hook"):
         call = event.place("call")
         if call is not None:
             yield from about(q, at, event)
@@ -122,7 +123,7 @@ def never_called(q: Queries, at: int, event: Event) -> Iterator[Report]:
         for position, sink in enumerate(q.events)
         if sink.kind in ("backward", "grad") and not sink.fact("off")
     ]
-    own = {n for n in q.graph.feeding(event.node, DEPENDING) if q.graph[n].op in LEARNING} - {event.node}
+    own = {n for n in q.feeding(event.node, DEPENDING) if q.graph[n].op in LEARNING} - {event.node}
     concerned = [(position, sink) for position, sink in passes if feeds(q, sink, own)]
     if not concerned or not own or goes_on(q, event.node):
         return
@@ -152,7 +153,7 @@ def is_computed(q: Queries, number: int) -> bool:
     """Whether a tensor is computed from what learns by operations that are all known."""
     return number >= 0 and all(
         node.kind == "source" or node.op == "module" or node.op.startswith("torch.")
-        for node in (q.graph[n] for n in q.graph.feeding(number, DEPENDING))
+        for node in (q.graph[n] for n in q.feeding(number, DEPENDING))
     )
 
 
@@ -165,7 +166,7 @@ def surely_without(q: Queries, event: Event) -> bool:
 
 
 def feeds(q: Queries, sink: Event, numbers: set[int]) -> bool:
-    return any(not numbers.isdisjoint(q.graph.feeding(top, DEPENDING)) for top in q.roots(sink))
+    return any(not numbers.isdisjoint(q.feeding(top, DEPENDING)) for top in q.roots(sink))
 
 
 def goes_on(q: Queries, number: int) -> bool:
@@ -173,7 +174,7 @@ def goes_on(q: Queries, number: int) -> bool:
     behind = {number, *q.graph.fed((number,))}
     return any(
         node.kind == "source" and not behind.isdisjoint(node.inputs) for node in q.graph.nodes[number:]
-    ) or any(event.kind in ("escape", "lent") for event in q.events)
+    ) or q.has("escape", "lent")
 
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:

@@ -42,8 +42,8 @@ from gradsight.text import Source
 
 def check(q: Queries) -> Iterator[Report]:
     said: set[int] = set()
-    for position, event in enumerate(q.events):
-        if event.kind != "written" or not event.fact("leaf"):
+    for position, event in q.numbered("written"):
+        if not event.fact("leaf"):
             continue
         where, target = event.place("call"), event.place("target")
         if where is None or event.fact("grad") != "on" or event.fact("expected") or not recorded(q, event):
@@ -76,12 +76,12 @@ def recorded(q: Queries, event: Event) -> bool:
 
 def surely_requires(q: Queries, position: int, number: int) -> bool:
     """Whether some of the parameters or leaves that a value stands for surely require a gradient there."""
-    sources = {n for n in q.graph.feeding(number, (Edge.LIVE,)) if q.graph[n].kind == "source"}
+    sources = {n for n in q.feeding(number, (Edge.LIVE,)) if q.graph[n].kind == "source"}
     if not sources or any(q.graph[n].op not in LEARNING for n in sources):
         return False
     for event in q.events[:position]:
         if event.kind == "freeze":
-            sources -= {n for one in event.nodes for n in q.graph.feeding(one, (Edge.LIVE,))}
+            sources -= {n for one in event.nodes for n in q.feeding(one, (Edge.LIVE,))}
     return bool(sources)
 
 

@@ -19,6 +19,9 @@ probabilities = torch.sigmoid(scores).clone()
 probabilities[padding] = 0
 ```
 
+Where a table is filled step by step, or a layer itself writes in place, or weights change between two
+passes, no fix is offered: the order or the way of computing has to change.
+
 ## When it is right
 Where nobody keeps the old numbers: `nn.ReLU(inplace=True)` and `out += identity` behind a convolution or a
 normalisation, parts of a buffer that are written once, `masked_fill_` of scores, gradients and weights after
@@ -45,7 +48,7 @@ RAISED = "one of the variables needed for gradient computation has been modified
 
 
 def check(q: Queries) -> Iterator[Report]:
-    if not any(event.kind == "written" for event in q.events):
+    if not q.has("written"):
         return
     writes = Writes(q)
     said: set[int] = set()
@@ -67,7 +70,7 @@ def overwritten(writes: Writes, write: Write) -> tuple[Keeper, Event, bool] | No
         if not needs(writes, keeper):
             continue
         for sink in writes.passes(write):
-            if keeper.node in writes.walked(sink):
+            if keeper.node in writes.walked(sink) or keeper.node in walked_with(writes, sink, write, keeper):
                 return keeper, sink, False
     for keeper, depth in writes.later_keepers(write) if not write.event.fact("leaf") else ():
         if not needs(writes, keeper):
@@ -78,9 +81,15 @@ def overwritten(writes: Writes, write: Write) -> tuple[Keeper, Event, bool] | No
     return None
 
 
+def walked_with(writes: Writes, sink: Event, write: Write, keeper: Keeper) -> set[int]:
+    """What the pass goes through where the write has happened, and with it what it writes to was computed."""
+    made = write.old in writes.behind(keeper.node)
+    return writes.walked_with(sink, write.mark, *((keeper.node,) if made else ()))
+
+
 def needs(writes: Writes, keeper: Keeper) -> bool:
     """Whether what it keeps is needed at all: a factor is where the other one learns."""
-    return not keeper.others or any(map(writes.requires, keeper.others))
+    return writes.requires(keeper.node) and (not keeper.others or any(map(writes.requires, keeper.others)))
 
 
 def report(writes: Writes, write: Write, keeper: Keeper, sink: Event, later: bool) -> Report:
@@ -109,7 +118,17 @@ def report(writes: Writes, write: Write, keeper: Keeper, sink: Event, later: boo
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     if not finding.fact("recorded"):
-        return  # out of place it would change nothing, or be cut
+        # Out of place it would change nothing, or be cut.
+        for title, made in (
+            ("Compute it where autograd sees it, out of `no_grad`", surgery.seen_outside),
+            ("Draw into a new tensor", surgery.drawn_anew),
+            ("Write into a copy (what else holds it stays as it is)", surgery.copied_first),
+        ):
+            changed = made(source, finding.where)
+            if not isinstance(changed, surgery.Refusal):
+                yield Fix(title, Applicability.UNSAFE, changed)
+                return
+        return
     edits = surgery.out_of_place(source, finding.where)
     if not isinstance(edits, surgery.Refusal):
         yield Fix("Make a new tensor instead of writing in place", Applicability.UNSAFE, edits)
@@ -119,6 +138,15 @@ def fix(source: Source, finding: Finding) -> Iterator[Fix]:
         edits = surgery.cloned(source, keeper)
         if not isinstance(edits, surgery.Refusal):
             yield Fix("Write to a copy", Applicability.SAFE, edits)
+            return
+    edits = surgery.drawn_anew(source, finding.where)
+    if not isinstance(edits, surgery.Refusal):
+        yield Fix("Draw into a new tensor", Applicability.UNSAFE, edits)
+        return
+    edits = surgery.copied_first(source, finding.where)
+    if not isinstance(edits, surgery.Refusal):
+        title = "Write into a copy (what else holds it stays as it is)"
+        yield Fix(title, Applicability.UNSAFE, edits)
 
 
 RULE = Rule("GS502", "in-place-on-what-backward-needs", check, fix)

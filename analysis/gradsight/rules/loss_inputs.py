@@ -132,7 +132,7 @@ def is_data(q: Queries, number: int, edges: tuple[Edge, ...] = DEPENDING) -> boo
     """
     if number == NOWHERE:
         return True
-    for n in q.graph.feeding(number, edges):
+    for n in q.feeding(number, edges):
         node = q.graph[n]
         if node.kind == "input":
             return False
@@ -187,7 +187,7 @@ def dropped(q: Queries, place: Place, names: frozenset[str]) -> bool:
 def differentiated(q: Queries, number: int) -> bool:
     """Whether a gradient is asked for through a value."""
     return any(
-        number in q.graph.feeding(root, (Edge.LIVE,))
+        number in q.feeding(root, (Edge.LIVE,))
         for sink in q.all("backward", "grad")
         for root in q.roots(sink)
     )

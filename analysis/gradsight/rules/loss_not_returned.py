@@ -21,6 +21,8 @@ def training_step(self, batch, batch_idx):
     return loss
 ```
 
+Where it is a function elsewhere that returns nothing, no fix is offered at the call.
+
 ## When it is right
 Manual optimization, which calls `manual_backward` itself. Not flagged.
 """
@@ -113,6 +115,9 @@ def bound_loss(line: Line) -> str:
     target = node.targets[0] if isinstance(node, ast.Assign) and len(node.targets) == 1 else None
     if isinstance(node, (ast.AugAssign, ast.AnnAssign)):
         target = node.target
+    if isinstance(target, ast.Tuple):
+        named = [part.id for part in target.elts if isinstance(part, ast.Name)]
+        return next((name for name in named if LOSS_NAME.search(name)), "")
     if not isinstance(target, (ast.Name, ast.Attribute)):
         return ""
     name = ast.unparse(target)

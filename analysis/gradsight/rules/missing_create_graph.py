@@ -20,6 +20,8 @@ Ask for a graph of the gradients where a loss is made of them.
 penalty = ((gradient.norm(2, dim=1) - 1) ** 2).mean()
 ```
 
+Gradients that nobody takes have no fix: what they were for is not known.
+
 ## When it is right
 Attacks, saliency maps, influence and weights of losses that are computed from gradients: a gradient that is
 used as a number, beside or inside of what learns by another way. None of these is flagged.
@@ -44,7 +46,7 @@ SWITCHED_OFF = re.compile(r"\bcreate_graph\s*=\s*(False|None)\b")
 
 def check(q: Queries) -> Iterator[Report]:
     yield from wording.reports(RULE, q)
-    if any(event.kind == "ungiven" for event in q.events):
+    if q.has("ungiven"):
         yield from ungiven(q)
 
 
@@ -52,9 +54,9 @@ def ungiven(q: Queries) -> Iterator[Report]:
     """Gradients that nobody takes, where a step should be taken with them."""
     protocol = protocol_of(q)
     said: set[int] = set()
-    for at, event in enumerate(q.events):
+    for at, event in q.numbered("ungiven"):
         where = event.place("call")
-        if event.kind != "ungiven" or where is None:
+        if where is None:
             continue
         for step in protocol.steps:
             stepped = step.event.place("call")

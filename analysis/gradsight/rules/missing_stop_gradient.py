@@ -21,6 +21,8 @@ value_loss = F.mse_loss(value_net(state).squeeze(1), target)
 policy_loss = -(log_prob * advantage.detach()).mean()
 ```
 
+Where no part of the target is surely meant to stay fixed, which is a hint, no fix is offered.
+
 ## When it is right
 Residual gradients, which follow both sides on purpose. Targets of a network that no optimizer here holds, and
 all that is detached, are not flagged.
@@ -55,7 +57,7 @@ def check(q: Queries) -> Iterator[Report]:
         stepped = q.stepped_after(sink) if not sink.fact("off") else None
         if not stepped:
             continue
-        alive = {n for root in q.roots(sink) for n in q.graph.feeding(root, (Edge.LIVE,))}
+        alive = {n for root in q.roots(sink) for n in q.feeding(root, (Edge.LIVE,))}
         terms = {n for root in q.roots(sink) for n in direct(q, root)}  # of a sum nothing is a target
         for number in sorted(alive):
             node = q.graph[number]

@@ -18,6 +18,8 @@ def __init__(self):
     self.projection = nn.Linear(16, 4)
 ```
 
+A layer whose size only the call knows needs its size in `__init__`, and no fix is offered.
+
 ## When it is right
 Modules that own nothing (`nn.ReLU()(x)`), layers that are made at the first call and kept, layers whose
 weights are given. None of these is flagged.
@@ -27,8 +29,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gradsight import ownership
-from gradsight.finding import Finding, Fix
+from gradsight import ownership, surgery
+from gradsight.finding import Applicability, Finding, Fix
 from gradsight.policy import SEVERITY
 from gradsight.queries import Queries, shortened
 from gradsight.rule import Report, Rule
@@ -90,7 +92,9 @@ def held_by(obj: Obj) -> Iterator[int]:
 
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
-    yield from ()
+    edits = surgery.made_in_init(source, finding.where)
+    if not isinstance(edits, surgery.Refusal):
+        yield Fix("Make it once, in `__init__`", Applicability.UNSAFE, edits)
 
 
 RULE = Rule("GS405", "learnable-module-made-in-forward", check, fix)

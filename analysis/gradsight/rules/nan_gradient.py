@@ -20,6 +20,9 @@ root = torch.where(x > 0, torch.sqrt(safe), 0.0)
 log_probs = F.log_softmax(logits, dim=1)
 ```
 
+A quotient, and a root that is asked afterwards whether it is a number, need a condition of their own: no
+fix is offered.
+
 ## When it is right
 `torch.norm` and `torch.cdist`, whose derivative at 0 is 0; what is clamped to a small number or has one
 added; what stands behind a ReLU; what needs no gradient. None of these is flagged.
@@ -139,7 +142,7 @@ def matters(q: Queries, number: int) -> bool:
         if sink.fact("off"):
             continue
         for root in q.roots(sink):
-            if number in q.graph.feeding(root, (Edge.LIVE,)) and q.is_live(number, sink):
+            if number in q.feeding(root, (Edge.LIVE,)) and q.is_live(number, sink):
                 return True
     return False
 
@@ -284,7 +287,7 @@ def zero(q: Queries, number: int, depth: int) -> str:
 def begins_as_zeros(q: Queries, number: int) -> bool:
     """Whether a source is a parameter that is made of zeros and filled by nobody."""
     return any(number == event.node for event in q.all("zeros")) and not any(
-        not event.nodes or any(number in q.graph.feeding(n, DEPENDING) for n in event.nodes)
+        not event.nodes or any(number in q.feeding(n, DEPENDING) for n in event.nodes)
         for event in q.all("filled", "initialized")
     )
 
@@ -437,7 +440,14 @@ def fix(source: Source, finding: Finding) -> Iterator[Fix]:
         last = offset(part.end_lineno or part.lineno, part.end_col_offset or part.col_offset)
         return Span(finding.where.start + first, finding.where.start + last)
 
-    if finding.fact("kind") == "zero":
+    kind = finding.fact("kind")
+    if (
+        kind == "hidden"
+        and not isinstance(written, ast.BinOp)
+        and not any("isnan" in line.text for line in source.units if line.code)
+    ):
+        kind = "zero"  # what is asked whether it is a number would be one now
+    if kind == "zero":
         inside = under(written)
         if inside is not None:
             at = span(inside)

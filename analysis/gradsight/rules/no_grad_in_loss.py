@@ -48,7 +48,11 @@ def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     block = finding.place("block")
     if block is None:
         return
-    edits = surgery.move_out_of_no_grad(source, block, finding.all_places("no_grad"), follow=True)
+    live = finding.all_places("no_grad")
+    asked = finding.place("sink.call")
+    if asked is not None and surgery.is_inside(source, block, asked):
+        live = ()  # a block that asks for a gradient was never meant to hold none
+    edits = surgery.move_out_of_no_grad(source, block, live, follow=True)
     if isinstance(edits, surgery.Refusal):
         return
     if finding.fact("kind") == "frozen":

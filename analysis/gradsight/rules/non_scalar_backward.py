@@ -27,11 +27,15 @@ from collections.abc import Iterator
 
 from gradsight import surgery
 from gradsight.finding import Applicability, Finding, Fix
+from gradsight.graph import Place
 from gradsight.interpret.shapes import read
+from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
 from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
 from gradsight.text import Source
+
+SUMS = ("add", "sub", "__add__", "__radd__", "__sub__", "__rsub__", "__iadd__")
 
 
 def check(q: Queries) -> Iterator[Report]:
@@ -57,13 +61,39 @@ def check(q: Queries) -> Iterator[Report]:
             '"grad can be implicitly created only for scalar outputs"',
             where,
             ((f"{loss} has more than one element", root or where),),
-            (("backward", where),),
+            (("backward", where), *(("term", place) for place in terms(q, event))),
         )
 
 
+def terms(q: Queries, backward: Event) -> Iterator[Place]:
+    """The criteria that keep one loss for each element, of which the loss is a sum."""
+    unreduced = {
+        event.node: event
+        for event in q.all("criterion")
+        if event.node >= 0 and event.fact("reduction") == "none"
+    }
+    stack, seen = list(q.roots(backward)) if unreduced else [], set[int]()
+    while stack:
+        number = stack.pop()
+        if number < 0 or number in seen:
+            continue
+        seen.add(number)
+        place = unreduced[number].place("call") if number in unreduced else None
+        if place is not None:
+            yield place
+        elif q.graph[number].op.rpartition(".")[2] in SUMS:
+            stack += q.graph[number].inputs
+
+
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
+    terms = finding.all_places("term")
+    if terms:
+        edits = surgery.mean_of_each(source, finding.where, terms)
+        if not isinstance(edits, surgery.Refusal):
+            yield Fix("Reduce the loss with `.mean()`", Applicability.SAFE, edits)
+            return
     for how, applicability in (("mean", Applicability.SAFE), ("sum", Applicability.UNSAFE)):
-        edits = surgery.reduce_to_scalar(source, finding.where, how)
+        edits = surgery.reduce_to_scalar(source, finding.where, how, everywhere=True)
         if not isinstance(edits, surgery.Refusal):
             scale = "" if how == "mean" else " (the gradient grows with the batch)"
             yield Fix(f"Reduce the loss with `.{how}()`{scale}", applicability, edits)

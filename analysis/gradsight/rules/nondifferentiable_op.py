@@ -14,7 +14,8 @@ parameters are computed from gets no gradient through the sample.
 ## Use instead
 A criterion that works on the scores themselves (`cross_entropy` instead of comparing `argmax`), a soft
 version (`sigmoid` instead of `> 0.5`), or a straight-through estimator: `x + (x.round() - x).detach()`. Of a
-distribution `rsample()`, where it has one.
+distribution `rsample()`, where it has one. What should stand there instead of an index or of true and false
+is a decision, and no fix is offered for it.
 
 ```python
 loss = F.mse_loss(model(x).argmax(dim=1).float(), y.float())  # raises

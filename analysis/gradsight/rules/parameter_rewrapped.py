@@ -4,13 +4,16 @@ A parameter that is computed with before anybody holds it.
 ## What it does
 Flags `nn.Parameter(...)` that is multiplied, reshaped, cast or moved before it is stored or given to an
 optimizer: what is stored is the result, which is no parameter. A move to a device is flagged only where the
-device may be another one than that of the tensor inside.
+device may be another one than that of the tensor inside. Flags the same of a tensor that was made with
+`requires_grad=True`, where an optimizer or the next turn of a loop is given the result:
+`w = w - lr * w.grad`.
 
 ## Why is this bad?
 The result of an operation is no leaf. A module that gets it as an attribute keeps it as a plain tensor: it is
 in neither `parameters()` nor `state_dict()`, and no optimizer moves it. An optimizer that is given it raises
 "can't optimize a non-leaf Tensor". `nn.Parameter(...).to(device)` works on the CPU, where it changes nothing,
-and is lost on a GPU.
+and is lost on a GPU. A weight that is bound to its own update is another tensor from the second turn on:
+`backward()` raises, or `w.grad` is None.
 
 ## Use instead
 Compute first, and make the parameter last; the module's own `to()` moves it.
@@ -18,6 +21,9 @@ Compute first, and make the parameter last; the module's own `to()` moves it.
 ```python
 self.scale = nn.Parameter(torch.randn(4)) * 0.1  # a plain tensor
 self.scale = nn.Parameter(torch.randn(4) * 0.1)
+
+with torch.no_grad():
+    w -= lr * w.grad  # the same tensor as before
 ```
 
 ## When it is right
@@ -28,17 +34,19 @@ casts that change nothing. None of these is flagged.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 from gradsight import surgery
 from gradsight.domain import Edge
-from gradsight.finding import Applicability, Finding, Fix
+from gradsight.finding import Applicability, Edit, Finding, Fix
 from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
+from gradsight.protocol import loops
 from gradsight.queries import Queries, shortened
 from gradsight.rule import Report, Rule
 from gradsight.rules.plain_tensor_weight import owners_of_nothing
-from gradsight.text import Source
+from gradsight.text import Source, Span
 
 
 def check(q: Queries) -> Iterator[Report]:
@@ -69,6 +77,39 @@ def check(q: Queries) -> Iterator[Report]:
         )
     for event in q.optimizers:
         yield from given(q, event, said)
+    for event in q.all("rebound"):
+        yield from rebound(q, event)
+
+
+def rebound(q: Queries, event: Event) -> Iterator[Report]:
+    """A weight whose name is bound to its own update, in a loop that goes back to it in each turn."""
+    where, target, loop = event.place("call"), event.place("target"), loops(event)[-1:]
+    if where is None or target is None or any(loops(one)[-1:] == loop for one in q.all("once")):
+        return
+    if any(kind == "b" for kind, _, _ in event.context[event.context.index(("l", *loop, 0)) :]):
+        return
+    passes = [
+        one
+        for one in q.all("backward")
+        if loop[0] in loops(one)
+        and any(
+            reach.surely_live for top in q.roots(one) if (reach := q.graph.reach(top).get(event.nodes[0]))
+        )
+    ]
+    if not passes:
+        return
+    name, text = event.fact("name"), shortened(q.text_of(where))
+    what = "is no leaf" if event.fact("recorded") else "requires no gradient"
+    loss = q.sink_text(passes[0])
+    yield RULE.report(
+        SEVERITY["raises"],
+        f"from the second turn on `{name}` is the result of `{text}`, which {what}: {loss} gives "
+        f"`{name}.grad` nothing, and it raises; change `{name}` in place under `torch.no_grad()`",
+        where,
+        ((f"`{name}` becomes another tensor here", where),),
+        (("target", target),),
+        (("name", name), ("outside", "" if event.fact("grad") == "off" else "yes")),
+    )
 
 
 def given(q: Queries, event: Event, said: set[int]) -> Iterator[Report]:
@@ -83,10 +124,11 @@ def given(q: Queries, event: Event, said: set[int]) -> Iterator[Report]:
         said.add(number)
         text = shortened(q.text_of(where))
         assert call is not None
+        leaf = any(q.graph[n].op == "leaf" for n in q.graph.feeding(number, (Edge.LIVE,)))
+        of = "is computed from a leaf" if leaf else "is the result of an `nn.Parameter`"
         yield RULE.report(
             SEVERITY["raises"],
-            f"`{text}` is the result of an `nn.Parameter`, and none itself: the optimizer raises "
-            '"can\'t optimize a non-leaf Tensor"',
+            f'`{text}` {of}, and none itself: the optimizer raises "can\'t optimize a non-leaf Tensor"',
             where,
             (("what is computed here is no leaf", where), ("and this optimizer is given it", call)),
             (("value", where),),
@@ -101,9 +143,10 @@ def is_of_new_parameters(q: Queries, number: int) -> bool:
     """Whether a value is computed from new parameters, and from nothing else that learns."""
     if q.graph[number].kind != "op":
         return False
-    sources = [q.graph[n] for n in q.graph.feeding(number, (Edge.LIVE,)) if q.graph[n].kind != "op"]
+    sources = [q.graph[n] for n in q.feeding(number, (Edge.LIVE,)) if q.graph[n].kind != "op"]
     return bool(sources) and all(
-        node.kind == "source" and node.op == "parameter" and node.note == "parameter" for node in sources
+        node.kind == "source" and ((node.op == "parameter" and node.note == "parameter") or node.op == "leaf")
+        for node in sources
     )
 
 
@@ -118,7 +161,7 @@ def changed(q: Queries, number: int) -> str:
     """Whether what is computed from a new parameter is another tensor: "surely", "may" on a device that is
     not known, "" where the parameter itself comes back."""
     said = ""
-    for n in q.graph.feeding(number, (Edge.LIVE,)):
+    for n in q.feeding(number, (Edge.LIVE,)):
         node = q.graph[n]
         if node.kind == "source" and n in q.frozen:
             return ""
@@ -164,7 +207,24 @@ def is_placed(made: ast.expr) -> bool:
     )
 
 
+def in_place(source: Source, finding: Finding, target: Span) -> Iterator[Fix]:
+    """`w = w - step` becomes `w -= step`."""
+    name = re.escape(finding.fact("name") or "")
+    text = source.slice(Span(target.start, finding.where.end))
+    old = re.match(rf"({name})\s*=\s*{name}(?:\.data|\.detach\(\))?\s*([-+])\s*(?=[^-+()]+$)", text)
+    if old is None:
+        return
+    edit = Edit(source.file, Span(target.start, target.start + old.end()), f"{old[1]} {old[2]}= ")
+    grad = surgery.under_no_grad(source, finding.where) if finding.fact("outside") else ()
+    if not isinstance(grad, surgery.Refusal):
+        yield Fix(f"Change `{old[1]}` in place under `torch.no_grad()`", Applicability.UNSAFE, (*grad, edit))
+
+
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
+    target = finding.place("target")
+    if target is not None:
+        yield from in_place(source, finding, target)
+        return
     edits = surgery.parameter_last(source, finding.where)
     if not isinstance(edits, surgery.Refusal):
         yield Fix("Make the parameter last", Applicability.UNSAFE, edits)

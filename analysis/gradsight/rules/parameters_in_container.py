@@ -17,6 +17,8 @@ they are. Nothing is raised as long as the module owns any other parameter.
 self.scales = nn.ParameterList([nn.Parameter(torch.ones(8)) for _ in range(3)])
 ```
 
+An `nn.ParameterDict` wants strings for keys: one with numbers is left to people.
+
 ## When it is right
 Parameters that are registered besides (`register_parameter`), or handed to the optimizer by name: none of
 these is flagged.
@@ -38,8 +40,15 @@ from gradsight.values import Tensor
 def check(q: Queries) -> Iterator[Report]:
     heap = q.program.heap
     for event, value in kept(q):
-        lost = frozenset(one.node for one in ownership.hidden(heap, value) if isinstance(one, Tensor))
+        held = (one for one in ownership.hidden(heap, value) if isinstance(one, Tensor))
+        lost = frozenset(one.node for one in held if one.origin == "parameter" or is_made(q, one.node))
         yield from unlisted(q, RULE, event, lost, "parameters", nested(heap, value))
+
+
+def is_made(q: Queries, number: int) -> bool:
+    """Whether a leaf was made as one, `torch.zeros(1, requires_grad=True)`, and is nobody's input."""
+    node = q.graph[number]
+    return node.op == "leaf" and node.note not in ("requires_grad", "Variable")
 
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:

@@ -59,7 +59,7 @@ def check(q: Queries) -> Iterator[Report]:
         for sink in q.sinks
         for root in q.roots(sink)
         if sink.kind == "backward" and sink.fact("kind") == "tensor" and not q.is_live(root, sink)
-        for n in q.graph.feeding(root, (Edge.LIVE,))
+        for n in q.feeding(root, (Edge.LIVE,))
     }
     forgotten = missed(q)
     weights: dict[int, Event] = {}
@@ -138,7 +138,7 @@ def missed(q: Queries) -> frozenset[int]:
     """Leaves that a loss surely gives a gradient, where every optimizer is known and none holds them."""
     if not q.optimizers or any(event.fact("unknown") for event in (*q.optimizers, *q.all("step"))):
         return frozenset()
-    by_hand = {n for event in q.all("read") for m in event.nodes for n in q.graph.feeding(m, (Edge.LIVE,))}
+    by_hand = {n for event in q.all("read") for m in event.nodes for n in q.feeding(m, (Edge.LIVE,))}
     return frozenset(
         source
         for sink in q.sinks

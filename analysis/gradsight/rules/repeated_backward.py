@@ -19,6 +19,9 @@ loss_b.backward()  # raises: both came from `features`
 (loss_a + loss_b).backward()
 ```
 
+Where what is differentiated again has to be computed again, or detached where it is first used, no fix is
+offered: what belongs into the loop is a decision.
+
 ## When it is right
 Losses of different models, separate forward passes, `retain_graph=True`, parts that save nothing. None of
 these is flagged.
@@ -42,7 +45,7 @@ MOST_JOINS = 64  # that one question looks through
 
 
 def check(q: Queries) -> Iterator[Report]:
-    passes = [event for event in q.events if event.kind in ("backward", "grad") and not event.fact("off")]
+    passes = [event for event in q.all("backward", "grad") if not event.fact("off")]
     own = {
         event.context[-1][1] for event in q.all("each")
     }  # each element of a list may have a graph of its own
@@ -81,7 +84,7 @@ def rewrapped(q: Queries) -> set[int]:
     """What is computed of new parameters and kept as if it were one, which GS404 says."""
     kept = [n for event in q.optimizers for n in event.nodes if q.graph[n].kind == "op"]
     kept += [event.node for event in q.all("attribute") if event.fact("origin") == "computed parameter"]
-    return {n for number in kept for n in q.graph.feeding(number, (Edge.LIVE,))}
+    return {n for number in kept for n in q.feeding(number, (Edge.LIVE,))}
 
 
 def inner_loop(event: Event) -> int:

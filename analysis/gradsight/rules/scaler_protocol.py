@@ -61,7 +61,7 @@ def check(q: Queries) -> Iterator[Report]:
         )
     scaled = {number for event in q.all("scaled") for number in event.nodes}
     through = {oid for event in q.all("scaler_step", "unscale") for oid in event.oids[1:]}
-    own = {at: event for at, event in enumerate(q.events) if event.kind == "scaler_step"}
+    own = dict(q.numbered("scaler_step"))
     for step in protocol.all_steps:
         where = step.event.place("call")
         oid = step.event.oids[0]

@@ -22,6 +22,8 @@ loss.backward()
 optimizer.step()
 ```
 
+Where what is computed too early is spread over several statements, no fix is offered.
+
 ## When it is right
 Gradients that are computed before the loop, in another method, by code that is not seen, or written to
 `.grad` by hand. Not flagged.
@@ -42,6 +44,9 @@ from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
 from gradsight.text import Source
 
+# What is done to gradients between the backward pass and the step.
+GRADIENTS = ("clip_grad_norm_(", "clip_grad_value_(", "unscale_(", ".clip_gradients(", "all_reduce(")
+
 # Whoever does one of these may get gradients from there.
 ASKING = ("backward", "grad", "read", "escape", "lent", "return")
 
@@ -51,9 +56,9 @@ def check(q: Queries) -> Iterator[Report]:
     said: set[int] = set()
     if protocol.names_only("backward"):
         return
-    if any(event.kind == "nothing" for event in q.events):
+    if q.has("nothing"):
         return  # what should have been differentiated is None
-    if not any(event.kind in ASKING for event in q.events):
+    if not q.has(*ASKING):
         yield from never(q, protocol)
         return
     for step in protocol.steps:
@@ -73,7 +78,9 @@ def check(q: Queries) -> Iterator[Report]:
             loops(event) == around and (at < step.at or at > protocol.events.index(later[0]))
             for at, event in protocol.clears(step)
         )
-        yield report(q, step, later[0], cleared)
+        cleared_last = max((at for at, _ in protocol.clears(step)), default=-1)
+        own = [event for at, event in passes if at > cleared_last and event in later]
+        yield report(q, step, (own or later)[0], cleared)
     yield from outdated(q, protocol, said)
 
 
@@ -86,7 +93,7 @@ def never(q: Queries, protocol: Protocol) -> Iterator[Report]:
         if node.kind == "source" and node.op == "call"
         for number in node.inputs
         if number >= 0
-        for i in q.graph.feeding(number, (Edge.LIVE, Edge.UNKNOWN))
+        for i in q.feeding(number, (Edge.LIVE, Edge.UNKNOWN))
     }
     said: set[int] = set()
     for step in protocol.steps:
@@ -107,7 +114,7 @@ def never(q: Queries, protocol: Protocol) -> Iterator[Report]:
                 "parameter has a gradient and nothing is learned",
                 where,
                 (("a loss of what it steps", place), ("this step passes over every parameter", where)),
-                (),
+                (("loss", place),),
                 (("kind", "never"),),
             )
             break
@@ -131,9 +138,9 @@ def outdated(q: Queries, protocol: Protocol, early: set[int]) -> Iterator[Report
     for step in protocol.steps:
         if id(step.event) in early:
             continue
-        for at, event in enumerate(q.events):
+        for at, event in q.numbered("backward"):
             where = event.place("call")
-            if event.kind != "backward" or at < step.at or id(event) in said or where is None:
+            if at < step.at or id(event) in said or where is None:
                 continue
             if event.fact("off") or not surely_with(step.event, event):
                 continue
@@ -179,7 +186,10 @@ def outdated_report(q: Queries, step: Step, backward: Event, used: int, where: P
         '"one of the variables needed for gradient computation has been modified by an inplace operation"',
         where,
         tuple(path),
-        (),
+        (
+            *((("used", place),) if place is not None else ()),
+            *((("stepped", stepped),) if stepped is not None else ()),
+        ),
         (("kind", "outdated"),),
     )
 
@@ -205,13 +215,32 @@ def report(q: Queries, step: Step, backward: Event, cleared: bool) -> Report:
 
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
+    if finding.fact("kind") == "never":
+        yield from computed(source, finding)
+        return
+    used, stepped = finding.place("used"), finding.place("stepped")
+    if used is not None and stepped is not None:
+        behind = surgery.move_behind(source, used, stepped)
+        if not isinstance(behind, surgery.Refusal):
+            yield Fix("Compute it behind the step, with the new weights", Applicability.UNSAFE, behind)
+        return
     step, backward = finding.place("step"), finding.place("backward")
     if step is None or backward is None:
         return
-    behind = surgery.insert_behind(source, backward, source.slice(step))
+    behind = surgery.insert_behind_all(source, backward, GRADIENTS, source.slice(step))
     if not isinstance(behind, surgery.Refusal):
         edits = (*surgery.remove_statement(source, step), *behind)
         yield Fix("Step behind the backward pass", Applicability.UNSAFE, edits)
+
+
+def computed(source: Source, finding: Finding) -> Iterator[Fix]:
+    """The backward pass that nobody calls, before the step."""
+    made = finding.place("loss")
+    name = surgery.name_there(source, made, finding.where) if made is not None else ""
+    edits = surgery.insert_before(source, finding.where, f"{name}.backward()")
+    if name and not isinstance(edits, surgery.Refusal):
+        title = f"Compute the gradients before the step: `{name}.backward()`"
+        yield Fix(title, Applicability.UNSAFE, edits)
 
 
 RULE = Rule("GS205", "step-before-backward", check, fix)

@@ -45,10 +45,9 @@ from gradsight.text import Source, Span
 
 
 def check(q: Queries) -> Iterator[Report]:
-    kinds = {event.kind for event in q.events}
-    if "dropout" in kinds:
+    if q.has("dropout"):
         yield from functional(q)
-    if "called" in kinds and "backward" in kinds:
+    if q.has("called") and q.has("backward"):
         yield from never_switched(q)
 
 

@@ -17,6 +17,8 @@ The operation itself, on the tensor itself, where gradients are recorded.
 hidden = hidden * mask  # instead of hidden.data.mul_(mask)
 ```
 
+A view that has lost its graph is left to people: whether the original was meant to change is not known.
+
 ## When it is right
 Weights between a backward pass and the next forward pass: `w.data.clamp_()` behind `optimizer.step()`, moving
 averages, initialisation. Scores that are set to minus infinity before a softmax, whose gradient is zero
@@ -50,7 +52,7 @@ TWINS = ARITHMETIC - {"[]", "zero_", "fill_"}  # that are there as operations th
 
 
 def check(q: Queries) -> Iterator[Report]:
-    if not any(event.kind == "written" for event in q.events):
+    if not q.has("written"):
         return
     writes = Writes(q)
     said: set[int] = set()
@@ -85,7 +87,7 @@ def unseen(writes: Writes, write: Write) -> tuple[str, int, Event] | None:
     root = memory.origin(graph, value, writes.before)
     shared = memory.sharing(graph, root, writes.before, len(graph))
     for sink in writes.passes(write):
-        walked = writes.walked(sink)
+        walked = writes.walked_with(sink, write.mark)
         for number in sorted(walked):
             if number > write.mark and number not in shared and uses(writes, number, shared):
                 return by, number, sink
@@ -166,7 +168,16 @@ def report(q: Queries, write: Write, by: str, used: int, sink: Event) -> Report:
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     """`h.data.mul_(mask)` becomes `h = h * mask`: the same operation, seen."""
-    if finding.fact("by") == "no_grad" or finding.fact("name") not in TWINS:
+    if finding.fact("by") == "no_grad":
+        moved = surgery.seen_outside(source, finding.where)
+        if not isinstance(moved, surgery.Refusal):
+            yield Fix("Compute it where autograd sees it, out of `no_grad`", Applicability.UNSAFE, moved)
+        return
+    part = surgery.written_to_copy(source, finding.where)
+    if not isinstance(part, surgery.Refusal):
+        yield Fix("Write into a copy that autograd sees", Applicability.UNSAFE, part)
+        return
+    if finding.fact("name") not in TWINS:
         return
     edits = surgery.seen_by_autograd(source, finding.where)
     if not isinstance(edits, surgery.Refusal):

@@ -51,6 +51,7 @@ class Writes:
             one.mark: one.old for one in self.all if one.mark >= 0 and self.graph[one.mark].kind != "mark"
         }
         self._walked: dict[int, set[int]] = {}
+        self._behind: dict[int, set[int]] = {}
 
     def _find(self) -> Iterator[Write]:
         for at, event in enumerate(self.q.events):
@@ -78,7 +79,18 @@ class Writes:
             node = next(numbers)
             others = tuple(next(numbers) for _ in range(int(count)))
             found.setdefault(node, Keeper(node, what, others))
+        if write.old >= 0 and self.graph[write.old].kind == "join":
+            for keeper in self._of_one_arm(write):
+                found.setdefault(keeper.node, keeper)
         yield from found.values()
+
+    def _of_one_arm(self, write: Write) -> Iterator[Keeper]:
+        """Who keeps what one arm of a branch has bound: only what that arm's value was made with or from."""
+        for number in set(self.graph[write.old].inputs):
+            if number >= 0 and self.graph[number].kind == "op":
+                for keeper in memory.keepers(self.graph, number, self.before, write.old):
+                    if number in self.behind(keeper.node):
+                        yield keeper
 
     def later_keepers(self, write: Write) -> Iterator[tuple[Keeper, int]]:
         """Who keeps what the next turn of a loop writes over, and how deep in loops that loop stands."""
@@ -112,25 +124,47 @@ class Writes:
                 yield Keeper(number, "weight", others)
 
     def passes(self, write: Write) -> Iterator[Event]:
-        """The backward passes that surely come behind a write."""
+        """The backward passes that come behind a write, if it happens: surely, or with what it has left."""
         own = write.event
         for event in self.q.events[write.at + 1 :]:
             if event.kind not in ("backward", "grad", "return") or event.fact("off"):
                 continue
-            if entry(event) != entry(own) or not branches(own) <= branches(event):
+            if entry(event) != entry(own):
                 continue
+            if not branches(own) <= branches(event):
+                if write.mark < 0 or self.behind(write.mark).isdisjoint(self.q.roots(event)):
+                    continue
             around, behind = loops(own), loops(event)
             if around[: len(behind)] == behind or behind[: len(around)] == around:
                 yield event
 
-    def walked(self, sink: Event) -> set[int]:
-        """The nodes that a backward pass surely goes through."""
-        known = self._walked.get(id(sink))
+    def behind(self, number: int) -> set[int]:
+        """What a value was computed into: these nodes are there only if it was."""
+        known = self._behind.get(number)
         if known is None:
-            known = self._walked[id(sink)] = self._walk(self.q.roots(sink), {})
+            known = self._behind[number] = {number}
+            for at in range(number + 1, len(self.graph)):
+                if not known.isdisjoint(self.graph[at].inputs):
+                    known.add(at)
         return known
 
-    def _walk(self, tops: tuple[int, ...], joins: dict[int, set[int]]) -> set[int]:
+    def walked(self, sink: Event) -> set[int]:
+        """The operations that surely lie between a backward pass and its sources: it goes through those that
+        require a gradient."""
+        known = self._walked.get(id(sink))
+        if known is None:
+            known = self._walked[id(sink)] = self._walk(self.q.roots(sink), {}, frozenset())
+        return known
+
+    def walked_with(self, sink: Event, *happened: int) -> set[int]:
+        """The same if some nodes were computed: where branches come together, the arms that such a node went
+        into were taken."""
+        arms = frozenset().union(*(self.behind(number) for number in happened if number >= 0))
+        if not any(self.graph[number].kind == "join" for number in arms):
+            return self.walked(sink)
+        return self._walk(self.q.roots(sink), {}, arms)
+
+    def _walk(self, tops: tuple[int, ...], joins: dict[int, set[int]], arms: frozenset[int]) -> set[int]:
         out: set[int] = set()
         stack = list(tops)
         while stack:
@@ -139,15 +173,16 @@ class Writes:
                 continue
             node = self.graph[number]
             if node.kind == "join":
-                if number not in joins and len(joins) < MOST_JOINS and all(i >= 0 for i in node.inputs):
+                taken = [i for i in node.inputs if i in arms] or node.inputs
+                if number not in joins and len(joins) < MOST_JOINS and all(i >= 0 for i in taken):
                     joins[number] = set()
-                    joins[number] = set.intersection(*(self._walk((i,), joins) for i in node.inputs))
+                    joins[number] = set.intersection(*(self._walk((i,), joins, arms) for i in taken))
                 out |= joins.get(number, set())
                 continue
             if node.kind == "loop":
                 stack += node.inputs[:1]  # what the first turn found
                 continue
-            if node.kind != "op" or Edge.UNKNOWN in node.edges or not self.requires(number):
+            if node.kind != "op":
                 continue
             out.add(number)
             stack += [i for i, edge in zip(node.inputs, node.edges, strict=False) if edge is Edge.LIVE]
@@ -160,12 +195,15 @@ class Writes:
     @cached_property
     def _requiring(self) -> frozenset[int]:
         out: set[int] = set()
+        unseen: set[int] = set()  # what code that is not seen makes of these
         frozen = self.q.frozen
         for number, node in enumerate(self.graph.nodes):
             if node.kind == "source":
                 learns = node.op in LEARNING and number not in frozen
             elif node.kind == "join":
-                learns = bool(node.inputs) and all(i in out for i in node.inputs)
+                # What is not seen says nothing about the others.
+                seen = [i for i in node.inputs if i not in unseen]
+                learns = bool(seen) and all(i in out for i in seen)
             elif node.kind == "loop":
                 learns = node.inputs[:1] != () and node.inputs[0] in out
             else:
@@ -174,4 +212,6 @@ class Writes:
                 )
             if learns:
                 out.add(number)
+            elif Edge.UNKNOWN in node.edges and not node.off and not out.isdisjoint(node.inputs):
+                unseen.add(number)
         return frozenset(out)

@@ -31,7 +31,7 @@ from gradsight.finding import Applicability, Edit, Finding, Fix
 from gradsight.graph import Place
 from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
-from gradsight.protocol import loops, protocol_of
+from gradsight.protocol import entry, loops, protocol_of
 from gradsight.queries import Queries
 from gradsight.rule import Report, Rule
 from gradsight.text import Source, Span
@@ -75,13 +75,24 @@ def report(q: Queries, optimizer: Event, backward: Event, steps: list[Event]) ->
     why = "every step is another optimizer's" if steps else "nothing ever steps"
     kind, anchor = mend(q, backward, steps)
     places = (("optimizer", where), ("anchor", anchor)) if anchor is not None else ()
+    name = ""
+    for zero in q.all("zero"):
+        cleared = zero.place("call")
+        if cleared is None or entry(zero) != entry(backward) or zero.oids != optimizer.oids:
+            continue
+        text = q.text_of(cleared)
+        name = text.partition(".zero_grad(")[0] if q.function_of(cleared) == q.function_of(given) else name
+        later = q.events.index(zero) > q.events.index(backward)
+        if kind == "behind" and later and len(loops(zero)) < len(loops(backward)):
+            # The loop around the backward pass adds gradients up, and this clears their sum.
+            kind, places = "before", (("optimizer", where), ("anchor", cleared))
     return RULE.report(
         SEVERITY["starved"],
         f"{names} never {learn}: {q.sink_text(backward)} gives {them} a gradient, and {why}",
         given,
         (("the optimizer that holds it", where), ("here its gradients are computed", given)),
         places,
-        (("kind", kind),),
+        (("kind", kind), ("name", name)),
     )
 
 
@@ -91,12 +102,21 @@ def mend(q: Queries, backward: Event, steps: list[Event]) -> tuple[str, Place | 
     at = q.events.index(backward)
     beside = [event for event in steps if event.context == backward.context]
     following = next((event for event in beside if q.events.index(event) > at), None)
+    if following is not None and any(
+        event.kind in ("backward", "zero") and event.context == backward.context
+        for event in q.events[at + 1 : q.events.index(following)]
+    ):
+        following = None  # what is done by then belongs to another pass
     if following is not None:
         twice = sum(event.oids == following.oids for event in beside) > 1
         return "place" if twice else "behind", following.place("call")
+    end = next(
+        (n for n, event in enumerate(q.events) if n > at and event.kind in ("backward", "zero")),
+        len(q.events),
+    )
     clips = [
         event
-        for event in q.events[at:]
+        for event in q.events[at:end]
         if event.kind in ("clip", "unscale") and event.context == backward.context
     ]
     return "behind", (clips[-1] if clips else backward).place("call")
@@ -107,7 +127,8 @@ def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     name = (
         surgery.name_there(source, optimizer, anchor) if optimizer is not None and anchor is not None else ""
     )
-    if not name or anchor is None:
+    name = name or finding.fact("name") or ""
+    if not re.fullmatch(r"[\w.]+", name) or anchor is None:
         return
     text = source.slice(anchor)
     if finding.fact("kind") == "place":
@@ -119,7 +140,8 @@ def fix(source: Source, finding: Finding) -> Iterator[Fix]:
         return
     scaler = re.match(r"([\w.]+)\.scale\(", source.slice(finding.where))
     statement = f"{scaler[1]}.step({name})" if scaler is not None else f"{name}.step()"
-    edits = surgery.insert_behind(source, anchor, statement)
+    insert = surgery.insert_before if finding.fact("kind") == "before" else surgery.insert_behind
+    edits = insert(source, anchor, statement)
     if not isinstance(edits, surgery.Refusal):
         yield Fix(f"Add `{statement}`", Applicability.UNSAFE, edits)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import libcst as cst
 
 from gradsight.finding import Edit, apply
+from gradsight.surgery.imports import spelling
 from gradsight.surgery.piece import Layout, Piece, dotted, layout, merged, newline, parse, parses, trim
 from gradsight.surgery.refusal import Refusal
 from gradsight.surgery.reopen import remove_statement
@@ -71,6 +72,72 @@ def move_out_of_no_grad(
         return _drop_items(source, piece, statement)
     edits = _split(source, plan, index, runs)
     return _checked(source, edits, line.start, plan.lines[last - 1].end)
+
+
+def in_no_grad_block(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
+    """`torch.set_grad_enabled(False)` becomes `with torch.no_grad():` around the rest of its block, and
+    `guard.__enter__()` a `with guard:`.
+
+    Refuses where the rest asks for a gradient or switches again, or nothing follows.
+    """
+    plan, text = layout(source.text), source.text
+    index = plan.index(where.start)
+    line = plan.lines[index]
+    if plan.masked[line.first : line.end].strip() != plan.masked[where.start : where.end].strip():
+        return Refusal("the switch does not stand alone on its line")
+    width = len(line.indent.expandtabs())
+    last = index + 1
+    for at in range(index + 1, len(plan.lines)):
+        if not plan.lines[at].blank:
+            if len(plan.lines[at].indent.expandtabs()) < width:
+                break
+            last = at + 1
+    rest = plan.masked[line.end : plan.lines[last - 1].end]
+    if not rest.strip():
+        return Refusal("nothing follows the switch")
+    if re.search(r"\bbackward\b|\.step\(|set_grad_enabled|__exit__|enable_grad|\bgrad\(|\byield\b", rest):
+        return Refusal("what follows asks for a gradient")
+    spelled = spelling(source, "torch.no_grad")
+    if isinstance(spelled, Refusal):
+        return spelled
+    entered = source.slice(where).removesuffix(".__enter__()")
+    opening = f"with {entered}:" if entered != source.slice(where) else f"with {spelled.name}():"
+    edits = [Edit(source.file, where, opening), *(spelled.edits if "no_grad()" in opening else ())]
+    step = "\t" if "\t" in line.indent else "    "
+    starts = re.finditer(r"(?:^|(?<=\n)|(?<=\r)(?!\n))(?=[ \t]*[^\s])", text[: plan.lines[last - 1].end])
+    for at in (match.start() for match in starts):
+        if at < line.end:
+            continue
+        continued = text[at] in " \t" and plan.masked[at] != '"'  # and in no string of several lines
+        if continued or plan.line(at).start == at:
+            edits.append(Edit(source.file, Span(at, at), step))
+    return tuple(edits)
+
+
+def out_of_branch(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
+    """The one statement of an `if` runs always: the header goes. Refuses where it is not the only one."""
+    plan = layout(source.text)
+    index = plan.index(where.start)
+    header = index - 1
+    while header >= 0 and plan.lines[header].blank:
+        header -= 1
+    if header < 0 or not re.match(r"if\b", plan.masked[plan.lines[header].first :]):
+        return Refusal("the statement does not stand alone under an `if`")
+    last = plan.end_of_block(header)
+    own = [at for at in range(header + 1, last) if not plan.lines[at].blank]
+    other = next((line for line in plan.lines[last:] if not line.blank), None)
+    line = plan.lines[header]
+    if own != [index] or (
+        other is not None
+        and len(other.indent) == len(line.indent)
+        and re.match(r"(?:elif|else)\b", plan.masked[other.first :])
+    ):
+        return Refusal("the statement does not stand alone under an `if`")
+    width = len(plan.lines[index].indent) - len(line.indent)
+    return (
+        Edit(source.file, Span(line.start, line.end), ""),
+        *_dedented(source, plan, _Run(header + 1, last, True), width),
+    )
 
 
 def sum_then_backward(

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from gradsight.finding import Edit
+from gradsight.lines import Line
 from gradsight.outline import outline
 from gradsight.surgery.refusal import Refusal
 from gradsight.text import Source, Span
@@ -38,6 +39,8 @@ def insert_behind(source: Source, where: Span, statement: str) -> tuple[Edit, ..
     value = simple.value if isinstance(simple, (ast.Expr, ast.Assign, ast.AnnAssign)) else None
     if isinstance(value, ast.Await):
         value = value.value
+    if isinstance(simple, ast.AugAssign):
+        value = simple.target
     if simple is None or value is None or source.span_of(unit, value) != where:
         return Refusal("this is no statement of its own")
     whole = source.span_of(unit, simple)
@@ -48,6 +51,41 @@ def insert_behind(source: Source, where: Span, statement: str) -> tuple[Edit, ..
     if indent.strip() or (rest.strip() and not rest.lstrip().startswith("#")):
         return (Edit(source.file, Span(whole.end, whole.end), f"; {statement}"),)
     return (Edit(source.file, Span(end, end), f"{line_end(source)}{indent}{statement}"),)
+
+
+def insert_behind_all(
+    source: Source, where: Span, marks: tuple[str, ...], statement: str
+) -> tuple[Edit, ...] | Refusal:
+    """As `insert_behind`, behind the calls that follow it in its block, too, if their text holds a mark: also
+    under an `if`."""
+    unit = source.unit_at(source.row_column(where.start)[0])
+    indent, last = source.units[unit].indent, unit
+    at = unit + 1
+    while at < len(source.units):
+        line = source.units[at]
+        inner = _lines_under(source, at) if line.header else []
+        called = [at] if not line.header else inner
+        if line.code:
+            is_call = all(_is_call(source.units[one]) for one in called)
+            marked = all(any(mark in source.units[one].text for mark in marks) for one in called)
+            if line.indent != indent or not called or not is_call or not marked:
+                break
+            last = (inner or [at])[-1]
+        at = (inner or [at])[-1] + 1
+    if last == unit:
+        return insert_behind(source, where, statement)
+    whole = insert_behind(source, where, statement)  # is it a statement of its own?
+    if isinstance(whole, Refusal):
+        return whole
+    text = source.line_text(source.starts[unit])
+    end = source.offset(source.starts[last] + source.units[last].count - 1, 1 << 30)
+    blank = text[: len(text) - len(text.lstrip())]
+    return (Edit(source.file, Span(end, end), f"{line_end(source)}{blank}{statement}"),)
+
+
+def _is_call(line: Line) -> bool:
+    node = line.nodes[0] if len(line.nodes) == 1 else None
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
 
 
 def insert_return(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
@@ -132,7 +170,8 @@ def is_bound_before(source: Source, name: str, where: Span) -> bool:
             continue
         for node in line.nodes:
             targets = node.targets if isinstance(node, ast.Assign) else ()
-            if any(ast.unparse(target) == name for target in targets):
+            bound = (one for target in targets for one in getattr(target, "elts", (target,)))
+            if any(ast.unparse(one) == name for one in bound):
                 return True
     return False
 
@@ -148,6 +187,11 @@ def function_around(source: Source, where: Span) -> int:
             if line.role == "def":
                 return at
     return -1
+
+
+def in_loop(source: Source, unit: int) -> bool:
+    """Whether a line stands in a loop of its own function."""
+    return any(_keyword(source, at) in ("for", "while") for at in _headers(source, unit))
 
 
 def _headers(source: Source, unit: int) -> Iterator[int]:

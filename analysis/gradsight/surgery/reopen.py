@@ -6,13 +6,25 @@ Every public function answers with small edits or a `Refusal`; none looks beyond
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import libcst as cst
 
 from gradsight.finding import Edit
 from gradsight.surgery.cuts import climbed, data_of, innermost, rewraps, unwrapped
 from gradsight.surgery.imports import qualified
-from gradsight.surgery.piece import Line, Piece, dotted, find, is_primary, layout, merged, replaced
+from gradsight.surgery.order import insert_before, is_bound_before
+from gradsight.surgery.piece import (
+    Line,
+    Piece,
+    dotted,
+    find,
+    is_primary,
+    layout,
+    merged,
+    parse_line,
+    replaced,
+)
 from gradsight.surgery.refusal import Refusal
 from gradsight.text import Source, Span
 
@@ -41,8 +53,13 @@ def unwrap_method_call(source: Source, where: Span) -> tuple[Edit, ...] | Refusa
     return opened(piece, node, inner)
 
 
-def reduce_to_scalar(source: Source, where: Span, how: str = "mean") -> tuple[Edit, ...] | Refusal:
-    """`loss.backward()` becomes `loss.mean().backward()`; also `accelerator.backward(loss)`."""
+def reduce_to_scalar(
+    source: Source, where: Span, how: str = "mean", *, everywhere: bool = False
+) -> tuple[Edit, ...] | Refusal:
+    """`loss.backward()` becomes `loss.mean().backward()`; also `accelerator.backward(loss)`.
+
+    With `everywhere` the loss is reduced where it gets its name, if other lines want a number of it, too.
+    """
     found = find(source, where)
     if isinstance(found, Refusal):
         return found
@@ -64,7 +81,99 @@ def reduce_to_scalar(source: Source, where: Span, how: str = "mean") -> tuple[Ed
         receiver = receiver.args[0].value
     elif len(node.args) >= 1 and node.args[0].keyword is None:
         receiver = node.args[0].value
+    if everywhere and isinstance(receiver, cst.Name):
+        bound = _reduced_where_bound(source, where, receiver.value, how)
+        if bound is not None:
+            return bound
     return with_suffix(piece, receiver, f".{how}()")
+
+
+def mean_of_each(source: Source, where: Span, terms: Sequence[Span]) -> tuple[Edit, ...] | Refusal:
+    """Each term of the sum that is differentiated at `where` gets its own `.mean()`.
+
+    Refuses where one is computed in another function, or is the argument itself.
+    """
+    plan = layout(source.text)
+    edits: list[Edit] = []
+    for term in terms:
+        if plan.function(plan.index(term.start)) != plan.function(plan.index(where.start)):
+            return Refusal("the loss is computed in another function")
+        found = find(source, term)
+        if isinstance(found, Refusal):
+            return found
+        piece, node = found
+        assigned = piece.parent(node)
+        name = dotted(assigned.targets[0].target) if isinstance(assigned, cst.Assign) else ""
+        if name and _is_used_by_element(plan.masked, name):
+            return Refusal("something else uses one value for each element")
+        edits += with_suffix(piece, node, ".mean()")
+    return tuple(edits)
+
+
+def _is_used_by_element(masked: str, name: str) -> bool:
+    used = re.finditer(rf"(?<![\w.]){re.escape(name)}\b", masked)
+    return any(_BY_ELEMENT.match(masked, match.end()) for match in used)
+
+
+_BY_ELEMENT = re.compile(r"\[|\.(?!item\b|detach\b|data\b|backward\b|cpu\b)|[ \t]*[*/]")
+
+
+def _reduced_where_bound(
+    source: Source, where: Span, name: str, how: str
+) -> tuple[Edit, ...] | Refusal | None:
+    """`loss = ….mean()`, where the same function uses the loss once more, as one number for all it shows."""
+    plan = layout(source.text)
+    index = plan.index(where.start)
+    head = plan.function(index)
+    first, last = (0, len(plan.lines)) if head is None else (head, plan.end_of_block(head))
+    start = plan.lines[first].start
+    used = rf"(?<![\w.]){re.escape(name)}\b(?![ \t]*(?::[^=\n]*)?[-+*/]?=(?!=))"
+    others = [
+        match
+        for match in re.finditer(used, plan.masked[start : plan.lines[last - 1].end])
+        if not where.start <= start + match.start() < where.end
+    ]
+    bound = [
+        line
+        for line in plan.lines[first:last]
+        if re.match(rf"\s*{re.escape(name)}\s*[-+*/]?=(?!=)", plan.masked[line.start : line.end])
+    ]
+    own = Span(bound[0].start, bound[0].end) if len(bound) == 1 else where
+    others = [match for match in others if not own.start <= start + match.start() < own.end]
+    if not others or any(_BY_ELEMENT.match(plan.masked, start + match.end()) for match in others):
+        return None
+    if len(bound) != 1 or own.start > where.start:
+        return insert_before(source, where, f"{name} = {name}.{how}()")
+    above = parse_line(source, bound[0].first)
+    if isinstance(above, Refusal):
+        return above
+    assigned = next(above.nodes(cst.Assign), None)
+    if assigned is None or len(assigned.targets) != 1:
+        return None
+    return with_suffix(above, assigned.value, f".{how}()")
+
+
+def bound_instead_of_data(source: Source, where: Span) -> tuple[Edit, ...] | Refusal | None:
+    """`kept.data = h.data` becomes `kept = h`, whichever side is at `where`; None for all else.
+
+    Refuses where `kept` is no name that a line above has made.
+    """
+    piece = parse_line(source, where.start)
+    if isinstance(piece, Refusal):
+        return None
+    for assigned in piece.nodes(cst.Assign):
+        target = assigned.targets[0].target
+        if not isinstance(target, cst.Attribute) or target.attr.value != "data":
+            continue
+        if piece.span(target) != where and innermost(assigned.value) is assigned.value:
+            continue
+        name = dotted(target.value)
+        if len(assigned.targets) > 1 or "." in name or not is_bound_before(source, name, where):
+            return Refusal("what is written to may be known by another name")
+        span = piece.span(target)
+        edits = Edit(source.file, Span(piece.span(target.value).end, span.end), "")
+        return merged((edits,), drop_cuts(piece, assigned.value))
+    return None
 
 
 def drop_rounding(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:

@@ -60,7 +60,10 @@ def stack_for_rewrap(
             return elements
         edits += elements
     elif isinstance(inner, cst.ListComp):
-        edits += drop_cuts(piece, inner.elt)
+        rows = _stacked_rows(source, piece, inner)
+        if isinstance(rows, Refusal):
+            return rows
+        edits += rows
     elif isinstance(inner, cst.Name | cst.Attribute):
         edits += _cuts_of_list(source, piece, dotted(inner))
     stack = spelling(source, "torch.stack")
@@ -137,6 +140,25 @@ def _stacked_elements(
         else:
             edits += drop_cuts(piece, value)
     return tuple(edits)
+
+
+def _stacked_rows(source: Source, piece: Piece, node: cst.ListComp) -> tuple[Edit, ...] | Refusal:
+    """The element of a comprehension that is to be stacked: a list is a stack, cuts are dropped."""
+    row = node.elt
+    if not isinstance(row, cst.ListComp | cst.List):
+        return drop_cuts(piece, row)
+    if isinstance(row, cst.List):
+        inner = _stacked_elements(source, piece, row, ())
+    else:
+        inner = _stacked_rows(source, piece, row)
+    stack = spelling(source, "torch.stack")
+    if isinstance(inner, Refusal):
+        return inner
+    if isinstance(stack, Refusal):
+        return stack
+    span = piece.whole(row)
+    opening = Edit(source.file, Span(span.start, span.start), f"{stack.name}(")
+    return (*inner, opening, Edit(source.file, Span(span.end, span.end), ")"))
 
 
 def _is_list(source: Source, piece: Piece, node: cst.BaseExpression) -> bool:
