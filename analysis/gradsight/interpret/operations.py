@@ -283,6 +283,8 @@ class Operations(Expressions):
                 if isinstance(value, Const) and isinstance(value.value, str) and "Tensor" in value.value:
                     return "int" if "Long" in value.value or "Int" in value.value else "float"
         first = args[0] if args else None
+        if is_cast_unseen(operation, args):
+            return ""
         if operation.dtype in ("same", "argument") and isinstance(first, (Tensor, Array)):
             return first.dtype
         kinds = {value.dtype for value in self.tensors_in(Seq(tuple(args)))}
@@ -295,6 +297,8 @@ class Operations(Expressions):
         last = operation.name.rpartition(".")[2]
         explicit = kwargs.get("dtype")
         first = args[0] if args else None
+        if is_cast_unseen(operation, args):
+            return ""
         if explicit is None and operation.dtype == "argument":
             explicit = next((value for value in args[1:] if exact_dtype(value)), None)
         if explicit is not None and explicit != NONE:
@@ -506,6 +510,11 @@ def device_like(value: Value) -> bool:
         and value.node == NOWHERE
         and value.why.startswith(("`torch.device`", "one of several constants"))
     )
+
+
+def is_cast_unseen(operation: model.Operation, args: list[Value]) -> bool:
+    """Whether this is `x.type(...)` with a dtype that is not known."""
+    return operation.name == "torch.Tensor.type" and any(isinstance(value, Unknown) for value in args[1:])
 
 
 def is_size(value: Value) -> bool:
