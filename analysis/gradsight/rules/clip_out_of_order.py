@@ -47,9 +47,11 @@ def check(q: Queries) -> Iterator[Report]:
     steps = protocol.all_steps
     for at, clip in clips:
         where = clip.place("call")
-        if where is None or clip.fact("unknown") or not loops(clip):
+        if where is None or not loops(clip):
             continue
         clipped = protocol.parameters(clip)
+        if clip.fact("unknown") and not any(clipped == protocol.parameters(step.event) for step in steps):
+            continue  # of a model that is not known as a whole, unless the step holds just the same
         beside = [step for step in steps if surely_with(clip, step.event) or surely_with(step.event, clip)]
         why = next(
             (found for step in beside if (found := misplaced(protocol, at, clip, clipped, step, beside))),

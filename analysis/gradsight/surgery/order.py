@@ -170,7 +170,8 @@ def is_bound_before(source: Source, name: str, where: Span) -> bool:
             continue
         for node in line.nodes:
             targets = node.targets if isinstance(node, ast.Assign) else ()
-            if any(ast.unparse(target) == name for target in targets):
+            bound = (one for target in targets for one in getattr(target, "elts", (target,)))
+            if any(ast.unparse(one) == name for one in bound):
                 return True
     return False
 
