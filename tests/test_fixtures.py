@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from pathlib import Path
@@ -30,22 +31,36 @@ def named(path: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def outcomes() -> dict[Path, truth.Outcome]:
-    """All fixtures, run."""
-    runs = [truth.Run.of(path, MARKERS[path].facts()) for path in PROGRAMS]
-    return dict(zip(PROGRAMS, truth.run_many(runs), strict=True))
+def asked(request: pytest.FixtureRequest) -> list[Path]:
+    """The fixtures that this session tests, which `-k` makes few."""
+    wanted = {
+        item.callspec.params.get("path")
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and item.path == Path(__file__) and hasattr(item, "callspec")
+    }
+    return [path for path in PROGRAMS if path in wanted]
 
 
 @pytest.fixture(scope="module")
-def results() -> dict[Path, Fixed | AssertionError]:
-    """All flagged fixtures, fixed; an error where fixing failed."""
-    made: dict[Path, Fixed | AssertionError] = {}
-    for path in FLAGGED:
-        try:
-            made[path] = fixed(analysis.source(path))
-        except (AssertionError, ValueError) as error:
-            made[path] = AssertionError(str(error))
-    return made
+def outcomes(asked: list[Path]) -> dict[Path, truth.Outcome]:
+    """Those, run."""
+    runs = [truth.Run.of(path, MARKERS[path].facts()) for path in asked]
+    return dict(zip(asked, truth.run_many(runs), strict=True))
+
+
+@functools.cache
+def result_of(path: Path) -> Fixed | AssertionError:
+    """A flagged fixture, fixed; an error where fixing failed."""
+    try:
+        return fixed(analysis.source(path))
+    except (AssertionError, ValueError) as error:
+        return AssertionError(str(error))
+
+
+@pytest.fixture(scope="module")
+def results(asked: list[Path]) -> dict[Path, Fixed | AssertionError]:
+    """The flagged ones, fixed."""
+    return {path: result_of(path) for path in FLAGGED if path in asked}
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +107,14 @@ def test_wants(path: Path) -> None:
     assert report, str(report)
 
 
-@pytest.mark.parametrize("path", FLAGGED, ids=named)
-def test_fix_is_golden(path: Path, results: dict[Path, Fixed | AssertionError], update_golden: bool) -> None:
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[pytest.mark.slow] * (at % 3 > 0)) for at, path in enumerate(FLAGGED)],
+    ids=named,
+)
+def test_fix_is_golden(path: Path, update_golden: bool) -> None:
     """The fixed text is the golden one, to the byte."""
-    result = the(results[path])
+    result = the(result_of(path))
     golden = path.with_suffix(".fixed")
     if update_golden:
         if result.applied:

@@ -230,7 +230,10 @@ def test_an_edit_tells_of_its_cell_alone(client: Client) -> None:
     nb.close()
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32"])
+@pytest.mark.parametrize(
+    "encoding",
+    [pytest.param("utf-8", marks=pytest.mark.slow), "utf-16", pytest.param("utf-32", marks=pytest.mark.slow)],
+)
 def test_columns_are_the_editors(tmp_path: Path, encoding: str) -> None:
     """Beside characters of all widths, in a cell that is indented, behind a magic."""
     width = {"utf-8": len("é😀".encode()), "utf-16": 3, "utf-32": 2}[encoding]

@@ -116,6 +116,7 @@ def said(view: View) -> tuple[int, str, str]:
     return view.source.row_column(line.start)[0], row.state, row.label
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use", [USE, WIDE])
 def test_gradients_that_agree(driver: Driver, tmp_path: Path, use: str) -> None:
     view = checked(driver, tmp_path, SQUARE, RIGHT, use)
@@ -133,6 +134,7 @@ def test_gradients_that_differ_say_where_and_by_what(driver: Driver, tmp_path: P
     assert numeric == pytest.approx(2 * analytic, rel=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("forward", "backward", "use"),
     [
@@ -178,6 +180,7 @@ def test_right_functions_of_all_kinds_agree(
     assert view.summary == "`Checked`: gradients agree for input 0 `x`"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("forward", "backward", "use", "words"),
     [
@@ -229,6 +232,7 @@ def test_what_is_wrong_or_missing_is_said(
     assert words in checked(driver, tmp_path, forward, backward, use).summary
 
 
+@pytest.mark.slow
 def test_a_training_is_left_after_a_whole_step(driver: Driver, tmp_path: Path) -> None:
     use = "w = torch.ones(2, requires_grad=True)\nwhile True:\n    Checked.apply(w).sum().backward()"
     view = checked(driver, tmp_path, SQUARE, WRONG, use)
@@ -236,6 +240,7 @@ def test_a_training_is_left_after_a_whole_step(driver: Driver, tmp_path: Path) -
     assert view.error is None
 
 
+@pytest.mark.slow
 def test_what_a_function_writes_is_stopped_in_the_check_too(driver: Driver, tmp_path: Path) -> None:
     forward = SQUARE.replace("return", "if x.dtype == torch.float64: open('written', 'w')\n        return")
     assert "stopped by the probe" in checked(driver, tmp_path, forward, RIGHT, USE).summary
@@ -262,6 +267,7 @@ def run(client: Client, command: dict[str, Any]) -> Any:
     return client.request("workspace/executeCommand", asked)
 
 
+@pytest.mark.slow
 def test_from_the_lens_to_the_hint_at_the_class(tmp_path: Path) -> None:
     with Client(tmp_path) as client:
         uri = client.uri("checked.py")

@@ -92,7 +92,10 @@ def programs() -> list[tuple[str, str]]:
     return [*((path.name, read(path)) for path in PROGRAMS), ("awkward.py", AWKWARD)]
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", pytest.param("utf-32", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "encoding",
+    [pytest.param("utf-8", marks=pytest.mark.slow), "utf-16", pytest.param("utf-32", marks=pytest.mark.slow)],
+)
 def test_diagnostics_say_what_the_command_line_says(encoding: str, tmp_path: Path) -> None:
     with Client(tmp_path, encodings=(encoding,)) as client:
         for name, text in programs():

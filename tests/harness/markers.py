@@ -15,6 +15,7 @@ that begins like a marker is a marker or an error; none is passed over.
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 import tokenize
@@ -84,6 +85,7 @@ class Markers:
         return [each.fact for each in self.truths if each.fixed is fixed]
 
 
+@functools.lru_cache(4096)  # several test modules ask for all programs
 def parse(text: str, file: str = "<program>") -> Markers:
     """The markers of a program.
 
