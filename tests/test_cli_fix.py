@@ -182,7 +182,7 @@ def test_a_failed_write_leaves_the_file_and_nothing_else(
 
     monkeypatch.setattr(verb.os, "replace", full)
     with pytest.raises(Unreadable, match="no space left"):
-        verb.write(str(file), LOST.encode(), KEPT.encode())
+        verb.write_together([(str(file), LOST.encode(), KEPT.encode())])
     assert file.read_text() == LOST
     assert sorted(each.name for each in project.iterdir()) == ["a.py", "pyproject.toml"]
 

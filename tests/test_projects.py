@@ -126,7 +126,14 @@ def test_a_finding_comes_home() -> None:
     assert train.slice(one.where) == "loss.backward()"
     assert one.message.endswith("(modules.py, line 23)")
     assert {Path(step.file).name for step in one.path} == {"modules.py", "train.py"}
-    assert Engine(fail).fixes(train, one) == ()
+    assert Engine(fail).fixes(train, one) == ()  # without the other file
+    (fix,) = Engine(fail).fixes(train, one, folder)
+    assert {Path(edit.file).name for edit in fix.edits} == {"modules.py"}
+    assert fix.title.endswith(" (changes modules.py)")
+    # Of a text that is another now, nobody knows where to change it.
+    (modules,) = {edit.file for edit in fix.edits}
+    folder.sources[modules] = Source(modules, "\n" + folder.sources[modules].text)
+    assert Engine(fail).fixes(train, one, folder) == ()
 
 
 def test_nothing_is_read_for_a_file_that_trains_nothing() -> None:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from gradsight import importing, renaming, suppression, syntax
 from gradsight.broken import Standing, unparsable, unparsable_whole
+from gradsight.crossing import fixes_across
 from gradsight.domain import Edge
-from gradsight.finding import Finding, Fix, Severity, Step, apply
+from gradsight.finding import Abroad, Finding, Fix, Severity, Step, apply
 from gradsight.graph import Place, Within
 from gradsight.importing import Files
 from gradsight.interpret import fates
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from gradsight.known import File, Known
 
 FRAMEWORKS = re.compile(r"\btorch\b|\blightning\b|\baccelerate\b")
-ACROSS = "across files"  # a fact of findings whose places are not all in the file that was analysed
 MOST_DOCUMENTS = 8
 MOST_ROOTS = 192
 FORGOTTEN = 32  # files, after which what is kept of their lines goes, too
@@ -273,17 +273,20 @@ class Engine:
                 for cache in CACHES:  # they hold lines, which are as large as what was forgotten
                     cache.cache_clear()
 
-    def fixes(self, source: Source, finding: Finding) -> tuple[Fix, ...]:
-        """What mends a finding, best first. Loads libcst. A bug here costs the fix alone."""
+    def fixes(self, source: Source, finding: Finding, files: Files | None = None) -> tuple[Fix, ...]:
+        """What mends a finding, best first. Loads libcst. A bug here costs the fix alone.
+
+        `files` has the other files of a finding that is `abroad`; without it that has no fixes.
+        """
         from gradsight.rules import RULES
 
         if finding.code == suppression.CODE:
             return tuple(suppression.fix(source, finding))
-        if finding.fact(ACROSS):
-            return ()
         for rule in RULES:
             if rule.code == finding.code:
                 try:
+                    if finding.abroad:
+                        return fixes_across(rule.fix, finding, partial(_read, source, files))
                     fixes = tuple(rule.fix(source, finding))
                     # Where two backward passes share what a fix reopens, the second may raise for it.
                     return tuple(
@@ -325,6 +328,13 @@ class Engine:
             if root.program is not None
         )
         return File(analysis.source, analysis.world, roots, analysis._opened(), self.report_bug)
+
+
+def _read(source: Source, files: Files | None, file: str) -> Source | None:
+    """A file of a finding in `source`."""
+    if file == source.file:
+        return source
+    return files.read(file) if files is not None else None
 
 
 def analyze(source: Source, files: Files | None = None) -> Findings:
@@ -659,7 +669,7 @@ class _Analysis:
 def finding(report: Report, file: str, linker: Linker, spans: Sequence[Span]) -> Finding:
     """A report at the spans of its places: where, its path's, its others'.
 
-    A fix would have to change several files together: where they are not all one, none is offered.
+    Where they are not all in one file, they are `abroad`.
     """
     located = [linker.place(file, span) for span in spans]
     across = any(one != file for one, _ in located)
@@ -677,7 +687,17 @@ def finding(report: Report, file: str, linker: Linker, spans: Sequence[Span]) ->
         ()
         if across
         else tuple([(key, span) for (key, _), (_, span) in zip(report.places, places, strict=True)]),
-        (*report.facts, (ACROSS, "yes")) if across else report.facts,
+        report.facts,
+        tuple(
+            [
+                Abroad(name, one, span, linker.text_of(one) if one != file else None)
+                for name, (one, span) in zip(
+                    ("", *[key for key, _ in report.places]), (located[0], *places), strict=True
+                )
+            ]
+        )
+        if across
+        else (),
     )
 
 

@@ -45,6 +45,16 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Abroad:
+    """A place of a finding whose places stand in several files."""
+
+    name: str
+    file: str
+    where: Span
+    text: int | None  # the hash of the file's text that it was found in; None: of the text that was analysed
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One root cause, placed where it can be mended."""
 
@@ -59,6 +69,14 @@ class Finding:
     places: tuple[tuple[str, Span], ...] = field(default=(), repr=False)
     # Further facts that the rule's fix needs, by name. Never shown.
     facts: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    # Where that stands in several files: first what it is about, then the `places`, which are empty.
+    abroad: tuple[Abroad, ...] = field(default=(), repr=False)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Those that it stands in, and those on its way."""
+        own = [each.file for each in self.abroad] or [self.file]
+        return tuple(dict.fromkeys([*own, *(step.file for step in self.path)]))
 
     def place(self, name: str) -> Span | None:
         """The first place kept for the fix under `name`."""

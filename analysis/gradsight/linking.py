@@ -107,6 +107,15 @@ class Linker:
             return file, span
         return self._files[number], Span(span.start - number * STRIDE, span.end - number * STRIDE)
 
+    def asked(self, file: str) -> Set[str]:
+        """The files that were asked for when this one was last read together with others."""
+        return self._asked.get(file, frozenset())
+
+    def text_of(self, file: str) -> int | None:
+        """The hash of a file's text as it was last read together with another."""
+        module = self._modules.get(file)
+        return None if module is None else hash(module.source.text)
+
     def users(self, files: set[str]) -> set[str]:
         """The files that were last read together with one of these, or asked for one that is not there."""
         return {file for file, asked in self._asked.items() if not files.isdisjoint(asked)}

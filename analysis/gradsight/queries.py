@@ -525,6 +525,7 @@ class Queries:
             and s not in self.frozen_at(sink)
             and s not in alive
             and (stepped is None or s in stepped)
+            and (self.graph[s].op in LEARNING or reach.lost is Tri.MUST)  # a part of unknown making
         }
         if parts:
             yield from self._starved(sink, root, parts)
@@ -545,6 +546,8 @@ class Queries:
         for s, reach in reaches.items():
             own = [cause for cause in reach.causes if cause in untargeted] or list(reach.causes)
             own = self._deciding(own, everything, root)
+            if len(own) > 1:
+                own = [cause for cause in own if not self._is_by_the_way(cause)] or own
             if sink is not None and len(own) > 1:
                 own = self._culprits(own, sink, root)
             if len(own) > 1:
@@ -578,6 +581,19 @@ class Queries:
         if loops:
             causes = [cause for cause in causes if loops[-1] in self.graph[cause].loops] or causes
         return causes
+
+    def _is_by_the_way(self, cause: int) -> bool:
+        """Whether a cut is the indices of a call that gives values as well: `values, order = x.sort()`."""
+        node = self.graph[cause]
+        if node.cause != "argmax" or cause < 1 or node.place is None:
+            return False
+        values = self.graph[cause - 1]
+        return (
+            values.inputs == node.inputs
+            and values.edges != node.edges
+            and values.place is not None
+            and self.syntax_of(values.place) is self.syntax_of(node.place)
+        )
 
     def _without_targets(self, root: int) -> set[int]:
         """What the root depends on otherwise than as a criterion's target: a target is rightly cut."""
@@ -1077,7 +1093,11 @@ class Queries:
         if not known:
             return "the model"
         prefix = common_owner(known)
-        if prefix is not None and len(known) > 2 and not self._owns_more(prefix, numbers):
+        if (
+            prefix is not None
+            and len(known) > (1 if prefix != "self" else 2)
+            and not self._owns_more(prefix, numbers)
+        ):
             return f"`{prefix}`"
         if len(known) > 3:
             return ", ".join(f"`{one}`" for one in known[:2]) + f" and {len(known) - 2} more"

@@ -15,19 +15,23 @@ from gradsight.interpret.statements import Statements
 from gradsight.interpret.world import World
 from gradsight.outline import Region
 from gradsight.queries import TARGETS, Program
+from gradsight.syntax import walk
 from gradsight.values import (
     NONE,
     NOWHERE,
     Class,
     Const,
+    Func,
     Lib,
     Number,
     Obj,
+    Params,
     Ref,
     Tensor,
     Unknown,
     Value,
     is_plain,
+    node_of,
 )
 
 NOT_A_LOSS = re.compile(
@@ -37,6 +41,7 @@ NOT_A_LOSS = re.compile(
 METRIC_NAME = re.compile(
     r"acc|iou|score|precision|recall|psnr|ssim|f1|rmse|mae|mape|error|correct|coef|corr|dist|count|stat", re.I
 )
+OPTIMIZER_NAME = re.compile(r"optim|^opt$|^opt_|_opt$", re.IGNORECASE)
 STEPS_PER_LINE = 60  # of a module: what follows a long script is not given up
 
 
@@ -57,6 +62,13 @@ def function_root(world: World, opened: Mapping[str, Value], fid: str) -> Progra
     it = opened_activation(world, opened)
     it.owner = fid
     args, kwargs, env = unknown_arguments(it, info.node, info.header, skip=0)
+    optimizer, owners = given_optimizer(it, info.node, world.regions[fid])
+    if optimizer:
+        own = env[optimizer]
+        nodes = tuple(node_of(env[name]) for name in owners if node_of(env[name]) >= 0)
+        known = it.make_optimizer("torch.optim.Optimizer", [Params(nodes, True, True)], {}, info.node)
+        args = [known if value is own else value for value in args]
+        kwargs = {name: known if value is own else value for name, value in kwargs.items()}
     lone = "loss" if is_lone_loss(info.node, world.regions[fid]) else ""
     value = it.call_function(fid, args, kwargs, info.node)
     if lone and not asks(it):
@@ -191,6 +203,50 @@ def unknown_arguments(
         else:
             kwargs[parameter.arg] = value
     return args, kwargs, env
+
+
+def given_optimizer(
+    it: Statements, node: ast.FunctionDef | ast.AsyncFunctionDef, region: Region
+) -> tuple[str, tuple[str, ...]]:
+    """The argument that is the optimizer of a training function which nothing calls, and those that it may
+    hold parameters of: what is called, or asked for its parameters. "" where there is none, or several.
+
+    What steps, or is handed on to what may, is called an optimizer by its annotation or by its name; who
+    learns is not decided by that.
+    """
+    parameters = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+    given = [
+        each.arg
+        for each in parameters
+        if OPTIMIZER_NAME.search(each.arg) or is_optimizer(it, each.annotation)
+    ]
+    if len(given) != 1:
+        return "", ()
+    steps, owners = False, set()
+    for call in (part for line in region.lines for top in line.nodes for part in walk(top)):
+        if not isinstance(call, ast.Call):
+            continue
+        if isinstance(call.func, ast.Name):
+            owners.add(call.func.id)
+            handed = {each.id for each in call.args if isinstance(each, ast.Name)}
+            if given[0] in handed and isinstance(it.look_up(call.func.id), Func):
+                steps = True
+                owners |= handed - {given[0]}
+        elif isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Name):
+            owner, name = call.func.value.id, call.func.attr
+            if name in ("parameters", "train"):
+                owners.add(owner)
+            elif name == "step" and not call.args and "sched" not in owner.lower():
+                if owner != given[0]:
+                    return "", ()
+                steps = True
+    return (given[0], tuple(each.arg for each in parameters if each.arg in owners)) if steps else ("", ())
+
+
+def is_optimizer(it: Statements, annotation: ast.expr | None) -> bool:
+    """Whether an argument is said to be one of torch's optimizers."""
+    value = it.evaluate(annotation) if isinstance(annotation, (ast.Name, ast.Attribute)) else None
+    return isinstance(value, Lib) and value.name.startswith("torch.optim.") and value.name.count(".") == 2
 
 
 def unknown_argument(it: Statements, parameter: ast.arg, default: ast.expr | None) -> Value:

@@ -6,12 +6,14 @@ notebook is fixed like a file: what cannot be made in its cells is not made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 
 from gradsight import configuration
 from gradsight.engine import Engine
 from gradsight.finding import Applicability, Edit, Finding, Fix, apply
+from gradsight.importing import Files
+from gradsight.linking import ASKS
 from gradsight.notebook import Notebook
 from gradsight.syntax import parses
 from gradsight.text import Source, Span
@@ -39,10 +41,13 @@ def program_of(document: Source | Notebook) -> Source:
     return document if isinstance(document, Source) else document.source
 
 
-def fixes_of(engine: Engine, document: Source | Notebook, finding: Finding) -> tuple[Fix, ...]:
-    """What mends a finding and can be made in the file, best first. Loads libcst."""
+def fixes_of(
+    engine: Engine, document: Source | Notebook, finding: Finding, files: Files | None = None
+) -> tuple[Fix, ...]:
+    """What mends a finding and can be made in the file, best first; in others, too, if `files` has these.
+    Loads libcst."""
     if isinstance(document, Source):
-        return engine.fixes(document, finding)
+        return engine.fixes(document, finding, files)
     return document.to_fixes(engine.fixes(document.mendable(), finding))
 
 
@@ -53,15 +58,17 @@ def fix_text(
     settings: configuration.Configuration,
     breaks: Callable[[Finding, Fix], None] = lambda finding, fix: None,
     only: Collection[str] = (),
+    files: Files | None = None,
 ) -> Fixed:
     """Apply the first wanted fix of each finding, in rounds until nothing changes.
 
     `breaks` is told of a fix after which the file would parse no more; it is not made. `only` names the rules
-    whose findings are asked for, by code; without it all are.
+    whose findings are asked for, by code; without it all are. With `files` the text is read together with
+    those that it imports from; these are not changed.
     """
 
     def found(source: Source) -> tuple[Finding, ...]:
-        findings = configuration.apply(settings, engine.analyze(source).findings)
+        findings = configuration.apply(settings, engine.analyze(source, files).findings)
         return tuple(each for each in findings if not only or each.code in only)
 
     made: list[str] = []
@@ -83,6 +90,57 @@ def fix_text(
         made += titles
         findings = found(source)
     return Fixed(document, tuple(made), findings)
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """One fix that changes several files together, or another one than that which shows the mistake."""
+
+    finding: Finding
+    fix: Fix
+    sources: tuple[Source, ...]  # the files that it changes, as they are with it
+
+
+def abroad(
+    engine: Engine,
+    source: Source,
+    files: Files,
+    settings: Callable[[str], configuration.Configuration],
+    only: Collection[str] = (),
+) -> Iterator[Finding]:
+    """What a file shows to be wrong in several files, as the settings of each file want it."""
+    if not source.lines_with(ASKS):
+        return
+    found = engine.analyze(source, files)
+    for finding in (*found.findings, *found.elsewhere):
+        if finding.abroad and (not only or finding.code in only):
+            yield from configuration.apply(settings(finding.file), (finding,))
+
+
+def crossings(
+    engine: Engine,
+    source: Source,
+    files: Files,
+    wanted: Collection[Applicability],
+    settings: Callable[[str], configuration.Configuration],
+    only: Collection[str] = (),
+) -> Iterator[Crossing]:
+    """The first wanted fix of each finding that this file shows in several files, each for itself.
+
+    `settings` are those of a file. A fix after which a file would parse no more is not among them.
+    """
+    for finding in abroad(engine, source, files, settings, only):
+        fixes = engine.fixes(source, finding, files)
+        fix = next((each for each in fixes if each.applicability in wanted), None)
+        if fix is None:
+            continue
+        changed = []
+        for file in dict.fromkeys(edit.file for edit in fix.edits):
+            before = source if file == source.file else files.read(file)
+            assert before is not None  # the fix was made of it
+            after = apply(before.text, tuple(edit for edit in fix.edits if edit.file == file))
+            changed.append(Source(file, after))
+        yield Crossing(finding, fix, tuple(changed))
 
 
 def with_line_ends(text: str, edit: Edit) -> Edit:

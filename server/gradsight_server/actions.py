@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from gradsight.configuration import Configuration
@@ -43,35 +44,61 @@ class Offer:
     applicability: Applicability | None = None  # of a rule's fix; None: it silences
 
 
+# Files as snapshots: of open documents with their versions, of others as they are on disk.
+Others = Mapping[str, Snapshot]
+NONE: Others = MappingProxyType({})
+
+
 class Offers:
     """What can be offered for findings. For threads beside the loop."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[str, int, str], tuple[Offer, ...]] = OrderedDict()
+        self._kept: OrderedDict[Hashable, tuple[Offer, ...]] = OrderedDict()
         self._lock = Lock()  # held while fixes are made: two requests for one finding are one work
 
-    def of(self, snapshot: Snapshot, finding: Finding, token: str) -> tuple[Offer, ...]:
-        """Everything that can be done about a finding, best first."""
-        key = (snapshot.uri, snapshot.edition, token)
+    def of(
+        self, snapshot: Snapshot, finding: Finding, token: str, others: Others = NONE
+    ) -> tuple[Offer, ...]:
+        """Everything that can be done about a finding, best first. `others`: the files besides its own that
+        it stands in; without them nothing is offered that would change these."""
+        at = tuple((file, hash(each.source.text)) for file, each in others.items())
+        key = (snapshot.uri, snapshot.edition, token, at, finding.abroad)
         with self._lock:
             if key not in self._kept:
-                self._kept[key] = tuple(_offers(snapshot.notebook or snapshot.source, finding))
+                document = snapshot.notebook or snapshot.source
+                self._kept[key] = tuple(_offers(document, finding, Frozen(others)))
                 while len(self._kept) > MOST_KEPT:
                     self._kept.popitem(last=False)
             return self._kept[key]
 
 
-def _offers(document: Source | Notebook, finding: Finding) -> Iterator[Offer]:
+class Frozen:
+    """Files as they were once, for threads beside the analysing one."""
+
+    state = None
+
+    def __init__(self, files: Others) -> None:
+        self._files = files
+
+    def read(self, file: str) -> Source | None:
+        """One of them."""
+        found = self._files.get(file)
+        return found.source if found is not None else None
+
+
+def _offers(document: Source | Notebook, finding: Finding, files: Frozen) -> Iterator[Offer]:
     from gradsight.engine import Engine
     from gradsight.intentions import reason
     from gradsight.rounds import fixes_of, program_of, with_line_ends
     from gradsight.suppression import CODE, ignore
 
     engine = Engine(lambda where, error: logger.error("%s failed", where, exc_info=error))
-    source, fixes = program_of(document), fixes_of(engine, document, finding)
+    source, fixes = program_of(document), fixes_of(engine, document, finding, files)
     preferred = next((each for each in fixes if each.applicability is Applicability.SAFE), None)
     for number, fix in enumerate(fixes):
-        edits = tuple(with_line_ends(source.text, edit) for edit in fix.edits)
+        edits = tuple(
+            with_line_ends(source.text, edit) if edit.file == source.file else edit for edit in fix.edits
+        )
         yield Offer(
             f"fix{number}", fix.title + _MARKS[fix.applicability], fix is preferred, edits, fix.applicability
         )
@@ -107,11 +134,12 @@ def fix_all(
     settings: Configuration,
     code: str | None = None,
     applicability: Applicability = Applicability.SAFE,
+    others: Others = NONE,
 ) -> tuple[Edit, ...] | tuple[CellEdit, ...]:
     """The edits that make the text what `gradsight fix` makes of it; of a notebook those of its cells.
 
     With a `code` only that rule's, as `gradsight fix --only CODE` does, and with `--unsafe` where the
-    applicability says so.
+    applicability says so. `others` are the files that it is read together with.
     """
     from gradsight.engine import Engine
     from gradsight.rounds import fix_text
@@ -124,6 +152,7 @@ def fix_all(
         settings,
         lambda finding, fix: logger.error("the fix `%s` of %s would break the file", fix.title, finding.code),
         () if code is None else (code,),
+        Frozen(others),
     )
     if isinstance(document, Source):
         return difference(document, Source(document.file, fixed.text))

@@ -11,8 +11,9 @@ import enum
 import itertools
 import json
 from bisect import bisect_right
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from functools import lru_cache, partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from gradsight.finding import Edit, Finding, Severity, Step
@@ -200,12 +201,28 @@ def with_token(diagnostics: Iterable[lsp.Diagnostic], token: str) -> list[lsp.Di
 
 
 def to_workspace_edit(
-    snapshot: Snapshot, edits: Iterable[Edit | CellEdit], versioned: bool
+    snapshot: Snapshot,
+    edits: Iterable[Edit | CellEdit],
+    versioned: bool,
+    others: Mapping[str, Snapshot] = MappingProxyType({}),
 ) -> lsp.WorkspaceEdit:
     """Edits of the snapshot's documents; `versioned` if the editor knows which version they are for.
 
-    Those of a notebook are edits of its cells, or can be made in them.
+    Those of a notebook are edits of its cells, or can be made in them. Those of further files are made in
+    `others`, all together.
     """
+    edits = tuple(edits)
+    changed = {file: each for file, each in others.items() if any(_is_in(edit, file) for edit in edits)}
+    if changed:
+        whole = [snapshot, *changed.values()]
+        each_of = [to_workspace_edit(each, edits, versioned) for each in whole]
+        if not versioned:
+            return lsp.WorkspaceEdit(
+                changes={uri: made for each in each_of for uri, made in (each.changes or {}).items()}
+            )
+        return lsp.WorkspaceEdit(
+            document_changes=[change for each in each_of for change in each.document_changes or ()]
+        )
     by_part: dict[str, list[lsp.TextEdit]] = {}
     if snapshot.notebook is not None:
         for made in _in_cells(snapshot.notebook, edits):
@@ -215,7 +232,7 @@ def to_workspace_edit(
     else:
         plain = [each for each in edits if isinstance(each, Edit)]
         for edit in sorted(plain, key=lambda each: (each.where.start, each.where.end)):
-            if edit.file == snapshot.source.file:  # no fix reaches another file
+            if edit.file == snapshot.source.file:
                 where = to_lsp_range(to_range(snapshot, edit.where))
                 by_part.setdefault(to_uri(snapshot, edit.where), []).append(lsp.TextEdit(where, edit.text))
     if not versioned:
@@ -229,6 +246,10 @@ def to_workspace_edit(
             if part.uri in by_part
         ]
     )
+
+
+def _is_in(edit: Edit | CellEdit, file: str) -> bool:
+    return isinstance(edit, Edit) and edit.file == file
 
 
 def _in_cells(notebook: Notebook, edits: Iterable[Edit | CellEdit]) -> list[CellEdit]:

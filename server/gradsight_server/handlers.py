@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gradsight.finding import Applicability
@@ -15,14 +16,16 @@ from lsprotocol import types as lsp
 
 from gradsight_server import actions, convert, hover, lenses, messages, uris
 from gradsight_server.convert import Encoding
-from gradsight_server.documents import Found, Snapshot
+from gradsight_server.documents import Found, Part, Snapshot
 from gradsight_server.messages import BadMessage
 from gradsight_server.probed import UNTRUSTED, Progress
 from gradsight_server.protocol import Outdated, Refused
 from gradsight_server.settings import SECTION, looks_like_ours
 
 if TYPE_CHECKING:
+    from gradsight.engine import Engine
     from gradsight.finding import Finding
+    from gradsight.text import Source
 
     from gradsight_server.app import Server
     from gradsight_server.proving import Wanted
@@ -122,10 +125,11 @@ def _actions(server: Server) -> None:
             for finding in found.shown:
                 if finding.where.start <= where.end and where.start <= finding.where.end:
                     token = convert.to_token(snapshot, finding)
-                    made = await server.aside(offers.of, snapshot, finding, token)
+                    others = await _others(server, snapshot, finding)
+                    made = await server.aside(offers.of, snapshot, finding, token, others)
                     said = convert.with_token(params.context.diagnostics, token)
-                    out += [_quick_fix(server, snapshot, uri, token, each, said) for each in made]
-                    best = actions.best_of(made)
+                    out += [_quick_fix(server, snapshot, uri, token, each, said, others) for each in made]
+                    best = None if finding.abroad else actions.best_of(made)  # a probe runs one text
                     if best is not None and server.probed.trusted and server.editor.makes_edits:
                         out.append(_fix_and_probe(snapshot, uri, token, best, said))
                     kind = actions.of_kind(finding, made)
@@ -166,9 +170,11 @@ def _actions(server: Server) -> None:
         finding = _by_token(snapshot, found, data.get("token"))
         if finding is None:
             raise Outdated("the finding is gone, or stands elsewhere now")
-        for each in await server.aside(offers.of, snapshot, finding, data["token"]):
+        others = await _others(server, snapshot, finding)
+        for each in await server.aside(offers.of, snapshot, finding, data["token"], others):
             if each.name == data.get("offer"):
-                params.edit = convert.to_workspace_edit(snapshot, each.edits, server.editor.versions_edits)
+                versioned = server.editor.versions_edits
+                params.edit = convert.to_workspace_edit(snapshot, each.edits, versioned, others)
                 return params
         raise Outdated("there is no such fix any more")
 
@@ -180,6 +186,7 @@ def _quick_fix(
     token: str,
     offer: actions.Offer,
     said: list[lsp.Diagnostic],
+    others: actions.Others,
 ) -> lsp.CodeAction:
     action = lsp.CodeAction(
         offer.title,
@@ -189,8 +196,33 @@ def _quick_fix(
         data={"uri": uri, "token": token, "offer": offer.name},
     )
     if not server.editor.resolves_edits:
-        action.edit = convert.to_workspace_edit(snapshot, offer.edits, server.editor.versions_edits)
+        action.edit = convert.to_workspace_edit(snapshot, offer.edits, server.editor.versions_edits, others)
     return action
+
+
+async def _others(server: Server, snapshot: Snapshot, finding: Finding) -> actions.Others:
+    """The files besides its own that a finding stands in, as they are now: open documents over disk. None
+    where one of them cannot be changed, or the editor makes no edits for a version."""
+    if not finding.abroad or not server.editor.versions_edits:
+        return actions.NONE
+    out: dict[str, Snapshot] = {}
+    for file in finding.files:
+        if file == snapshot.source.file:
+            continue
+        uri = uris.from_file(file)
+        unit = server.documents.get(uri)
+        if unit is not None:
+            out[file] = unit.snapshot()
+            continue
+        reading = server.analyses.ask(partial(_read, server, file))
+        try:
+            source = await asyncio.wait_for(asyncio.wrap_future(reading), KNOWN_WAIT)
+        except asyncio.TimeoutError:
+            return actions.NONE
+        if source is None:
+            return actions.NONE
+        out[file] = Snapshot(uri, None, source, snapshot.encoding, (Part(uri, None),))
+    return out
 
 
 def _fix_and_probe(
@@ -215,9 +247,32 @@ async def _fix_all(
 ) -> lsp.WorkspaceEdit:
     settings = await server.aside(server.configurations.of, snapshot.uri)
     document = snapshot.notebook or snapshot.source
-    asked = (actions.fix_all, document, settings, code, applicability)
+    others = await _around(server, snapshot)
+    asked = (actions.fix_all, document, settings, code, applicability, others)
     edits = await server.aside(*asked) if settings is not None else ()
     return convert.to_workspace_edit(snapshot, edits, server.editor.versions_edits)
+
+
+async def _around(server: Server, snapshot: Snapshot) -> actions.Others:
+    """The files that a document is read together with, as the analysis has them."""
+
+    def read(engine: Engine) -> dict[str, Snapshot]:
+        found = {file: server.surroundings.read(file) for file in engine.linker.asked(snapshot.source.file)}
+        return {
+            file: Snapshot(uris.from_file(file), None, source, snapshot.encoding, ())
+            for file, source in found.items()
+            if source is not None
+        }
+
+    try:
+        return await asyncio.wait_for(asyncio.wrap_future(server.analyses.ask(read)), KNOWN_WAIT)
+    except asyncio.TimeoutError:
+        return actions.NONE
+
+
+def _read(server: Server, file: str, engine: Engine) -> Source | None:
+    """A file around the documents; on the analysing thread."""
+    return server.surroundings.read(file)
 
 
 def _by_token(snapshot: Snapshot, found: Found, token: object) -> Finding | None:
@@ -359,6 +414,8 @@ async def _wanted(server: Server, asked: messages.FixAndProbe) -> Wanted:
     else:
         at = list(found.shown)
     for finding in at:
+        if finding.abroad:  # a probe runs one text
+            continue
         made = await server.aside(server.offers.of, snapshot, finding, convert.to_token(snapshot, finding))
         offer = next((each for each in made if each.name == asked.offer), None)
         if offer is None and asked.offer is None:

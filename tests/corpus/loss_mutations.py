@@ -126,7 +126,7 @@ def broadcast(script: Script) -> Iterator[Mutant]:
                 for less in (".squeeze(1)", ".view(-1)", "[:, 0]"):
                     text = (*span, f"{receiver}{less}")
                     yield compose(script, "GS306", f"{less}: {side}", [text, *marks])
-        if "rows" in site.flags:
+        if site.flags & {"rows", "more"}:
             yield from _reduced(script, site, given, target)
     for site, given, target in (*_losses(script, "bce"), *_losses(script, "bce logits")):
         if site.flags & {"flat", "column"}:
@@ -152,25 +152,27 @@ def _reduced(script: Script, site: Site, given: ast.expr, target: ast.expr) -> I
     in that, and none is put in.
     """
     whole = script.span(site.node)
-    one, two = _receiver(script, given), _receiver(script, target)
-    for style, kept, dropped in (
-        ("mean", ".mean(dim=1, keepdim=True)", ".mean(dim=1)"),
-        ("sum", ".sum(1, keepdim=True)", ".sum(1)"),
-        ("part", "[:, :1]", "[:, 0]"),
+    rows = "" if "rows" in site.flags else ".flatten(1)"
+    one, two = (f"{_receiver(script, side)}{rows}" for side in (given, target))
+    own = script.source(site.node.func) + "({}, {})"  # type: ignore[attr-defined]
+    for style, form, kept, dropped in (
+        ("mean", own, ".mean(dim=1, keepdim=True)", ".mean(dim=1)"),
+        ("part", own, "[:, :1]", "[:, 0]"),
+        ("part by hand", "(({} - {}) ** 2).mean()", "[:, :1]", "[:, 0]"),
+        (
+            "part, binary",
+            f"{_F}.binary_cross_entropy_with_logits({{}}, ({{}} > 0).float())",
+            "[:, :1]",
+            "[:, 0]",
+        ),
     ):
-        for form, name in (
-            (script.source(site.node.func) + "({}, {})", "loss"),  # type: ignore[attr-defined]
-            ("(({} - {}) ** 2).mean()", "by hand"),
+        good: Pieces = [(*whole, form.format(one + kept, two + kept))]
+        for which, sides in (
+            ("target", (one + kept, two + dropped)),
+            ("prediction", (one + dropped, two + kept)),
         ):
-            if name == "by hand" and style != "part":
-                continue
-            good: Pieces = [(*whole, form.format(one + kept, two + kept))]
-            for which, sides in (
-                ("target", (one + kept, two + dropped)),
-                ("prediction", (one + dropped, two + kept)),
-            ):
-                bad: Pieces = [(*whole, f"{OPEN}{form.format(*sides)}{CLOSE}")]
-                yield compose(script, "GS306", f"{style} of the {which} dropped, {name}", bad, good=good)
+            bad: Pieces = [(*whole, f"{OPEN}{form.format(*sides)}{CLOSE}")]
+            yield compose(script, "GS306", f"{style}: {which}", bad, good=good)
 
 
 def _one_output(script: Script, site: Site, given: ast.expr) -> Iterator[Mutant]:

@@ -5,9 +5,10 @@ from the good script's by more than 1e-3. It is *wanted* if the policy speaks: w
 takes the gradient from a parameter that had one, a softmax or a missing logarithm before a loss, and a term
 of the loss that became a constant are warnings; a part that looks frozen on purpose is an information. What
 is done in the wrong order, given to the wrong loss, not registered or run in the wrong mode is a warning
-(`PROTOCOL`), whatever it changes. A cut that leaves every parameter
-some gradient is not wanted. A mutant that raises for another reason (a shape, a type) never fitted: it is a
-*misfit* and counts nowhere.
+(`PROTOCOL`), whatever it changes. A cut that leaves every parameter some gradient is not wanted. Nor is one
+in a branch of a setting, where the other branch computes the same without it: `if self.freeze:` before a
+detached call reads just so, and the policy is silent. A mutant that raises for another reason (a shape, a
+type) never fitted: it is a *misfit* and counts nowhere.
 """
 
 from __future__ import annotations
@@ -91,6 +92,8 @@ UNFIT = re.compile(
     r"Legacy autograd function"
 )
 
+CUTS = frozenset({"GS101", "GS102", "GS103", "GS104", "GS105", "GS107"})
+
 # What a state that is carried on with its graph leads to.
 STATE_RAISES = re.compile(r"backward through the graph a second time|modified by an inplace operation")
 
@@ -124,7 +127,8 @@ def judge(script: Script, mutants: Sequence[Mutant]) -> list[Verdict]:
     }
     verdicts |= _memory(file, [each for each in mutants if each.rule == "GS208"])
     cuts = {each.mutant.place: each for each in verdicts.values() if each.mutant.style == "detach"}
-    return [_as_the_cut(verdicts[each.text], cuts.get(each.place)) for each in mutants]
+    judged_ = [_as_the_cut(verdicts[each.text], cuts.get(each.place)) for each in mutants]
+    return [_by_a_setting(script, each) if each.mutant.rule in CUTS else each for each in judged_]
 
 
 _METER = f"import sys; sys.path.append({str(Path(__file__).parent)!r}); import graph_meter; sys.path.pop()\n"
@@ -171,6 +175,60 @@ def _as_the_cut(verdict: Verdict, cut: Verdict | None) -> Verdict:
     # Only a receiver of `.detach()` looks frozen on purpose.
     severity = "warning" if cut.severity == "information" else cut.severity
     return replace(verdict, kind=cut.kind, severity=severity, said=said)
+
+
+def _by_a_setting(script: Script, verdict: Verdict) -> Verdict:
+    """A cut that one branch of a setting makes, where the other branch binds the same name without it."""
+    if verdict.kind != "wanted" or not verdict.mutant.edits:
+        return verdict
+    offset = max(start for start, _, _ in verdict.mutant.edits)
+    offset += len(script.text[offset:]) - len(script.text[offset:].lstrip())  # a whole line is replaced
+    around = [
+        node
+        for node in ast.walk(script.tree)
+        if isinstance(node, ast.stmt) and script.span(node)[0] <= offset <= script.span(node)[1]
+    ]
+    statement = max(around, key=lambda node: script.span(node)[0], default=None)
+    if not isinstance(statement, (ast.Assign, ast.AugAssign)):
+        return verdict
+    names = _bound([statement])
+    node: ast.AST = statement
+    while not isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Module)):
+        inner, node = node, script.parents[node]
+        if isinstance(node, ast.If) and _is_setting(node.test):
+            other = node.orelse if inner in node.body else node.body
+            if names <= _bound(other):
+                return replace(verdict, kind="not wanted", severity=None, said=f"a setting: {verdict.said}")
+    return verdict
+
+
+def _is_setting(test: ast.expr) -> bool:
+    """Whether a test reads one setting: `self.fused`, `not use_lu`, `kind == "max"`; no `is None`."""
+    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+        return _is_setting(test.operand)
+    if isinstance(test, ast.Compare):
+        texts = all(
+            isinstance(each, ast.Constant) and isinstance(each.value, str) for each in test.comparators
+        )
+        return texts and _is_setting(test.left)
+    return isinstance(test, (ast.Name, ast.Attribute))
+
+
+def _bound(statements: Sequence[ast.stmt]) -> set[str]:
+    """The names and attributes that statements assign to."""
+    return {
+        ast.unparse(part)
+        for statement in statements
+        for node in ast.walk(statement)
+        for target in (
+            node.targets
+            if isinstance(node, ast.Assign)
+            else [node.target]
+            if isinstance(node, ast.AugAssign)
+            else []
+        )
+        for part in (target.elts if isinstance(target, (ast.Tuple, ast.List)) else [target])
+    }
 
 
 def _verdict(mutant: Mutant, good: truth.Snapshot, bad: truth.Snapshot) -> Verdict:

@@ -38,6 +38,7 @@ _tags: defaultdict[int, set[int]] = defaultdict(set)
 _nodes: defaultdict[int, list[Any]] = defaultdict(list)  # of each site its nodes since the last backward
 _backwards: defaultdict[int, int] = defaultdict(int)
 _modules: defaultdict[int, set[int]] = defaultdict(set)  # of each module the sites that call it
+_learning: defaultdict[int, dict[int, int]] = defaultdict(dict)  # of each site the modules that it calls
 _kept: list[Any] = []  # what has an id in use
 
 
@@ -59,7 +60,8 @@ def call(site: int, function: Any, *args: Any, **kwargs: Any) -> Any:
         tags = {function.__dict__["_site"]} if "_site" in function.__dict__ else tags
         learns = sum(each.requires_grad for each in function.parameters())
         if learns:
-            marks |= {"module", f"{learns} parameters"}
+            marks.add("module")
+            _learning[site][id(function)] = learns
             if not torch.is_grad_enabled():
                 marks.add("module without gradient")
             _modules[id(function)].add(site)
@@ -97,6 +99,8 @@ def call(site: int, function: Any, *args: Any, **kwargs: Any) -> Any:
 
 def report() -> dict[str, Any]:
     """What was seen, by site."""
+    for site, called in _learning.items():
+        flags[site].add(f"{sum(called.values())} parameters")
     for sites in _modules.values():
         for site in sites:
             if len(sites) > 1:

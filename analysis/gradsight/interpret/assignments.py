@@ -287,7 +287,7 @@ class Assignments(Calls):
             facts = {"by": "hand", **({"unknown": "yes"} if isinstance(receiver, Unknown) else {})}
             self.event("zero", nodes=self.nodes_in(receiver), facts=facts, call=self.here(target))
         if name == "data" and self.in_method:
-            self.event("filled", nodes=self.nodes_in(receiver))
+            self.event("filled", nodes=self.nodes_in(receiver), call=self.here(target))
         if name == "data" and isinstance(receiver, Tensor) and receiver.origin not in OWN_VALUES:
             # The numbers are another's, the graph stays what it was.
             parts = [(receiver.node, Edge.LIVE), *((n, Edge.CUT) for n in self.nodes_in(value))]

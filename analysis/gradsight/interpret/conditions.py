@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 
+from gradsight.outline import Block
 from gradsight.syntax import written_as
 
 
@@ -35,3 +36,25 @@ def constants_of(written: ast.expr, several: bool) -> list[str]:
         parts = written.elts if isinstance(written, (ast.Tuple, ast.List, ast.Set)) else []
     constants = [repr(part.value) for part in parts if isinstance(part, ast.Constant)]
     return constants if len(constants) == len(parts) else []
+
+
+def is_emptiness(test: ast.expr) -> bool:
+    """Whether a test asks for a tensor that holds nothing: `x.numel() == 0`, `x.size(0) == 0`."""
+    if not isinstance(test, ast.Compare) or len(test.ops) != 1 or not isinstance(test.ops[0], ast.Eq):
+        return False
+    asked, number = test.left, test.comparators[0]
+    if not isinstance(number, ast.Constant) or number.value != 0:
+        return False
+    if isinstance(asked, ast.Subscript):
+        return isinstance(asked.value, ast.Attribute) and asked.value.attr == "shape"
+    return (
+        isinstance(asked, ast.Call)
+        and isinstance(asked.func, ast.Attribute)
+        and asked.func.attr in ("numel", "nelement", "size")
+    )
+
+
+def leaves(block: Block | None, nodes: list[ast.stmt]) -> bool:
+    """Whether a block ends by leaving the function or the turn of a loop."""
+    last = block[-1][-1].line.nodes[-1:] if block and block[-1] else nodes[-1:]
+    return bool(last) and isinstance(last[0], (ast.Return, ast.Raise, ast.Continue))

@@ -120,6 +120,8 @@ class Methods(Frameworks):
     ) -> Value | None:
         if name == "backward":
             return self.backward(receiver, args, kwargs, node, base)
+        if name == "type" and not args and not kwargs:
+            return Unknown("the name of a dtype")
         if isinstance(receiver, Unknown):
             if name in ("parameters", "named_parameters"):
                 nodes = (receiver.node,) if receiver.node != NOWHERE else ()

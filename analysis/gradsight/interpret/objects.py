@@ -263,6 +263,8 @@ class Objects(Modules):
             hooks = (*(earlier.items if isinstance(earlier, Seq) else ()), args[0])
             self.put(receiver, held.with_field("@hooks", Seq(hooks)))
             return self.allocate(Obj("object", Lib(HOOK_HANDLE), (("module", receiver), ("hook", args[0]))))
+        if name == "load_state_dict":
+            self.event("loaded", oids=(receiver.oid,))
         if name in (
             "state_dict",
             "load_state_dict",

@@ -39,6 +39,12 @@ from gradsight.values import (
 )
 
 # Operations that take a value where a condition holds, and another one where it does not.
+# Functions that slide a window over the last dimensions: over how many.
+OVER_AREAS = {
+    f"{name}{space}d": space
+    for name in ("conv", "max_pool", "avg_pool", "adaptive_max_pool", "adaptive_avg_pool")
+    for space in (1, 2, 3)
+}
 CHOOSING = frozenset({"torch.where", "torch.Tensor.where", "torch.masked_fill", "torch.Tensor.masked_fill"})
 
 
@@ -277,6 +283,8 @@ class Operations(Expressions):
                 if isinstance(value, Const) and isinstance(value.value, str) and "Tensor" in value.value:
                     return "int" if "Long" in value.value or "Int" in value.value else "float"
         first = args[0] if args else None
+        if is_cast_unseen(operation, args):
+            return ""
         if operation.dtype in ("same", "argument") and isinstance(first, (Tensor, Array)):
             return first.dtype
         kinds = {value.dtype for value in self.tensors_in(Seq(tuple(args)))}
@@ -289,6 +297,8 @@ class Operations(Expressions):
         last = operation.name.rpartition(".")[2]
         explicit = kwargs.get("dtype")
         first = args[0] if args else None
+        if is_cast_unseen(operation, args):
+            return ""
         if explicit is None and operation.dtype == "argument":
             explicit = next((value for value in args[1:] if exact_dtype(value)), None)
         if explicit is not None and explicit != NONE:
@@ -387,6 +397,9 @@ class Operations(Expressions):
         if operation.shape == "linear" and len(args) > 1:
             weight = shapes.ranked(self.shape_of(args[1]))
             return shapes.linear(first, weight[0] if weight else None)
+        if last in OVER_AREAS:
+            weight = self.shape_of(args[1]) if last.startswith("conv") and len(args) > 1 else first
+            return shapes.over_areas(first, weight, OVER_AREAS[last], convolved=last.startswith("conv"))
         return self.moved_dimensions(last, first, args[1:], kwargs)
 
     def moved_dimensions(self, last: str, first: Shape, args: list[Value], kwargs: dict[str, Value]) -> Shape:
@@ -497,6 +510,11 @@ def device_like(value: Value) -> bool:
         and value.node == NOWHERE
         and value.why.startswith(("`torch.device`", "one of several constants"))
     )
+
+
+def is_cast_unseen(operation: model.Operation, args: list[Value]) -> bool:
+    """Whether this is `x.type(...)` with a dtype that is not known."""
+    return operation.name == "torch.Tensor.type" and any(isinstance(value, Unknown) for value in args[1:])
 
 
 def is_size(value: Value) -> bool:

@@ -144,7 +144,16 @@ def product(dims: tuple[int | None, ...]) -> int | None:
         return dims[0]
     if all(dim is not None and dim >= 0 for dim in dims):
         return prod(dim for dim in dims if dim is not None)
-    return MANY if surely_many(dims) and None not in dims else None
+    return MANY if surely_many(dims) else None
+
+
+def over_areas(shape: Shape, weight: Shape, space: int, *, convolved: bool) -> Shape:
+    """What a window leaves that slides over the last dimensions: (N, C, ..), sizes there not worked out."""
+    known, kernel = ranked(shape), ranked(weight)
+    if known is None or len(known) not in (space + 1, space + 2):
+        return None
+    channels = (kernel[0] if kernel else None) if convolved else known[-space - 1]
+    return (*known[: -space - 1], channels, *(None,) * space)
 
 
 def viewed(shape: Shape, sizes: tuple[int | None, ...], batch: list[bool]) -> Shape:

@@ -51,6 +51,7 @@ class Event:
           "accumulate" and "append" (what a loop adds up or collects) | "unreturned" |
           "every" (its branch is taken every so many turns) | "once" (its loop has one turn) |
           "most" (its branch is left out in a few turns at an end: `if i > 0`) |
+          "loaded" (the state of a module) |
           "rebound" (the name of a leaf, to its own update, when its turn ends) |
           "carried" (what a turn of the loop leaves for the next) |
           "ending" (from here on a turn of its loop is the last one) |

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gradsight.graph import Here
-from gradsight.interpret.conditions import conditions_of
+from gradsight.interpret.conditions import conditions_of, is_emptiness, leaves
 from gradsight.interpret.index import LINKED, imported
 from gradsight.interpret.libraries import GRAD_OFF, GRAD_ON
 from gradsight.interpret.loops import Loops, body_parts
@@ -262,6 +262,8 @@ class Statements(Loops):
             if test is not None:
                 self.state = before
                 known = self.evaluate(test)
+                if is_emptiness(test) and leaves(lines, nodes):
+                    continue  # what is given back for nothing at all says nothing of the rest
                 if isinstance(known, Const) and self.decides(test):
                     if not known.value:
                         continue

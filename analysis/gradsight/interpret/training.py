@@ -88,6 +88,7 @@ class Training(Factories):
             "reduction": str(word),
             "input": first.role if isinstance(first, Tensor) else "",
             "target": target.role if isinstance(target, (Tensor, Array)) else "",
+            "target_made": target.origin if isinstance(target, Tensor) else "",
             "target_dtype": target.dtype if isinstance(target, (Tensor, Array)) else "",
             "exact": exact_of(first),
             "target_exact": exact_of(target),

@@ -22,6 +22,8 @@ with torch.no_grad():
 loss = criterion(head(features), labels)
 ```
 
+Where everything is frozen, or nothing learns at all, no fix is offered: what should learn is a decision.
+
 ## When it is right
 Frozen parts behind which something learns, inputs that require a gradient, and features under
 `inference_mode` that are cloned or only measured. Not flagged.

@@ -70,7 +70,7 @@ def check(q: Queries) -> Iterator[Report]:
             if not any(event.node in q.feeding(top, (Edge.LIVE,)) for top in q.roots(sink)):
                 continue
             said.add(id(q.syntax_of(where)))
-            yield report(q, event, sink, lost, live)
+            yield report(q, event, sink, lost, live, dead)
             break
 
 
@@ -127,13 +127,17 @@ def without(q: Queries, top: int, dead: set[int]) -> Iterator[int]:
         stack += [i for i, edge in zip(node.inputs, node.edges, strict=False) if edge in WITH_A_GRADIENT]
 
 
-def report(q: Queries, event: Event, sink: Event, lost: tuple[int, ...], live: set[int]) -> Report:
+def report(
+    q: Queries, event: Event, sink: Event, lost: tuple[int, ...], live: set[int], dead: set[int]
+) -> Report:
     where = event.place("call")
     assert where is not None
     names = q.names(lost)
     learn = "learn" if " and " in names else "learns"
-    own = {n for top in q.roots(sink) for n in without(q, top, {event.node})}
-    raises = not any(q.graph[n].kind == "source" and q.graph[n].op in POSSIBLE for n in own)
+    own = {n for top in q.roots(sink) for n in without(q, top, dead)}
+    raises = not any(
+        q.graph[n].kind == "source" and q.graph[n].op in POSSIBLE and not is_data(q, n) for n in own
+    )
     implied = "" if event.fact("given") else " (`use_reentrant` is not given, which still means True)"
     reason = f"nothing that this checkpoint is given requires a gradient, and it is re-entrant{implied}"
     then = (

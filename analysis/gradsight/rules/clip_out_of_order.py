@@ -18,6 +18,8 @@ torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
 optimizer.step()
 ```
 
+Which network should have been clipped is a decision where the clip names another one.
+
 ## When it is right
 Clipping within one of several backward passes (per sample, per task). Not flagged.
 """
@@ -28,13 +30,13 @@ import re
 from collections.abc import Iterator
 
 from gradsight import surgery
-from gradsight.finding import Applicability, Finding, Fix
+from gradsight.finding import Applicability, Edit, Finding, Fix
 from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
 from gradsight.protocol import Protocol, Step, entry, loops, protocol_of, surely_with
-from gradsight.queries import Queries, shortened
+from gradsight.queries import Queries, common_owner, shortened
 from gradsight.rule import Report, Rule
-from gradsight.text import Source
+from gradsight.text import Source, Span
 
 
 def check(q: Queries) -> Iterator[Report]:
@@ -45,9 +47,11 @@ def check(q: Queries) -> Iterator[Report]:
     steps = protocol.all_steps
     for at, clip in clips:
         where = clip.place("call")
-        if where is None or clip.fact("unknown") or not loops(clip):
+        if where is None or not loops(clip):
             continue
         clipped = protocol.parameters(clip)
+        if clip.fact("unknown") and not any(clipped == protocol.parameters(step.event) for step in steps):
+            continue  # of a model that is not known as a whole, unless the step holds just the same
         beside = [step for step in steps if surely_with(clip, step.event) or surely_with(step.event, clip)]
         why = next(
             (found for step in beside if (found := misplaced(protocol, at, clip, clipped, step, beside))),
@@ -62,8 +66,14 @@ def check(q: Queries) -> Iterator[Report]:
                 where,
                 (("clipped here", where), *((("and this", there),) if there is not None else ())),
                 (("other", there),) if there is not None else (),
-                (("kind", kind),),
+                (("kind", kind), *(("owner", owner) for owner in owners(q, beside) if not kind)),
             )
+
+
+def owners(q: Queries, steps: list[Step]) -> Iterator[str]:
+    """Whose parameters the one step beside a clip takes."""
+    if len(steps) == 1 and (owner := common_owner([q.name(n) for n in sorted(steps[0].held)])):
+        yield owner
 
 
 def misplaced(
@@ -133,6 +143,14 @@ def cleared_next(protocol: Protocol, at: int, clipped: frozenset[int]) -> Event 
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     other, kind, clip = finding.place("other"), finding.fact("kind"), finding.where
+    owner = finding.fact("owner")
+    given = re.search(r"([\w.]+)(?=\.parameters\(\))", source.slice(clip))
+    if owner and given is not None and re.fullmatch(r"[\w.]+", owner):
+        if owner.startswith("self.") or surgery.is_bound_before(source, owner, clip):
+            where = Span(clip.start + given.start(), clip.start + given.end())
+            edit = Edit(source.file, where, owner)
+            yield Fix(f"Clip what the step takes: `{owner}`", Applicability.UNSAFE, (edit,))
+        return
     if other is None or not kind:
         return
     if kind == "scaled":

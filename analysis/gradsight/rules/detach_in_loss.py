@@ -18,6 +18,9 @@ loss = criterion(output, target)
 history.append(loss.detach())
 ```
 
+Where both networks step on what is cut once, no fix is offered: which of the two should get its gradient is
+not known.
+
 ## When it is right
 Targets, straight-through estimators, a discriminator's fake batch, a teacher, truncated backpropagation
 through time, weights computed from a loss: wherever another way to what must learn stays open, or nothing

@@ -30,6 +30,9 @@ y = Scale.apply(x, 2.0)
 
 `torch.autograd.gradcheck(Scale.apply, (x.double().requires_grad_(), 2.0))` compares it with numbers.
 
+A derivative that is not written is not invented: a missing `backward`, a None where a gradient belongs, and
+an index that is one too high are left to people.
+
 ## When it is right
 `None` for settings, masks and indices, more of them than there are arguments, estimators whose backward is
 another function's on purpose. None of these is flagged.
@@ -136,11 +139,30 @@ def said(q: Queries, event: Event) -> str:
     )
 
 
+FITTING = {
+    "gradients": "Return one value for each argument (None has no gradient)",
+    "saved": "Unpack what was saved",
+    "number": "Keep the number on `ctx`",
+    "outputs": "Take a gradient for each output, and use the first alone",
+}
+
+
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     where, kind = finding.where, finding.fact("kind")
+    if kind in ("gradients", "saved", "number", "outputs"):
+        by = {
+            "gradients": surgery.as_many_gradients,
+            "saved": surgery.unpacked_as_saved,
+            "number": surgery.number_on_context,
+            "outputs": surgery.gradient_of_each_output,
+        }[kind]
+        fitting = by(source, where)
+        if not isinstance(fitting, surgery.Refusal):
+            yield Fix(FITTING[kind], Applicability.UNSAFE, fitting)
+        return
     text = source.slice(where)
     if kind == "nothing" and finding.fact("last"):
-        edits = surgery.insert_return(source, where)
+        edits = surgery.gradient_returned(source, where)
         if not isinstance(edits, surgery.Refusal):
             title = "Return the gradient (whether it is the one that is meant is not checked)"
             yield Fix(title, Applicability.UNSAFE, edits)

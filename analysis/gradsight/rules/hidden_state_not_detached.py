@@ -23,6 +23,8 @@ for x, y in windows:
 
 Where nothing steps within the loop, the losses can as well be added and differentiated once, behind it.
 
+A state that is no name of the loop's own function is left to people.
+
 ## When it is right
 States that are detached or begun anew in each turn, states without gradients, one `backward()` behind the
 loop, states that are made behind the backward pass and used once. None of these is flagged.

@@ -21,6 +21,9 @@ def clip(grad):
 weight.register_hook(clip)
 ```
 
+What a hook should give instead of another shape or a number, and where it should be registered instead, is
+left to people.
+
 ## When it is right
 Hooks that print, count or keep what they see, and such as change it in place. None of these is flagged.
 """

@@ -19,6 +19,9 @@ probabilities = torch.sigmoid(scores).clone()
 probabilities[padding] = 0
 ```
 
+Where a table is filled step by step, or a layer itself writes in place, or weights change between two
+passes, no fix is offered: the order or the way of computing has to change.
+
 ## When it is right
 Where nobody keeps the old numbers: `nn.ReLU(inplace=True)` and `out += identity` behind a convolution or a
 normalisation, parts of a buffer that are written once, `masked_fill_` of scores, gradients and weights after
@@ -115,7 +118,17 @@ def report(writes: Writes, write: Write, keeper: Keeper, sink: Event, later: boo
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     if not finding.fact("recorded"):
-        return  # out of place it would change nothing, or be cut
+        # Out of place it would change nothing, or be cut.
+        for title, made in (
+            ("Compute it where autograd sees it, out of `no_grad`", surgery.seen_outside),
+            ("Draw into a new tensor", surgery.drawn_anew),
+            ("Write into a copy (what else holds it stays as it is)", surgery.copied_first),
+        ):
+            changed = made(source, finding.where)
+            if not isinstance(changed, surgery.Refusal):
+                yield Fix(title, Applicability.UNSAFE, changed)
+                return
+        return
     edits = surgery.out_of_place(source, finding.where)
     if not isinstance(edits, surgery.Refusal):
         yield Fix("Make a new tensor instead of writing in place", Applicability.UNSAFE, edits)
@@ -125,6 +138,15 @@ def fix(source: Source, finding: Finding) -> Iterator[Fix]:
         edits = surgery.cloned(source, keeper)
         if not isinstance(edits, surgery.Refusal):
             yield Fix("Write to a copy", Applicability.SAFE, edits)
+            return
+    edits = surgery.drawn_anew(source, finding.where)
+    if not isinstance(edits, surgery.Refusal):
+        yield Fix("Draw into a new tensor", Applicability.UNSAFE, edits)
+        return
+    edits = surgery.copied_first(source, finding.where)
+    if not isinstance(edits, surgery.Refusal):
+        title = "Write into a copy (what else holds it stays as it is)"
+        yield Fix(title, Applicability.UNSAFE, edits)
 
 
 RULE = Rule("GS502", "in-place-on-what-backward-needs", check, fix)

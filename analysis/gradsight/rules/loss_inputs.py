@@ -23,6 +23,10 @@ CHOOSING = {
     "torch.stack",
     "torch.nn.Identity",
 }
+DROPPING = frozenset({
+    "torch.nn.Dropout", "torch.nn.Dropout1d", "torch.nn.Dropout2d", "torch.nn.functional.dropout",
+    "torch.dropout",
+})  # fmt: skip
 CLAMPING = frozenset({"torch.clamp", "torch.Tensor.clamp", "torch.clip", "torch.Tensor.clip"})
 TURNING = {
     "torch.Tensor.permute",
@@ -103,7 +107,7 @@ def squashing(q: Queries, number: int) -> int:
 
 def is_raw(q: Queries, number: int) -> bool:
     """Whether the numbers are what a linear or convolutional layer gives."""
-    made = making(q, number)
+    made = making(q, number, DROPPING)
     return made >= 0 and q.graph[made].op.rpartition(".")[2].lower() in RAW
 
 

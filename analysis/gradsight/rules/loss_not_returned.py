@@ -21,6 +21,8 @@ def training_step(self, batch, batch_idx):
     return loss
 ```
 
+Where it is a function elsewhere that returns nothing, no fix is offered at the call.
+
 ## When it is right
 Manual optimization, which calls `manual_backward` itself. Not flagged.
 """

@@ -19,6 +19,9 @@ loss += 1e-3 * penalty
 loss.backward()
 ```
 
+Terms of the turns of a loop, and a weight of 0, are left to people: what should be added up, or how much of
+it, is not known.
+
 ## When it is right
 Metrics, what is measured without gradients or behind the backward pass, a second criterion on the same
 prediction that is only shown, terms that another backward pass takes, weights that a setting holds. None of
@@ -31,7 +34,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from gradsight import model
+from gradsight import model, surgery
 from gradsight.domain import DEPENDING, Edge
 from gradsight.finding import Applicability, Edit, Finding, Fix
 from gradsight.graph import Place
@@ -105,12 +108,20 @@ def without_use(q: Queries, event: Event, terms: list[Event]) -> Report | None:
         message = (
             f"`{name}` is {how} and no part of {loss}, so {q.names(alone)} never {learns}: add it to the loss"
         )
-        return RULE.report(SEVERITY["starved"], message, where, path)
+        return RULE.report(
+            SEVERITY["starved"], message, where, path, added_at(sink, "sink"), (("name", name),)
+        )
     message = (
         f"`{name}` is {how}: {loss} is differentiated without it, "
         "and nothing learns from it; add it, or drop it"
     )
-    return RULE.report(SEVERITY["unused"], message, where, path)
+    return RULE.report(SEVERITY["unused"], message, where, path, added_at(sink, "sink"), (("name", name),))
+
+
+def added_at(sink: Event, name: str) -> tuple[tuple[str, Place], ...]:
+    """Where the sum is differentiated."""
+    place = sink.place("call")
+    return ((name, place),) if place is not None else ()
 
 
 def is_meant(q: Queries, event: Event, sink: Event) -> bool:
@@ -302,6 +313,7 @@ def counted_wrong(q: Queries, sink: Event, said: set[int]) -> Iterator[Report]:
                 f"{what} is added a second time: {q.sink_text(sink)} holds it twice, "
                 "and its gradient counts double",
                 where,
+                places=(("twice", where),),
             )
 
 
@@ -340,7 +352,18 @@ def no_weight(q: Queries, sink: Event, number: int, said: set[int]) -> Iterator[
 
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
-    again = finding.place("again")
+    sink, twice, again = finding.place("sink"), finding.place("twice"), finding.place("again")
+    name = finding.fact("name") or ""
+    if sink is not None and name:
+        edits = surgery.added_to_loss(source, finding.where, sink, name)
+        if not isinstance(edits, surgery.Refusal):
+            yield Fix(f"Add `{name}` to the loss", Applicability.UNSAFE, edits)
+        return
+    if twice is not None:
+        once = surgery.not_added_again(source, twice)
+        if not isinstance(once, surgery.Refusal):
+            yield Fix("Add it once", Applicability.UNSAFE, once)
+        return
     if again is None:
         return
     written = re.compile(r"[ \t]*=(?!=)[ \t]*\+?[ \t]*").match(source.text, again.end)

@@ -20,6 +20,8 @@ Ask for a graph of the gradients where a loss is made of them.
 penalty = ((gradient.norm(2, dim=1) - 1) ** 2).mean()
 ```
 
+Gradients that nobody takes have no fix: what they were for is not known.
+
 ## When it is right
 Attacks, saliency maps, influence and weights of losses that are computed from gradients: a gradient that is
 used as a number, beside or inside of what learns by another way. None of these is flagged.

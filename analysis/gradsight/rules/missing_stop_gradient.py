@@ -21,6 +21,8 @@ value_loss = F.mse_loss(value_net(state).squeeze(1), target)
 policy_loss = -(log_prob * advantage.detach()).mean()
 ```
 
+Where no part of the target is surely meant to stay fixed, which is a hint, no fix is offered.
+
 ## When it is right
 Residual gradients, which follow both sides on purpose. Targets of a network that no optimizer here holds, and
 all that is detached, are not flagged.

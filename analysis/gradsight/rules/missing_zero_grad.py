@@ -19,6 +19,8 @@ loss.backward()
 optimizer.step()
 ```
 
+Where each loss has a pass of its own in a loop, no fix is offered: where a turn begins is not known.
+
 ## When it is right
 Gradients that are accumulated on purpose, with the step and the clearing in one branch. Optimizers that are
 made anew in each turn, or whose gradients other code clears. None of these is flagged.
@@ -149,6 +151,7 @@ def may_be_helped(q: Queries, step: Step, loop: int) -> bool:
     if not calls:
         return False
     used = {i for node in q.graph.nodes for i in node.inputs}
+    used.update(root for sink in q.sinks for root in q.roots(sink))
     owners = {
         node_of(obj.get("*"))
         for oid, obj in q.program.heap.items()

@@ -17,6 +17,8 @@ not reach them. Nothing is raised as long as the module owns any other parameter
 self.layers = nn.ModuleList([nn.Linear(8, 8) for _ in range(3)])
 ```
 
+Lists of lists of layers need a container in each row, and no fix is offered.
+
 ## When it is right
 Lists that are registered besides (`add_module`, `nn.Sequential(*layers)`) or handed to the optimizer by name,
 layers that own nothing, and modules that are hidden so that they do not learn. None of these is flagged.

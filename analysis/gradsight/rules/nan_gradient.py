@@ -20,6 +20,9 @@ root = torch.where(x > 0, torch.sqrt(safe), 0.0)
 log_probs = F.log_softmax(logits, dim=1)
 ```
 
+A quotient, and a root that is asked afterwards whether it is a number, need a condition of their own: no
+fix is offered.
+
 ## When it is right
 `torch.norm` and `torch.cdist`, whose derivative at 0 is 0; what is clamped to a small number or has one
 added; what stands behind a ReLU; what needs no gradient. None of these is flagged.
@@ -437,7 +440,14 @@ def fix(source: Source, finding: Finding) -> Iterator[Fix]:
         last = offset(part.end_lineno or part.lineno, part.end_col_offset or part.col_offset)
         return Span(finding.where.start + first, finding.where.start + last)
 
-    if finding.fact("kind") == "zero":
+    kind = finding.fact("kind")
+    if (
+        kind == "hidden"
+        and not isinstance(written, ast.BinOp)
+        and not any("isnan" in line.text for line in source.units if line.code)
+    ):
+        kind = "zero"  # what is asked whether it is a number would be one now
+    if kind == "zero":
         inside = under(written)
         if inside is not None:
             at = span(inside)

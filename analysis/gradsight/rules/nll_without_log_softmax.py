@@ -17,6 +17,8 @@ loss = F.nll_loss(F.softmax(scores, dim=1), y)  # negative
 loss = F.nll_loss(F.log_softmax(scores, dim=1), y)
 ```
 
+Where the logarithm is taken back in another function, no fix is offered.
+
 ## When it is right
 `log_softmax`, the logarithm of a softmax, scores normalised by `logsumexp`, `nll_loss(p, y) + 1`, which is
 the expected error. None of these is flagged.

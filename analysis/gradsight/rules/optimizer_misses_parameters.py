@@ -4,7 +4,8 @@ An optimizer that holds something else than what the loss trains.
 ## What it does
 Flags an optimizer of whose parameters no loss of the program depends on any: another model's, those of a
 model that was made anew since, or copies of them. Also one that was made before a layer was replaced whose
-new parameters nothing holds, and a second optimizer of the same parameters where others have none.
+new parameters nothing holds, a second optimizer of the same parameters where others have none, and a model
+behind the one that is trained, or one that `train()` is called on, which no optimizer was given.
 
 ## Why is this bad?
 `backward()` fills the gradients of parameters that nobody steps with, and the optimizer steps with parameters
@@ -18,6 +19,9 @@ model.fc = nn.Linear(512, 10)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 ```
 
+Where the optimizer is made in another function than the model, no fix is offered: what it should be given
+is not known there.
+
 ## When it is right
 Parts that another optimizer holds, and parts that are left out on purpose. Not flagged.
 """
@@ -27,7 +31,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from gradsight import surgery
+from gradsight import ownership, surgery
+from gradsight.domain import DEPENDING, Edge
 from gradsight.finding import Applicability, Edit, Finding, Fix
 from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
@@ -35,6 +40,7 @@ from gradsight.protocol import Protocol, Step, entry, protocol_of
 from gradsight.queries import LEARNING, Queries, common_owner, shortened
 from gradsight.rule import Report, Rule
 from gradsight.text import Source, Span
+from gradsight.values import Ref
 
 
 def check(q: Queries) -> Iterator[Report]:
@@ -69,6 +75,104 @@ def check(q: Queries) -> Iterator[Report]:
                 said.add(oid)
                 yield report(q, step, frozenset(event.nodes) & trained, event)
                 break
+    if not said:
+        yield from forgotten(q, protocol)
+
+
+def forgotten(q: Queries, protocol: Protocol) -> Iterator[Report]:
+    """A model of its own that the loss goes through, and that nobody gave to an optimizer: a head behind the
+    backbone that is trained and before labels, or what is put in training mode by name. What stands before
+    the backbone may be fixed, and what judges it (a critic, features to compare) may be trained elsewhere."""
+    trained = free(q)
+    if not trained or not protocol.steps:
+        return
+    heap = q.program.heap
+    modules = [oid for oid, obj in heap.items() if obj.kind in ("module", "instance")]
+    inner = {part for oid in modules for part in ownership.parts(heap, oid) if part != oid}
+    inner |= {
+        one
+        for oid in modules
+        for value in heap[oid].held
+        for one in ownership.hidden(heap, value)
+        if one in heap
+    }
+    models = [own for oid in modules if oid not in inner and (own := ownership.parameters(heap, oid))]
+    steps = [one for one in protocol.steps if any(own <= one.held for own in models)]
+    touched = {
+        oid
+        for event in q.all("loaded", "escape", "lent", "mode")
+        if event.kind != "mode" or event.fact("to") != "train"
+        for oid in event.oids
+    }
+    by_hand = {
+        n
+        for event in q.all("read", "written", "filled")
+        for number in event.nodes
+        for n in q.graph.feeding(number, (Edge.LIVE,))
+    }
+    switched = {oid for event in q.all("mode") for oid in event.oids if event.fact("to") == "train"}
+    for oid in modules:
+        own = ownership.parameters(heap, oid)
+        if (
+            oid in inner
+            or not own
+            or not own <= trained
+            or own & by_hand
+            or touched & set(ownership.parts(heap, oid))
+        ):
+            continue
+        if any(q.graph[n].inputs or not NAMED.fullmatch(q.name(n)) for n in own):
+            continue  # a copy of another model, or made anew in each call
+        step = next(
+            (one for one in steps if oid in switched or (is_behind(q, own, one.held) and predicts(q, own))),
+            None,
+        )
+        where = step.optimizer.place("call") if step is not None else None
+        if where is None:
+            continue
+        name = next((name for name, value in q.program.env.items() if value == Ref(oid)), "")
+        wanted = f"`{name}`" if name else q.names(tuple(sorted(own)))
+        sink = next((one for _, one in protocol.passes(own)), None)
+        end = sink.place("call") if sink is not None else None
+        path = [("the optimizer takes its parameters here", where)]
+        if end is not None:
+            path.append((f"and this gives {wanted} gradients that nobody uses", end))
+        yield RULE.report(
+            SEVERITY["starved"],
+            f"no optimizer holds {wanted}, which {q.sink_text(sink)} goes through: it keeps its first random "
+            "weights and never learns",
+            where,
+            tuple(path),
+            facts=(("forgotten", name),),
+        )
+
+
+NAMED = re.compile(r"[A-Za-z_][\w.\[\]]*")
+DRAWN = ("torch.randn", "torch.rand", "torch.randint", "torch.randn_like", "torch.rand_like")
+
+
+def predicts(q: Queries, own: frozenset[int]) -> bool:
+    """Whether these parameters have a part in what is compared with labels, and none in the labels."""
+    return any(
+        ("index" in event.fact("target_wants") or event.fact("target_made") in DRAWN)
+        and not own.isdisjoint(q.graph.feeding(event.nodes[0], (Edge.LIVE,)))
+        and own.isdisjoint(q.graph.feeding(event.nodes[1], DEPENDING))
+        for event in q.all("criterion")
+        if event.nodes[0] >= 0
+    )
+
+
+def is_behind(q: Queries, own: frozenset[int], held: frozenset[int]) -> bool:
+    """Whether these parameters work on what was computed from those that are held."""
+    return any(
+        reach.surely_live
+        for node in q.graph.nodes
+        if not own.isdisjoint(node.inputs)
+        for i in node.inputs
+        if i >= 0 and i not in own
+        for source, reach in q.graph.reach(i).items()
+        if source in held
+    )
 
 
 def same_parameters(one: Step, other: Step) -> bool:
@@ -237,7 +341,7 @@ def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     if not isinstance(own, surgery.Refusal):
         yield Fix("Give it the parameters themselves, no copies", Applicability.UNSAFE, own)
         return
-    trained = finding.fact("trained") or ""
+    trained = finding.fact("trained") or finding.fact("forgotten") or ""
     given = re.match(r"[\w.]+\(\s*(?:params\s*=\s*)?([\w.]+)(?=\.parameters\(\))", source.slice(where))
     if given is None or not re.fullmatch(r"[\w.]+", trained):
         return
@@ -247,7 +351,16 @@ def fix(source: Source, finding: Finding) -> Iterator[Fix]:
             title = f"Make the optimizer again behind the new `{trained}`"
             yield Fix(title, Applicability.UNSAFE, again)
         return
-    if surgery.is_bound_before(source, trained, where):
+    if surgery.is_bound_before(source, trained, where) and finding.fact("forgotten"):
+        start = where.start + given.start(1)
+        call = Span(start, where.start + given.end() + len(".parameters()"))
+        both = f"[*{source.slice(call)}, *{trained}.parameters()]"
+        yield Fix(
+            f"Give it the parameters of `{trained}`, too",
+            Applicability.UNSAFE,
+            (Edit(source.file, call, both),),
+        )
+    elif surgery.is_bound_before(source, trained, where):
         edit = Edit(source.file, Span(where.start + given.start(1), where.start + given.end(1)), trained)
         title = f"Give it the parameters of `{trained}` instead of `{given[1]}`"
         yield Fix(title, Applicability.UNSAFE, (edit,))

@@ -17,6 +17,8 @@ they are. Nothing is raised as long as the module owns any other parameter.
 self.scales = nn.ParameterList([nn.Parameter(torch.ones(8)) for _ in range(3)])
 ```
 
+An `nn.ParameterDict` wants strings for keys: one with numbers is left to people.
+
 ## When it is right
 Parameters that are registered besides (`register_parameter`), or handed to the optimizer by name: none of
 these is flagged.

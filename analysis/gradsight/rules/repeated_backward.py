@@ -19,6 +19,9 @@ loss_b.backward()  # raises: both came from `features`
 (loss_a + loss_b).backward()
 ```
 
+Where what is differentiated again has to be computed again, or detached where it is first used, no fix is
+offered: what belongs into the loop is a decision.
+
 ## When it is right
 Losses of different models, separate forward passes, `retain_graph=True`, parts that save nothing. None of
 these is flagged.

@@ -20,6 +20,8 @@ loss = Variable(criterion(model(x), y), requires_grad=True)  # trains nothing
 loss = criterion(model(x), y)
 ```
 
+Where a loss is chosen by its name, no fix is offered: what it should be called with is not plain to see.
+
 ## When it is right
 A leaf that an optimizer holds or whose gradient is read: inputs that are optimized or attacked, points of a
 gradient penalty, a gradient cache. `x.requires_grad_()` on a tensor with a graph changes nothing.

@@ -18,6 +18,8 @@ loss = F.cross_entropy(F.softmax(scores, dim=1), y)  # learns hardly anything fr
 loss = F.cross_entropy(scores, y)
 ```
 
+Scores that are laid out anew on their way to the loss are left to people.
+
 ## When it is right
 Log-probabilities into cross entropy are redundant but harmless. A softmax inside attention, or for accuracy,
 is none of this rule's business. None of these is flagged.

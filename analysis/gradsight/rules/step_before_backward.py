@@ -22,6 +22,8 @@ loss.backward()
 optimizer.step()
 ```
 
+Where what is computed too early is spread over several statements, no fix is offered.
+
 ## When it is right
 Gradients that are computed before the loop, in another method, by code that is not seen, or written to
 `.grad` by hand. Not flagged.
@@ -184,7 +186,10 @@ def outdated_report(q: Queries, step: Step, backward: Event, used: int, where: P
         '"one of the variables needed for gradient computation has been modified by an inplace operation"',
         where,
         tuple(path),
-        (),
+        (
+            *((("used", place),) if place is not None else ()),
+            *((("stepped", stepped),) if stepped is not None else ()),
+        ),
         (("kind", "outdated"),),
     )
 
@@ -212,6 +217,12 @@ def report(q: Queries, step: Step, backward: Event, cleared: bool) -> Report:
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     if finding.fact("kind") == "never":
         yield from computed(source, finding)
+        return
+    used, stepped = finding.place("used"), finding.place("stepped")
+    if used is not None and stepped is not None:
+        behind = surgery.move_behind(source, used, stepped)
+        if not isinstance(behind, surgery.Refusal):
+            yield Fix("Compute it behind the step, with the new weights", Applicability.UNSAFE, behind)
         return
     step, backward = finding.place("step"), finding.place("backward")
     if step is None or backward is None:

@@ -17,6 +17,8 @@ The operation itself, on the tensor itself, where gradients are recorded.
 hidden = hidden * mask  # instead of hidden.data.mul_(mask)
 ```
 
+A view that has lost its graph is left to people: whether the original was meant to change is not known.
+
 ## When it is right
 Weights between a backward pass and the next forward pass: `w.data.clamp_()` behind `optimizer.step()`, moving
 averages, initialisation. Scores that are set to minus infinity before a softmax, whose gradient is zero
@@ -75,9 +77,9 @@ def unseen(writes: Writes, write: Write) -> tuple[str, int, Event] | None:
         value, by = (value, by) if value >= 0 else (write.old, "no_grad")
     if value >= 0 and by == "data" and are_weights(writes, value):
         return changed_weights(writes, write, value)
-    if value < 0 or write.event.fact("leaf") or not computed(writes, value, by):
+    if value < 0 or write.event.fact("leaf") or not computed(writes, value):
         return None
-    kept = [k for k in memory.keepers(graph, value, writes.before, write.mark) if writes.requires(k.node)]
+    kept = [k for k in writes.keepers_of(write, value) if writes.requires(k.node)]
     if by != "data" and kept:
         return None  # then it raises
     if by == "data" and follows(writes, write, value):
@@ -92,6 +94,11 @@ def unseen(writes: Writes, write: Write) -> tuple[str, int, Event] | None:
         for keeper in kept:
             if keeper.node in walked and all(map(writes.requires, keeper.others)):
                 return by, keeper.node, sink
+    used = writes.used_behind(write, shared)
+    for sink in writes.passes(write) if used else ():
+        for root in writes.q.roots(sink):
+            if root in used:
+                return by, used[root], sink
     return None
 
 
@@ -130,13 +137,10 @@ def uses(writes: Writes, number: int, shared: set[int]) -> bool:
     )
 
 
-def computed(writes: Writes, value: int, by: str) -> bool:
-    """Whether a value has a graph of its own: a parameter or leaf may be set to whatever somebody wants.
-
-    Of one that comes from several branches nobody knows who keeps it: but for `.data` the write may raise.
-    """
+def computed(writes: Writes, value: int) -> bool:
+    """Whether a value has a graph of its own: a parameter or leaf may be set to whatever somebody wants."""
     kind = writes.graph[memory.origin(writes.graph, value, writes.before)].kind
-    return (kind == "op" or (kind == "join" and by == "data")) and writes.requires(value)
+    return kind in ("op", "join") and writes.requires(value)
 
 
 def report(q: Queries, write: Write, by: str, used: int, sink: Event) -> Report:
@@ -166,7 +170,16 @@ def report(q: Queries, write: Write, by: str, used: int, sink: Event) -> Report:
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     """`h.data.mul_(mask)` becomes `h = h * mask`: the same operation, seen."""
-    if finding.fact("by") == "no_grad" or finding.fact("name") not in TWINS:
+    if finding.fact("by") == "no_grad":
+        moved = surgery.seen_outside(source, finding.where)
+        if not isinstance(moved, surgery.Refusal):
+            yield Fix("Compute it where autograd sees it, out of `no_grad`", Applicability.UNSAFE, moved)
+        return
+    part = surgery.written_to_copy(source, finding.where)
+    if not isinstance(part, surgery.Refusal):
+        yield Fix("Write into a copy that autograd sees", Applicability.UNSAFE, part)
+        return
+    if finding.fact("name") not in TWINS:
         return
     edits = surgery.seen_by_autograd(source, finding.where)
     if not isinstance(edits, surgery.Refusal):

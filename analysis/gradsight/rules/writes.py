@@ -79,16 +79,21 @@ class Writes:
             node = next(numbers)
             others = tuple(next(numbers) for _ in range(int(count)))
             found.setdefault(node, Keeper(node, what, others))
-        if write.old >= 0 and self.graph[write.old].kind == "join":
-            for keeper in self._of_one_arm(write):
-                found.setdefault(keeper.node, keeper)
+        for keeper in self._of_arms(write.old) if write.old >= 0 else ():
+            found.setdefault(keeper.node, keeper)
         yield from found.values()
 
-    def _of_one_arm(self, write: Write) -> Iterator[Keeper]:
+    def keepers_of(self, write: Write, value: int) -> Iterator[Keeper]:
+        """Who has kept a value before a write, found in the whole program."""
+        yield from memory.keepers(self.graph, value, self.before, write.mark)
+        yield from self._of_arms(value)
+
+    def _of_arms(self, value: int) -> Iterator[Keeper]:
         """Who keeps what one arm of a branch has bound: only what that arm's value was made with or from."""
-        for number in set(self.graph[write.old].inputs):
+        top = memory.origin(self.graph, value, self.before)
+        for number in set(self.graph[top].inputs) if self.graph[top].kind == "join" else ():
             if number >= 0 and self.graph[number].kind == "op":
-                for keeper in memory.keepers(self.graph, number, self.before, write.old):
+                for keeper in memory.keepers(self.graph, number, self.before, top):
                     if number in self.behind(keeper.node):
                         yield keeper
 
@@ -164,6 +169,33 @@ class Writes:
             return self.walked(sink)
         return self._walk(self.q.roots(sink), {}, arms)
 
+    def used_behind(self, write: Write, shared: set[int]) -> dict[int, int]:
+        """What surely computes with the numbers that a write left, on the way to each node that has such a
+        way: in every arm where branches come together, whichever operation it is there.
+
+        Args:
+            shared: the nodes in the written memory.
+        """
+        behind = self.behind(write.mark)
+        holding = {write.mark, *shared}
+        found: dict[int, int] = {}
+        for number in sorted(behind):
+            node = self.graph[number]
+            if node.kind in ("join", "loop"):
+                if not holding.isdisjoint(node.inputs):
+                    holding.add(number)
+                taken = [i for i in node.inputs if i in behind and i not in self._unseen]
+                taken = taken[:1] if node.kind == "loop" else taken
+                if taken and all(i in found for i in taken):
+                    found[number] = found[taken[0]]
+                continue
+            live = [i for i, edge in zip(node.inputs, node.edges, strict=False) if edge is Edge.LIVE]
+            if number not in holding and any(i in holding and self.requires(i) for i in live):
+                found[number] = number
+            elif ways := [found[i] for i in live if i in found]:
+                found[number] = ways[0]
+        return found
+
     def _walk(self, tops: tuple[int, ...], joins: dict[int, set[int]], arms: frozenset[int]) -> set[int]:
         out: set[int] = set()
         stack = list(tops)
@@ -174,6 +206,7 @@ class Writes:
             node = self.graph[number]
             if node.kind == "join":
                 taken = [i for i in node.inputs if i in arms] or node.inputs
+                taken = [i for i in taken if i not in self._unseen] or taken
                 if number not in joins and len(joins) < MOST_JOINS and all(i >= 0 for i in taken):
                     joins[number] = set()
                     joins[number] = set.intersection(*(self._walk((i,), joins, arms) for i in taken))
@@ -192,16 +225,24 @@ class Writes:
         """Whether a value surely requires a gradient, be it for one reason or, by branch, for another."""
         return number in self._requiring
 
-    @cached_property
+    @property
     def _requiring(self) -> frozenset[int]:
+        return self._learning[0]
+
+    @property
+    def _unseen(self) -> frozenset[int]:
+        """What code that is not seen makes of values that require a gradient: nothing is known of it."""
+        return self._learning[1]
+
+    @cached_property
+    def _learning(self) -> tuple[frozenset[int], frozenset[int]]:
         out: set[int] = set()
-        unseen: set[int] = set()  # what code that is not seen makes of these
+        unseen: set[int] = set()
         frozen = self.q.frozen
         for number, node in enumerate(self.graph.nodes):
             if node.kind == "source":
                 learns = node.op in LEARNING and number not in frozen
             elif node.kind == "join":
-                # What is not seen says nothing about the others.
                 seen = [i for i in node.inputs if i not in unseen]
                 learns = bool(seen) and all(i in out for i in seen)
             elif node.kind == "loop":
@@ -214,4 +255,4 @@ class Writes:
                 out.add(number)
             elif Edge.UNKNOWN in node.edges and not node.off and not out.isdisjoint(node.inputs):
                 unseen.add(number)
-        return frozenset(out)
+        return frozenset(out), frozenset(unseen)

@@ -18,6 +18,8 @@ loss.backward()
 optimizer.step()
 ```
 
+A clearing that a helper or a branch does is left to people: others may call it.
+
 ## When it is right
 A second `backward()` between the clearing and the step, as in sharpness-aware steps or an attack's inner
 loop. Not flagged."""
@@ -139,15 +141,29 @@ def report(q: Queries, step: Step, backward: Event, clear: Event, kind: str) -> 
     ]
     if kind != "between":
         path = [path[1], path[0], *path[2:]]
-    places = (("clear", where), *((("backward", given),) if given is not None else ()))
+    places = (
+        ("clear", where),
+        *((("backward", given),) if given is not None else ()),
+        *((("step", stepped),) if stepped is not None else ()),
+    )
     return RULE.report(SEVERITY["wrong"], message, where, tuple(path), places, (("kind", kind),))
 
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
     clear, backward = finding.place("clear"), finding.place("backward")
+    if clear is not None and finding.fact("kind") == "inner":
+        above = surgery.before_its_loop(source, clear)
+        if not isinstance(above, surgery.Refusal):
+            yield Fix("Clear the gradients before the inner loop", Applicability.UNSAFE, above)
+        return
     if clear is None or backward is None or finding.fact("kind") != "between":
         return
     if not in_one_function(source, clear, backward):
+        step = finding.place("step")
+        if step is not None and in_one_function(source, clear, step):
+            behind = surgery.move_behind(source, clear, step)
+            if not isinstance(behind, surgery.Refusal):
+                yield Fix("Clear the gradients behind the step", Applicability.UNSAFE, behind)
         return  # others may call the function that clears
     before = surgery.insert_before(source, backward, source.slice(clear))
     if not isinstance(before, surgery.Refusal):

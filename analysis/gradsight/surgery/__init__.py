@@ -21,6 +21,13 @@ if TYPE_CHECKING:
         sum_then_backward,
     )
     from gradsight.surgery.carrying import detached_where_written
+    from gradsight.surgery.contract import (
+        as_many_gradients,
+        gradient_of_each_output,
+        gradient_returned,
+        number_on_context,
+        unpacked_as_saved,
+    )
     from gradsight.surgery.criteria import (
         cross_entropy_for_nll,
         drop_softmax,
@@ -28,6 +35,7 @@ if TYPE_CHECKING:
         log_softmax_for,
     )
     from gradsight.surgery.freezes import (
+        before_its_loop,
         freezing,
         line_behind,
         lines_moved_before,
@@ -36,7 +44,16 @@ if TYPE_CHECKING:
         thawed_parameters,
     )
     from gradsight.surgery.holding import made_again, own_parameters
-    from gradsight.surgery.in_place import cloned, out_of_place, seen_by_autograd, under_no_grad
+    from gradsight.surgery.in_place import (
+        cloned,
+        copied_first,
+        drawn_anew,
+        out_of_place,
+        seen_by_autograd,
+        seen_outside,
+        under_no_grad,
+        written_to_copy,
+    )
     from gradsight.surgery.inputs import (
         another_criterion,
         cast_to,
@@ -60,6 +77,7 @@ if TYPE_CHECKING:
         is_inside,
         name_there,
     )
+    from gradsight.surgery.registering import made_in_init
     from gradsight.surgery.reopen import (
         bound_instead_of_data,
         drop_rounding,
@@ -71,26 +89,34 @@ if TYPE_CHECKING:
     from gradsight.surgery.scalars import tensor_for_number
     from gradsight.surgery.stacking import stack_for_rewrap
     from gradsight.surgery.tensors import tensors_for_numpy
+    from gradsight.surgery.terms import added_to_loss, not_added_again
     from gradsight.surgery.way import reopen_way
     from gradsight.surgery.weights import as_buffer, as_parameter, parameter_last, wrapped
 
 __all__ = [
     "Refusal",
+    "added_to_loss",
     "another_criterion",
     "append_to_block",
     "as_buffer",
+    "as_many_gradients",
     "as_parameter",
+    "before_its_loop",
     "block_under",
     "bound_instead_of_data",
     "cast_to",
     "cloned",
+    "copied_first",
     "cross_entropy_for_nll",
     "detached_where_written",
+    "drawn_anew",
     "drop_rounding",
     "drop_softmax",
     "exchanged",
     "freezing",
     "function_around",
+    "gradient_of_each_output",
+    "gradient_returned",
     "in_no_grad_block",
     "indices_for_one_hot",
     "insert_above",
@@ -108,11 +134,14 @@ __all__ = [
     "lines_removed",
     "log_softmax_for",
     "made_again",
+    "made_in_init",
     "mean_of_each",
     "move_before",
     "move_behind",
     "move_out_of_no_grad",
     "name_there",
+    "not_added_again",
+    "number_on_context",
     "out_of_branch",
     "out_of_place",
     "own_parameters",
@@ -121,6 +150,7 @@ __all__ = [
     "remove_statement",
     "reopen_way",
     "seen_by_autograd",
+    "seen_outside",
     "softmax_for",
     "stack_for_rewrap",
     "sum_then_backward",
@@ -128,10 +158,12 @@ __all__ = [
     "tensors_for_numpy",
     "thawed_parameters",
     "under_no_grad",
+    "unpacked_as_saved",
     "unwrap_method_call",
     "with_keyword",
     "with_method",
     "wrapped",
+    "written_to_copy",
 ]
 
 _ROOMS = {
@@ -143,6 +175,13 @@ _ROOMS = {
         "sum_then_backward",
     ),
     "carrying": ("detached_where_written",),
+    "contract": (
+        "as_many_gradients",
+        "gradient_of_each_output",
+        "gradient_returned",
+        "number_on_context",
+        "unpacked_as_saved",
+    ),
     "criteria": (
         "cross_entropy_for_nll",
         "drop_softmax",
@@ -150,6 +189,7 @@ _ROOMS = {
         "log_softmax_for",
     ),
     "freezes": (
+        "before_its_loop",
         "freezing",
         "line_behind",
         "lines_moved_before",
@@ -163,9 +203,13 @@ _ROOMS = {
     ),
     "in_place": (
         "cloned",
+        "copied_first",
+        "drawn_anew",
         "out_of_place",
         "seen_by_autograd",
+        "seen_outside",
         "under_no_grad",
+        "written_to_copy",
     ),
     "inputs": (
         "another_criterion",
@@ -193,6 +237,7 @@ _ROOMS = {
         "is_inside",
         "name_there",
     ),
+    "registering": ("made_in_init",),
     "reopen": (
         "bound_instead_of_data",
         "drop_rounding",
@@ -204,6 +249,10 @@ _ROOMS = {
     "scalars": ("tensor_for_number",),
     "stacking": ("stack_for_rewrap",),
     "tensors": ("tensors_for_numpy",),
+    "terms": (
+        "added_to_loss",
+        "not_added_again",
+    ),
     "way": ("reopen_way",),
     "weights": (
         "as_buffer",

@@ -78,6 +78,29 @@ def lines_moved_before(source: Source, lines: Span, anchor: Span) -> tuple[Edit,
     return (Edit(source.file, Span(other.start, other.start), moved), Edit(source.file, lines, ""))
 
 
+def before_its_loop(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
+    """The statement at `where` goes before the loop whose first statements it is one of."""
+    unit = source.unit_at(source.row_column(where.start)[0])
+    line = source.units[unit]
+    if len(line.nodes) != 1 or line.header or not isinstance(line.nodes[0], ast.Expr):
+        return Refusal("this is no statement of its own")
+    indent = line.indent
+    header = next(
+        (at for at in range(unit - 1, -1, -1) if source.units[at].code and source.units[at].indent < indent),
+        None,
+    )
+    if header is None or not isinstance(next(iter(source.units[header].nodes), None), (ast.For, ast.While)):
+        return Refusal("it does not stand in a loop's own block")
+    lines = _lines(source, unit, unit)
+    if _is_all(source, lines):
+        return Refusal("the block would be left empty")
+    text = source.line_text(source.starts[header])
+    blank = text[: len(text) - len(text.lstrip())]
+    at = source.offset(source.starts[header], 0)
+    moved = f"{blank}{source.slice(lines).strip()}{line_end(source)}"
+    return (Edit(source.file, Span(at, at), moved), Edit(source.file, lines, ""))
+
+
 def line_behind(source: Source, lines: Span, statement: str) -> tuple[Edit, ...]:
     """A line of its own behind whole lines, indented as the first of them."""
     first = source.slice(lines)

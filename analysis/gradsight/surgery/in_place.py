@@ -9,7 +9,7 @@ import ast
 
 from gradsight.finding import Edit
 from gradsight.surgery.imports import spelling
-from gradsight.surgery.order import line_end, simple_statement
+from gradsight.surgery.order import in_loop, line_end, simple_statement
 from gradsight.surgery.refusal import Refusal
 from gradsight.text import Source, Span
 
@@ -106,6 +106,106 @@ def seen_by_autograd(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
         Edit(source.file, Span(name.end, source.span_of(unit, method.value).end), ""),
         Edit(source.file, Span(end - 1, end), ""),
     )
+
+
+def written_to_copy(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
+    """`x.data[mask] = 0` becomes `x = x.clone()` and `x[mask] = 0`."""
+    found = _alone(source, where)
+    if isinstance(found, Refusal):
+        return found
+    statement, span, indent = found
+    unit = source.unit_at(source.row_column(where.start)[0])
+    target = statement.targets[0] if isinstance(statement, ast.Assign) else None
+    if isinstance(statement, ast.AugAssign):
+        target = statement.target
+    if not isinstance(target, ast.Subscript) or source.span_of(unit, target) != where:
+        return Refusal("no part of a tensor is written to")
+    cut = target.value
+    if not isinstance(cut, ast.Attribute) or cut.attr != "data" or not isinstance(cut.value, ast.Name):
+        return Refusal("what is written to has no name")
+    name = cut.value.id
+    copied = f"{name} = {name}.clone()" + line_end(source) + indent
+    return (
+        Edit(source.file, Span(span.start, span.start), copied),
+        Edit(source.file, Span(source.span_of(unit, cut.value).end, source.span_of(unit, cut).end), ""),
+    )
+
+
+def copied_first(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
+    """`x[0] = y` gets a line `x = x.clone()` before it."""
+    found = _alone(source, where)
+    if isinstance(found, Refusal):
+        return found
+    statement, span, indent = found
+    unit = source.unit_at(source.row_column(where.start)[0])
+    target = (
+        statement.targets[0] if isinstance(statement, ast.Assign) and len(statement.targets) == 1 else None
+    )
+    if isinstance(statement, ast.AugAssign):
+        target = statement.target
+    if not isinstance(target, ast.Subscript) or source.span_of(unit, target) != where:
+        return Refusal("no part of a tensor is written to")
+    if not _bindable(target.value):
+        return Refusal("what is written to has no name")
+    if in_loop(source, unit):
+        return Refusal("each turn of a loop would copy the whole")
+    name = ast.unparse(target.value)
+    copied = f"{name} = {name}.clone()" + line_end(source) + indent
+    return (Edit(source.file, Span(span.start, span.start), copied),)
+
+
+def drawn_anew(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
+    """`noise.normal_()` as a statement becomes `noise = torch.randn_like(noise)`."""
+    found = _alone(source, where)
+    if isinstance(found, Refusal):
+        return found
+    statement, span, _ = found
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    if (
+        not isinstance(call, ast.Call)
+        or call.args
+        or call.keywords
+        or not isinstance(call.func, ast.Attribute)
+    ):
+        return Refusal("this is no draw of its own")
+    drawn = {"normal_": "randn_like", "uniform_": "rand_like"}.get(call.func.attr)
+    if drawn is None or not _bindable(call.func.value):
+        return Refusal("this is no draw of its own")
+    function = spelling(source, f"torch.{drawn}")
+    if isinstance(function, Refusal):
+        return function
+    name = ast.unparse(call.func.value)
+    return (*function.edits, Edit(source.file, span, f"{name} = {function.name}({name})"))
+
+
+def seen_outside(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
+    """`x.mul_(y)` in a `with torch.no_grad():` becomes `x = x.mul(y)` outside of it."""
+    unit = source.unit_at(source.row_column(where.start)[0])
+    moved = _out_of_block(source, where)
+    if isinstance(moved, Refusal):
+        return moved
+    if ".grad" in source.units[unit].text:
+        return Refusal("weights are updated by hand there")
+    changed = out_of_place(source, where)
+    return changed if isinstance(changed, Refusal) else (*moved, *changed)
+
+
+def _out_of_block(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
+    from gradsight.surgery.blocks import move_out_of_no_grad
+
+    unit = source.unit_at(source.row_column(where.start)[0])
+    indent = source.units[unit].indent
+    for at in range(unit, -1, -1):
+        line = source.units[at]
+        if line.code and (at == unit or line.indent < indent):
+            indent = min(indent, line.indent)
+            if line.role == "def":
+                break
+            text = line.text.lstrip()
+            if text.startswith("with ") and ("no_grad" in text or "inference_mode" in text):
+                start = source.offset(source.starts[at], 0) + len(line.text) - len(text)
+                return move_out_of_no_grad(source, Span(start, start + 4), (where,))
+    return Refusal("no block that switches gradients off holds it")
 
 
 def cloned(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:

@@ -170,7 +170,8 @@ def is_bound_before(source: Source, name: str, where: Span) -> bool:
             continue
         for node in line.nodes:
             targets = node.targets if isinstance(node, ast.Assign) else ()
-            if any(ast.unparse(target) == name for target in targets):
+            bound = (one for target in targets for one in getattr(target, "elts", (target,)))
+            if any(ast.unparse(one) == name for one in bound):
                 return True
     return False
 
@@ -186,6 +187,11 @@ def function_around(source: Source, where: Span) -> int:
             if line.role == "def":
                 return at
     return -1
+
+
+def in_loop(source: Source, unit: int) -> bool:
+    """Whether a line stands in a loop of its own function."""
+    return any(_keyword(source, at) in ("for", "while") for at in _headers(source, unit))
 
 
 def _headers(source: Source, unit: int) -> Iterator[int]:
