@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,26 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     import distribution
 
     return distribution.Files(config, log)
+
+
+@pytest.fixture
+def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Figures for whoever reads the summary, from a worker too."""
+    return lambda text: request.node.user_properties.append(("figures", text))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [each for kind in ("passed", "failed") for each in terminalreporter.getreports(kind)]
+    told = [
+        (report.nodeid, text)
+        for report in reports
+        for name, text in report.user_properties
+        if name == "figures"
+    ]
+    if told:
+        terminalreporter.section("figures")
+        for nodeid, text in told:
+            terminalreporter.line(f"{nodeid}: {text}")
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ came of the long run.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 from corpus import fixing, measure
@@ -101,15 +102,14 @@ def test_a_drawn_program_without_its_cut_differs_there_alone() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_fixes_are_proved(of_fixtures: list[Proof], capsys: pytest.CaptureFixture[str]) -> None:
+def test_fixes_are_proved(of_fixtures: list[Proof], tell: Callable[[str], None]) -> None:
     programs = [*measure.own(), *measure.public()[0]][::NTH]
     bugs = list(fixing.drawn(DRAWN, ("",)))
     bugs += fixing.mutants_in(programs, PER_PROGRAM, SEED)
     proofs = [fixing.mended(bug) for bug in bugs if not fixing.why_not(bug)]
     proofs += of_fixtures
     fixing.prove(proofs)
-    with capsys.disabled():
-        print("\n" + fixing.table(proofs))
+    tell("\n" + fixing.table(proofs))
     wrong = [each for each in proofs if each.complete and not each.proved]
     offerable, offered, complete, _, proved = fixing.counted(proofs)
     assert offerable >= 500

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,13 +24,12 @@ RULES = sorted((ROOT / "fixtures" / "rules").glob("*/*.py"))
 CORPUS = sorted((ROOT / "fixtures" / "corpus").glob("*.py"))
 
 
-def test_every_construct_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_construct_is_drawn(tell: Callable[[str], None]) -> None:
     emitted: Counter[str] = Counter()
     for seed in range(1000):
         emitted += grammar.program(seed).emitted
     wanted = {*grammar.CONSTRUCTS, *(f"cut: {kind}" for kind in CUTS)}
-    with capsys.disabled():
-        print("\n" + ", ".join(f"{name} {emitted[name]}" for name in sorted(wanted)))
+    tell(", ".join(f"{name} {emitted[name]}" for name in sorted(wanted)))
     assert not {name for name in wanted if not emitted[name]}
     assert not set(emitted) - wanted, "constructs that are not in the list"
 
@@ -63,10 +63,9 @@ def test_autograd_refutes_nothing_in_a_sample() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_autograd_refutes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_autograd_refutes_nothing(tell: Callable[[str], None]) -> None:
     figures, disagreements = judged(SLICE)
-    with capsys.disabled():
-        print(f"\n{figures}")
+    tell(str(figures))
     check(figures, disagreements)
 
 
@@ -111,13 +110,10 @@ RULES_OTHERWISE = {
 @pytest.mark.parametrize(
     ("paths", "least"), [(CORPUS, LEAST_COMPARED), (RULES[::6], 0.85)], ids=["corpus", "rules"]
 )
-def test_edges_are_what_autograd_saw(
-    paths: list[Path], least: float, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_edges_are_what_autograd_saw(paths: list[Path], least: float, tell: Callable[[str], None]) -> None:
     """Programs of the rules also hold functions that nothing calls, and raise halfway."""
     figures, contradicted = compared(paths)
-    with capsys.disabled():
-        print(f"\n{figures}")
+    tell(str(figures))
     known = OTHERWISE.keys() | {path.name for path in paths if path.parent.name[:5] in RULES_OTHERWISE}
     assert not [each for each in contradicted if each.split(":")[0] not in known]
     assert figures.compared >= least * figures.static

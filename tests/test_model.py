@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 
 import model_driver
 import numpy as np
@@ -32,7 +33,7 @@ def known(name: str) -> model.Operation:
 # -- torch's operations
 
 
-def test_every_row_is_what_torch_does_to_each_argument_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_row_is_what_torch_does_to_each_argument_alone(tell: Callable[[str], None]) -> None:
     wrong: list[str] = []
     arguments, silent = 0, []
     for name in OPERATIONS:
@@ -56,11 +57,10 @@ def test_every_row_is_what_torch_does_to_each_argument_alone(capsys: pytest.Capt
                 said is Edge.NONE and edge == "cut" and param in NEVER_A_WAY
             ):
                 wrong.append(f"{name}({param}): {edge} in torch, {said.value} in the model")
-    with capsys.disabled():
-        print(
-            f"\n{len(OPERATIONS) - len(silent)} operations checked, {arguments} arguments alone; "
-            f"not drivable: {silent}"
-        )
+    tell(
+        f"{len(OPERATIONS) - len(silent)} operations checked, {arguments} arguments alone; "
+        f"not drivable: {silent}"
+    )
     assert not wrong, "\n".join(wrong)
     assert len(silent) < 0.02 * len(OPERATIONS)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -123,13 +124,11 @@ def test_every_rule_has_its_mistakes() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_mistakes_are_found(measured: list[Measured], capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_found(measured: list[Measured], tell: Callable[[str], None]) -> None:
     judged = [each for _, some, _ in measured for each in some]
     seen = [each for _, _, some in measured for each in some]
-    with capsys.disabled():
-        print("\n" + recall.table(judged, seen))
-        for reason, number in measure.reasons(seen)[:20]:
-            print(f"{number:6} {reason}")
+    reasons = [f"{number:6} {reason}" for reason, number in measure.reasons(seen)[:20]]
+    tell("\n".join(["", recall.table(judged, seen), *reasons]))
     assert len(seen) >= 200
     found = sum(each.found for each in seen)
     assert found >= LEAST * len(seen)
