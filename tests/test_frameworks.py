@@ -36,6 +36,7 @@ def main(model, optimizer, loader):
             outputs = model(**batch)
         accelerator.backward(outputs.loss)
         optimizer.step()
+        optimizer.zero_grad()
 """
 LIGHTNING = """\
 import lightning as L

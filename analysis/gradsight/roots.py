@@ -12,11 +12,13 @@ from collections.abc import Mapping
 from gradsight.interpret.differentiation import declare
 from gradsight.interpret.index import LOSS_NAME, FunctionInfo
 from gradsight.interpret.statements import Statements
+from gradsight.interpret.summarize import nodes_of, objects_in
 from gradsight.interpret.world import World
 from gradsight.outline import Region
 from gradsight.queries import TARGETS, Program
 from gradsight.syntax import walk
 from gradsight.values import (
+    NODED,
     NONE,
     NOWHERE,
     Class,
@@ -27,6 +29,7 @@ from gradsight.values import (
     Obj,
     Params,
     Ref,
+    Seq,
     Tensor,
     Unknown,
     Value,
@@ -35,7 +38,8 @@ from gradsight.values import (
 )
 
 NOT_A_LOSS = re.compile(
-    r"metric|accuracy|eval|valid|scor|estimate|plot|log_|print|make|build|get_loss_fn|create|register|init|test",
+    r"metric|accuracy|eval|valid|scor|estimate|plot|log_|print|make|build|get_loss_fn|create|register|init|test"
+    r"|indices|indexes|_idx|mining|miner",
     re.IGNORECASE,
 )
 METRIC_NAME = re.compile(
@@ -287,8 +291,12 @@ def plain(value: Value) -> Value:
         return value if isinstance(value, Const) else Number()
     if isinstance(value, Ref):
         return Unknown("an object of the module")
-    if isinstance(value, (Tensor, Unknown)) or (not isinstance(value, (Class,)) and hasattr(value, "node")):
-        return value if is_plain(value) else Unknown("a value of the module")
+    if isinstance(value, Seq):
+        return Seq(tuple([plain(item) for item in value.items]))
+    if node_of(value) == NOWHERE and is_plain(value):
+        return value
+    if value.__class__ in NODED or nodes_of(value) or objects_in(value):
+        return Unknown("a value of the module")
     return value
 
 

@@ -50,7 +50,9 @@ def check(q: Queries) -> Iterator[Report]:
         if where is None or not loops(clip):
             continue
         clipped = protocol.parameters(clip)
-        if clip.fact("unknown") and not any(clipped == protocol.parameters(step.event) for step in steps):
+        if clip.fact("unknown") and not (
+            clipped and any(clipped == protocol.parameters(step.event) for step in steps)
+        ):
             continue  # of a model that is not known as a whole, unless the step holds just the same
         beside = [step for step in steps if surely_with(clip, step.event) or surely_with(step.event, clip)]
         why = next(
