@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from gradsight import model
-from gradsight.domain import Edge
+from gradsight.domain import DEPENDING, Edge
 from gradsight.graph import Node
 from gradsight.interpret.calls import Calls
 from gradsight.interpret.containers import is_container
@@ -35,17 +35,6 @@ from gradsight.values import (
 )
 
 OWN_VALUES = ("parameter", "leaf", "data", "buffer")  # of what an optimizer or a person sets the numbers of
-
-
-def reads_gradient(written: ast.expr, name: str) -> bool:
-    """Whether an expression uses `.grad` of a name."""
-    return any(
-        isinstance(node, ast.Attribute)
-        and node.attr == "grad"
-        and isinstance(node.value, ast.Name)
-        and node.value.id == name
-        for node in ast.walk(written)
-    )
 
 
 class Assignments(Calls):
@@ -81,17 +70,40 @@ class Assignments(Calls):
                 for part, item, written in zip(target.elts, items, at.elts, strict=True):
                     self.rebinds(part, item, written)
             return
-        old = self.state.env.get(target.id) if isinstance(target, ast.Name) else None
-        if not isinstance(target, ast.Name) or not isinstance(old, Tensor) or old.origin not in LEAVES:
+        if not isinstance(target, (ast.Name, ast.Attribute)) or not isinstance(value, Tensor):
             return
-        if isinstance(value, Tensor) and value.origin not in LEAVES and reads_gradient(at, target.id):
+        name = written_as(target)
+        old = self.bound_to(name)
+        if not isinstance(old, Tensor) or old.origin not in LEAVES:
+            return
+        if value.origin not in LEAVES and self.is_update_of(old.node, value):
             if value.node != NOWHERE and "requires_grad" in self.graph[value.node].op + ast.unparse(at):
                 return  # a leaf again
             recorded = self.state.grad == "on" and any(
                 self.graph[n].kind == "source" for n in self.graph.feeding(value.node, (Edge.LIVE,))
             )
-            facts = {"name": target.id, "grad": self.state.grad, "recorded": "yes" if recorded else ""}
-            self.rebound[target.id] = value, old.node, facts, self.here(at), self.here(target)
+            facts = {"name": name, "grad": self.state.grad, "recorded": "yes" if recorded else ""}
+            self.rebound[name] = value, old.node, facts, self.here(at), self.here(target)
+
+    def bound_to(self, name: str) -> Value | None:
+        """What a name or an attribute of a name, `self.w`, holds now."""
+        owner, _, attribute = name.partition(".")
+        value = self.state.env.get(owner)
+        if not attribute:
+            return value
+        obj = self.obj(value)
+        return obj.get(attribute) if obj is not None else None
+
+    def is_update_of(self, leaf: int, value: Tensor) -> bool:
+        """Whether a value is computed from a leaf whose gradient was read in this loop."""
+        loops = self.graph.loops
+        read = any(
+            event.kind == "read"
+            and leaf in event.nodes
+            and ("l", loops[-1]) in [(kind, number) for kind, number, _ in event.context]
+            for event in self.events
+        )
+        return read and leaf in self.graph.feeding(value.node, DEPENDING)
 
     def annotated(self, node: ast.AnnAssign, block: Any, statement: Any) -> None:
         if node.value is not None:

@@ -116,7 +116,7 @@ class Loops(Assignments):
     def leaves_lost(self, node: ast.stmt, block: Block | None) -> None:
         """Names of leaves that a turn has bound to what was computed from them, and left so."""
         for name, (value, leaf, facts, call, target) in list(self.rebound.items()):
-            if self.state.env.get(name) is not value or self.graph.loops[-1] in self.graph[leaf].loops:
+            if self.bound_to(name) is not value or self.graph.loops[-1] in self.graph[leaf].loops:
                 continue
             del self.rebound[name]
             if not keeps_gradients(node, block):
