@@ -153,7 +153,7 @@ function harness.act(buffer, title, kind)
   vim.lsp.buf.code_action({
     apply = true,
     context = kind and { only = { kind }, diagnostics = {} } or nil,
-    filter = function(action) return action.title:find(title, 1, true) ~= nil end,
+    filter = function(action) return action.title:find(title, 1, true) == 1 end,  -- not `Fix and probe: …`
   })
   harness.wait('the code action ' .. title, function()
     return vim.api.nvim_buf_get_changedtick(buffer) ~= before

@@ -162,7 +162,7 @@ await scenario('a new user', async () => {
   // 3. The fix, from the squiggle's own hover.
   await hover(wanted(first)[0]);
   await click('Quick Fix…', page.locator('.monaco-hover a, .monaco-hover .action', { hasText: 'Quick Fix' }));
-  await click(first.findings[0].fixes[0].title, page.locator(it.MENU_ROW).filter({ hasText: first.findings[0].fixes[0].title }));
+  await click(first.findings[0].fixes[0].title, page.locator(it.MENU_ROW).filter({ hasText: first.findings[0].fixes[0].title }).first());
   await sees([], 'no squiggle');
   // 4. Torch says so.
   const seen = await clickLens();
