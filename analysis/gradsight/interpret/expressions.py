@@ -13,6 +13,7 @@ from gradsight.interpret.attributes import Attributes
 from gradsight.interpret.conditions import conditions_of
 from gradsight.interpret.dtypes import exact_of, kind_of, promoted
 from gradsight.interpret.shapes import blown_up, broadcast, matmul, written
+from gradsight.syntax import walk
 from gradsight.values import (
     NONE,
     NOWHERE,
@@ -337,7 +338,15 @@ class Expressions(Attributes):
         return Unknown("computed from something unknown", self.combine("operator.neg", parts, node))
 
     def boolean(self, node: ast.BoolOp) -> Value:
-        return self.joiner.values([self.evaluate(value) for value in node.values])
+        first, *rest = node.values
+        values = [self.evaluate(first)]
+        outer = self.context
+        if any(isinstance(part, ast.Call) for value in rest for part in walk(value)):
+            # `x.requires_grad and x.register_hook(f)`: what is called behind the first may not be.
+            self.context = (*outer, ("b", self.number(), 0))
+        values += [self.evaluate(value) for value in rest]
+        self.context = outer
+        return self.joiner.values(values)
 
     def compare(self, node: ast.Compare) -> Value:
         values = [self.evaluate(node.left), *(self.evaluate(other) for other in node.comparators)]
