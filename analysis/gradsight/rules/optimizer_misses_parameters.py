@@ -87,7 +87,9 @@ def forgotten(q: Queries, protocol: Protocol) -> Iterator[Report]:
     if not trained or not protocol.steps:
         return
     heap = q.program.heap
-    modules = [oid for oid, obj in heap.items() if obj.kind in ("module", "instance")]
+    of_program = {oid for event in q.all("module") for oid in event.oids}
+    # A trainer that holds models is none itself.
+    modules = [oid for oid, obj in heap.items() if obj.kind == "module" or oid in of_program]
     inner = {part for oid in modules for part in ownership.parts(heap, oid) if part != oid}
     inner |= {
         one
