@@ -193,7 +193,7 @@ def _node(tensor: torch.Tensor) -> Any:
     try:
         if not tensor.requires_grad:
             return None
-        if tensor.grad_fn is None and tensor._is_view() and not tensor.is_leaf:
+        if tensor.grad_fn is None and tensor._is_view() and tensor._base.requires_grad:
             return None
         with torch.inference_mode(False):
             return get_gradient_edge(tensor).node
