@@ -83,8 +83,8 @@ def forgotten(q: Queries, protocol: Protocol) -> Iterator[Report]:
     """A model of its own that the loss goes through, and that nobody gave to an optimizer: a head behind the
     backbone that is trained and before labels, or what is put in training mode by name. What stands before
     the backbone may be fixed, and what judges it (a critic, features to compare) may be trained elsewhere."""
-    trained = free(q)
-    if not trained or not protocol.steps:
+    trained = free(q) if protocol.steps else frozenset()
+    if not trained:
         return
     heap = q.program.heap
     of_program = {oid for event in q.all("module") for oid in event.oids}
