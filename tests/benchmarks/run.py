@@ -30,10 +30,10 @@ REASONS = {
     "start": "some 20 of 70 ms go into the standard library's dataclasses (56 classes, `inspect`); with "
     "classes made without them it was 1.6 ×. See `python -X importtime -m gradsight_cli check FILE`",
     "edit": "two thirds go into interpreting the edited function (`python -m cProfile -s tottime edit.py`)",
-    "editor": "six keys in a hundred change what a function does for its callers: it, they, the module and "
-    "what fifty rules ask of the whole program are made anew, some 85 ms of it; the 90th percentile of the "
-    "analysis is 4 ms, and the 95th stands just within those six. The flip reads 300 statements anew, at "
-    "some 7 µs a node of syntax, and asks every rule about 150 terms of one loss "
+    "editor": "four keys in a hundred change what a function does for its callers: it, they, the module and "
+    "what fifty rules ask of the whole program are made anew, some 80 ms of it; the 95th percentile stands "
+    "outside of them and reads one long function anew. The flip reads 300 statements anew, at some 7 µs a "
+    "node of syntax, and asks every rule about 150 terms of one loss "
     "(`python -m cProfile -s tottime edit.py` shows the analysis alone)",
     "cold": "most goes into interpreting functions (`python -m cProfile -m gradsight_cli check FOLDER`)",
 }
