@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 from gradsight.finding import Edit
-from gradsight.surgery.order import insert_return, line_end
+from gradsight.surgery.order import block_end, insert_return, line_end
 from gradsight.surgery.refusal import Refusal
 from gradsight.text import Source, Span
 
@@ -56,7 +56,7 @@ def unpacked_as_saved(source: Source, where: Span) -> tuple[Edit, ...] | Refusal
         return Refusal("what is unpacked is not plain to see")
     saved = [
         call
-        for at in range(forward + 1, _end(source, forward))
+        for at in range(forward + 1, block_end(source, forward))
         for part in source.units[at].nodes
         for call in ast.walk(part)
         if isinstance(call, ast.Call) and ast.unparse(call.func).endswith(".save_for_backward")
@@ -68,7 +68,7 @@ def unpacked_as_saved(source: Source, where: Span) -> tuple[Edit, ...] | Refusal
         return Refusal("what is unpacked last is not saved")
     names = {ast.unparse(each) for each in target.elts[count:]}
     backward = _method(source, unit, "backward")
-    below = range(unit + 1, _end(source, backward)) if backward is not None else range(0)
+    below = range(unit + 1, block_end(source, backward)) if backward is not None else range(0)
     read = {
         one.id
         for at in below
@@ -111,7 +111,7 @@ def number_on_context(source: Source, where: Span) -> tuple[Edit, ...] | Refusal
     ]
     found = False
     own = _first_parameter(source, backward)
-    for at in range(backward + 1, _end(source, backward)):
+    for at in range(backward + 1, block_end(source, backward)):
         for part in source.units[at].nodes:
             if isinstance(part, ast.Assign) and ast.unparse(part.value) == f"{own}.saved_tensors":
                 target = part.targets[0]
@@ -172,16 +172,8 @@ def _method(source: Source, unit: int, name: str) -> int | None:
                 break
     else:
         return None
-    for inner in range(at + 1, _end(source, at)):
+    for inner in range(at + 1, block_end(source, at)):
         for node in source.units[inner].nodes:
             if isinstance(node, ast.FunctionDef) and node.name == name:
                 return inner
     return None
-
-
-def _end(source: Source, header: int) -> int:
-    """One past the last line of the block under a header."""
-    for at in range(header + 1, len(source.units)):
-        if source.units[at].code and source.units[at].indent <= source.units[header].indent:
-            return at
-    return len(source.units)

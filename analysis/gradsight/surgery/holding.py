@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 from gradsight.finding import Edit
-from gradsight.surgery.order import function_around, insert_behind, simple_statement
+from gradsight.surgery.order import block_end, call_at, function_around, insert_behind, simple_statement
 from gradsight.surgery.refusal import Refusal
 from gradsight.text import Source, Span
 
@@ -19,7 +19,7 @@ def own_parameters(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
     `copy.deepcopy(net).parameters()` becomes `net.parameters()`.
     """
     unit = source.unit_at(source.row_column(where.start)[0])
-    call = _call_at(source, unit, where)
+    call = call_at(source, unit, where)
     if call is None:
         return Refusal("no call that makes an optimizer stands there")
     given = next((each.value for each in call.keywords if each.arg == "params"), None)
@@ -65,14 +65,6 @@ def made_again(source: Source, where: Span, name: str) -> tuple[Edit, ...] | Ref
                 return Refusal("the statement needs names that are not known there")
         return insert_behind(source, anchor, source.slice(source.span_of(unit, simple)))
     return Refusal("nothing below makes it anew")
-
-
-def _call_at(source: Source, unit: int, where: Span) -> ast.Call | None:
-    for part in source.units[unit].nodes:
-        for node in ast.walk(part):
-            if isinstance(node, ast.Call) and source.span_of(unit, node) == where:
-                return node
-    return None
 
 
 def _own(source: Source, unit: int, node: ast.expr) -> str:
@@ -127,9 +119,7 @@ def _bound(source: Source, head: int) -> set[str]:
     for node in (each for part in source.units[head].nodes for each in ast.walk(part)):
         if isinstance(node, ast.arg):
             out.add(node.arg)
-    for line in source.units[head + 1 :]:
-        if line.code and line.indent <= source.units[head].indent:
-            break
+    for line in source.units[head + 1 : block_end(source, head)]:
         for node in (each for part in line.nodes for each in ast.walk(part)):
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 out.add(node.id)

@@ -248,16 +248,26 @@ def append_to_block(source: Source, header: int, statement: str) -> tuple[Edit, 
     return (Edit(source.file, Span(end, end), f"{line_end(source)}{indent}{statement}"),)
 
 
+def block_end(source: Source, header: int) -> int:
+    """One past the last line of the block under a header."""
+    for at in range(header + 1, len(source.units)):
+        if source.units[at].code and source.units[at].indent <= source.units[header].indent:
+            return at
+    return len(source.units)
+
+
 def _lines_under(source: Source, header: int) -> list[int]:
     """The lines below a header that are deeper than it."""
-    out: list[int] = []
-    for at in range(header + 1, len(source.units)):
-        line = source.units[at]
-        if line.code and line.indent <= source.units[header].indent:
-            break
-        if line.code:
-            out.append(at)
-    return out
+    return [at for at in range(header + 1, block_end(source, header)) if source.units[at].code]
+
+
+def call_at(source: Source, unit: int, where: Span) -> ast.Call | None:
+    """The call on a line that is just what stands at `where`."""
+    for part in source.units[unit].nodes:
+        for node in ast.walk(part):
+            if isinstance(node, ast.Call) and source.span_of(unit, node) == where:
+                return node
+    return None
 
 
 def is_inside(source: Source, header: Span, where: Span) -> bool:

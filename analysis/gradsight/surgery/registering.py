@@ -6,7 +6,7 @@ import ast
 import re
 
 from gradsight.finding import Edit
-from gradsight.surgery.order import function_around, line_end, simple_statement
+from gradsight.surgery.order import block_end, call_at, function_around, line_end, simple_statement
 from gradsight.surgery.refusal import Refusal
 from gradsight.text import Source, Span
 
@@ -23,15 +23,7 @@ def made_in_init(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
     if init is None:
         return Refusal("the class has no `__init__`")
     unit = source.unit_at(source.row_column(where.start)[0])
-    call = next(
-        (
-            node
-            for part in source.units[unit].nodes
-            for node in ast.walk(part)
-            if isinstance(node, ast.Call) and source.span_of(unit, node) == where
-        ),
-        None,
-    )
+    call = call_at(source, unit, where)
     statement = simple_statement(source, unit, where)
     if call is None or statement is None:
         return Refusal("this is no call of its own")
@@ -66,7 +58,7 @@ def made_in_init(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
     behind = _first_used_behind(source, head, unit, set_at)
     last = max((set_at[attribute] for attribute in owned), default=init)
     anchor = set_at[behind] if behind and set_at[behind] > last else None
-    lines = [at for at in range(init + 1, _end(source, init)) if source.units[at].code]
+    lines = [at for at in range(init + 1, block_end(source, init)) if source.units[at].code]
     if not lines:
         return Refusal("`__init__` stands on one line")
     text = source.line_text(source.starts[lines[0]])
@@ -93,7 +85,7 @@ def _init_of(source: Source, head: int) -> int | None:
     )
     if at < 0 or source.units[at].role != "class":
         return None
-    for inner in range(at + 1, _end(source, at)):
+    for inner in range(at + 1, block_end(source, at)):
         line = source.units[inner]
         if line.indent == indent and any(
             isinstance(node, ast.FunctionDef) and node.name == "__init__" for node in line.nodes
@@ -104,9 +96,9 @@ def _init_of(source: Source, head: int) -> int | None:
 
 def _set_in(source: Source, init: int) -> dict[str, int]:
     """The attributes that `__init__` sets in its own block, by the lines that do."""
-    first = next((at for at in range(init + 1, _end(source, init)) if source.units[at].code), None)
+    first = next((at for at in range(init + 1, block_end(source, init)) if source.units[at].code), None)
     out: dict[str, int] = {}
-    for at in range(init + 1, _end(source, init)):
+    for at in range(init + 1, block_end(source, init)):
         line = source.units[at]
         if first is None or line.indent != source.units[first].indent:
             continue
@@ -142,7 +134,7 @@ def _is_plain(source: Source, head: int, unit: int, name: str) -> bool:
         return False
     stored = [
         at
-        for at in range(head, _end(source, head))
+        for at in range(head, block_end(source, head))
         for part in source.units[at].nodes
         for node in ast.walk(part)
         if (isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, (ast.Store, ast.Del)))
@@ -154,7 +146,7 @@ def _is_plain(source: Source, head: int, unit: int, name: str) -> bool:
 def _uses(source: Source, head: int, unit: int, name: str) -> list[int]:
     return [
         source.span_of(at, node).start
-        for at in range(head + 1, _end(source, head))
+        for at in range(head + 1, block_end(source, head))
         if at != unit
         for part in source.units[at].nodes
         for node in ast.walk(part)
@@ -165,7 +157,7 @@ def _uses(source: Source, head: int, unit: int, name: str) -> list[int]:
 def _names(source: Source, head: int) -> set[str]:
     """What a function is given and binds."""
     out: set[str] = set()
-    for at in range(head, _end(source, head)):
+    for at in range(head, block_end(source, head)):
         for node in (each for part in source.units[at].nodes for each in ast.walk(part)):
             if isinstance(node, ast.arg):
                 out.add(node.arg)
@@ -176,7 +168,7 @@ def _names(source: Source, head: int) -> set[str]:
 
 def _first_used_behind(source: Source, head: int, unit: int, set_at: dict[str, int]) -> str:
     """The first attribute that the method reads behind a line, or outside of the call on it."""
-    for at in range(unit + 1, _end(source, head)):
+    for at in range(unit + 1, block_end(source, head)):
         for part in source.units[at].nodes:
             read = [
                 node
@@ -189,10 +181,3 @@ def _first_used_behind(source: Source, head: int, unit: int, set_at: dict[str, i
             if read:
                 return read[0].attr
     return ""
-
-
-def _end(source: Source, header: int) -> int:
-    for at in range(header + 1, len(source.units)):
-        if source.units[at].code and source.units[at].indent <= source.units[header].indent:
-            return at
-    return len(source.units)

@@ -6,7 +6,7 @@ import ast
 import re
 
 from gradsight.finding import Edit
-from gradsight.surgery.order import function_around, simple_statement
+from gradsight.surgery.order import call_at, function_around, simple_statement
 from gradsight.surgery.refusal import Refusal
 from gradsight.text import Source, Span
 
@@ -30,7 +30,7 @@ def added_to_loss(source: Source, term: Span, sink: Span, name: str) -> tuple[Ed
         return Refusal("the term is computed in another block")
     if any(re.search(rf"(?<![\w.]){re.escape(name)}[ \t]*=(?!=)", line.text) for line in between[1:]):
         return Refusal("the name is bound again in between")
-    call = _call(source, unit, sink)
+    call = call_at(source, unit, sink)
     if call is None or not isinstance(call.func, ast.Attribute) or not call.func.attr.endswith("backward"):
         return Refusal("no backward call stands there")
     loss: ast.expr = call.func.value
@@ -130,11 +130,3 @@ def _line_removed(source: Source, unit: int) -> tuple[Edit, ...] | Refusal:
     if above is None or above.indent < source.units[unit].indent:
         return Refusal("the block might be left empty")
     return (Edit(source.file, Span(start, source.offset(row, 0)), ""),)
-
-
-def _call(source: Source, unit: int, where: Span) -> ast.Call | None:
-    for part in source.units[unit].nodes:
-        for node in ast.walk(part):
-            if isinstance(node, ast.Call) and source.span_of(unit, node) == where:
-                return node
-    return None
