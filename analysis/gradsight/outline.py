@@ -122,6 +122,10 @@ class Outline:
     units: Sequence[Line] = field(repr=False, compare=False)  # that it is the outline of
     stops: tuple[int, ...] = field(repr=False, compare=False)  # of each function, the first unit behind it
 
+    def around(self, unit: int) -> int | None:
+        """The number of the function that a logical line of the file belongs to; None outside of all."""
+        return next((at for at, region in enumerate(self.functions) if unit in region.at), None)
+
     def function_at(self, index: int) -> int | None:
         """The number of the function whose `def` line is `skeleton.lines[index]`."""
         return self.headers.index(index) if index in self.headers else None

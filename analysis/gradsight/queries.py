@@ -25,6 +25,7 @@ from gradsight.values import NOWHERE, Obj, Ref, Seq, Tensor, Unknown, Value, nod
 if TYPE_CHECKING:
     from gradsight.modes import Modes
     from gradsight.protocol import Protocol
+    from gradsight.rules.writes import Writes
 
 LEARNING = ("parameter", "leaf")  # sources that hold a gradient
 POSSIBLE = (*LEARNING, "call", "argument", "element")  # sources that may require one
@@ -118,6 +119,7 @@ class Queries:
         self._lost: tuple[Lost, ...] | None = None
         self.protocol: Protocol | None = None  # see `protocol_of`
         self.modes: Modes | None = None  # see `modes_of`
+        self.writes: Writes | None = None  # see `writes_of`
 
     # -- events
 

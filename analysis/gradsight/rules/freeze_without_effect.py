@@ -297,9 +297,7 @@ def is_used(q: Queries, late: frozenset[int], built: Event, thaw: Event) -> bool
     """Whether anything is computed with them, or a loop lies, between the optimizer and the thaw."""
     between = range(built.node + 1, thaw.node)
     return turns(q, thaw) != loops(built) or any(
-        q.graph[n].kind == "op"
-        and q.graph[n].op != "parameters"
-        and late & set(q.graph.feeding(n, DEPENDING))
+        q.graph[n].kind == "op" and q.graph[n].op != "parameters" and late & set(q.feeding(n, DEPENDING))
         for n in between
     )
 

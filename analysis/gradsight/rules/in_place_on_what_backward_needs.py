@@ -41,7 +41,7 @@ from gradsight.policy import SEVERITY
 from gradsight.protocol import loops
 from gradsight.queries import Queries, shortened
 from gradsight.rule import Report, Rule
-from gradsight.rules.writes import Write, Writes
+from gradsight.rules.writes import Write, Writes, writes_of
 from gradsight.text import Source
 
 RAISED = "one of the variables needed for gradient computation has been modified by an inplace operation"
@@ -50,7 +50,7 @@ RAISED = "one of the variables needed for gradient computation has been modified
 def check(q: Queries) -> Iterator[Report]:
     if not q.has("written"):
         return
-    writes = Writes(q)
+    writes = writes_of(q)
     said: set[int] = set()
     for write in writes.all:
         found = overwritten(writes, write) if not write.event.fact("expected") else None
@@ -117,36 +117,25 @@ def report(writes: Writes, write: Write, keeper: Keeper, sink: Event, later: boo
 
 
 def fix(source: Source, finding: Finding) -> Iterator[Fix]:
+    where, keeper, unsafe = finding.where, finding.place("keeper"), Applicability.UNSAFE
+    ways = [
+        ("Draw into a new tensor", unsafe, surgery.drawn_anew, where),
+        ("Write into a copy (what else holds it stays as it is)", unsafe, surgery.copied_first, where),
+    ]
     if not finding.fact("recorded"):
         # Out of place it would change nothing, or be cut.
-        for title, made in (
-            ("Compute it where autograd sees it, out of `no_grad`", surgery.seen_outside),
-            ("Draw into a new tensor", surgery.drawn_anew),
-            ("Write into a copy (what else holds it stays as it is)", surgery.copied_first),
-        ):
-            changed = made(source, finding.where)
-            if not isinstance(changed, surgery.Refusal):
-                yield Fix(title, Applicability.UNSAFE, changed)
-                return
-        return
-    edits = surgery.out_of_place(source, finding.where)
-    if not isinstance(edits, surgery.Refusal):
-        yield Fix("Make a new tensor instead of writing in place", Applicability.UNSAFE, edits)
-        return
-    keeper = finding.place("keeper")
-    if keeper is not None and finding.fact("what") == "result" and keeper != finding.where:
-        edits = surgery.cloned(source, keeper)
+        title = "Compute it where autograd sees it, out of `no_grad`"
+        ways.insert(0, (title, unsafe, surgery.seen_outside, where))
+    else:
+        if keeper is not None and finding.fact("what") == "result" and keeper != where:
+            ways.insert(0, ("Write to a copy", Applicability.SAFE, surgery.cloned, keeper))
+        title = "Make a new tensor instead of writing in place"
+        ways.insert(0, (title, unsafe, surgery.out_of_place, where))
+    for title, applicability, made, place in ways:
+        edits = made(source, place)
         if not isinstance(edits, surgery.Refusal):
-            yield Fix("Write to a copy", Applicability.SAFE, edits)
+            yield Fix(title, applicability, edits)
             return
-    edits = surgery.drawn_anew(source, finding.where)
-    if not isinstance(edits, surgery.Refusal):
-        yield Fix("Draw into a new tensor", Applicability.UNSAFE, edits)
-        return
-    edits = surgery.copied_first(source, finding.where)
-    if not isinstance(edits, surgery.Refusal):
-        title = "Write into a copy (what else holds it stays as it is)"
-        yield Fix(title, Applicability.UNSAFE, edits)
 
 
 RULE = Rule("GS502", "in-place-on-what-backward-needs", check, fix)

@@ -83,11 +83,11 @@ def updated_by_hand(q: Queries, said: set[int]) -> Iterator[Report]:
         if event.kind != "written" or before is None or event.fact("name") not in UPDATES:
             continue
         around = loops(event)
-        leaves = {n for one in event.nodes[:1] for n in q.graph.feeding(one, DEPENDING)} & set(q.must_learn)
+        leaves = {n for one in event.nodes[:1] for n in q.feeding(one, DEPENDING)} & set(q.must_learn)
         where = event.place("call")
         if before.context[: len(around)] != event.context[: len(around)] or where is None or not leaves:
             continue
-        read = {n for one in before.nodes for n in q.graph.feeding(one, DEPENDING)}
+        read = {n for one in before.nodes for n in q.feeding(one, DEPENDING)}
         if not leaves <= read or any(not set(around).isdisjoint(loops(one)) for one in others):
             continue
         for backward in q.all("backward"):

@@ -51,9 +51,9 @@ def check(q: Queries) -> Iterator[Report]:
     for oid, found in copied(q, protocol):
         said.add(oid)
         yield found
+    trained = free(q) if protocol.steps else frozenset()
     for step in protocol.steps:
         oid = step.event.oids[0]
-        trained = free(q)
         if oid in said or not trained or entry(step.optimizer) != entry(step.event):
             continue
         twin = next((one for one in protocol.steps if same_parameters(one, step)), None)
@@ -76,14 +76,13 @@ def check(q: Queries) -> Iterator[Report]:
                 yield report(q, step, frozenset(event.nodes) & trained, event)
                 break
     if not said:
-        yield from forgotten(q, protocol)
+        yield from forgotten(q, protocol, trained)
 
 
-def forgotten(q: Queries, protocol: Protocol) -> Iterator[Report]:
+def forgotten(q: Queries, protocol: Protocol, trained: frozenset[int]) -> Iterator[Report]:
     """A model of its own that the loss goes through, and that nobody gave to an optimizer: a head behind the
     backbone that is trained and before labels, or what is put in training mode by name. What stands before
     the backbone may be fixed, and what judges it (a critic, features to compare) may be trained elsewhere."""
-    trained = free(q) if protocol.steps else frozenset()
     if not trained:
         return
     heap = q.program.heap
@@ -110,7 +109,7 @@ def forgotten(q: Queries, protocol: Protocol) -> Iterator[Report]:
         n
         for event in q.all("read", "written", "filled")
         for number in event.nodes
-        for n in q.graph.feeding(number, (Edge.LIVE,))
+        for n in q.feeding(number, (Edge.LIVE,))
     }
     switched = {oid for event in q.all("mode") for oid in event.oids if event.fact("to") == "train"}
     for oid in modules:
@@ -157,8 +156,8 @@ def predicts(q: Queries, own: frozenset[int]) -> bool:
     """Whether these parameters have a part in what is compared with labels, and none in the labels."""
     return any(
         ("index" in event.fact("target_wants") or event.fact("target_made") in DRAWN)
-        and not own.isdisjoint(q.graph.feeding(event.nodes[0], (Edge.LIVE,)))
-        and own.isdisjoint(q.graph.feeding(event.nodes[1], DEPENDING))
+        and not own.isdisjoint(q.feeding(event.nodes[0], (Edge.LIVE,)))
+        and own.isdisjoint(q.feeding(event.nodes[1], DEPENDING))
         for event in q.all("criterion")
         if event.nodes[0] >= 0
     )

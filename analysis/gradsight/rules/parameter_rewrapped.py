@@ -124,7 +124,7 @@ def given(q: Queries, event: Event, said: set[int]) -> Iterator[Report]:
         said.add(number)
         text = shortened(q.text_of(where))
         assert call is not None
-        leaf = any(q.graph[n].op == "leaf" for n in q.graph.feeding(number, (Edge.LIVE,)))
+        leaf = any(q.graph[n].op == "leaf" for n in q.feeding(number, (Edge.LIVE,)))
         of = "is computed from a leaf" if leaf else "is the result of an `nn.Parameter`"
         yield RULE.report(
             SEVERITY["raises"],

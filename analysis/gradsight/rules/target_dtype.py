@@ -49,7 +49,7 @@ DIFFERENCE = frozenset({"L1Loss", "l1_loss", "MultiLabelSoftMarginLoss", "multil
 
 
 def check(q: Queries) -> Iterator[Report]:
-    recast = any(True for _ in q.all("cast"))  # what is float32 by default may be something else
+    recast = q.has("cast")  # what is float32 by default may be something else
     for call in calls(q):
         if call.target is None or not call.target_exact or call.event.fact("target") == "one-hot":
             continue

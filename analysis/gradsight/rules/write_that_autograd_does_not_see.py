@@ -38,7 +38,7 @@ from gradsight.interpret.state import Event
 from gradsight.policy import SEVERITY
 from gradsight.queries import LEARNING, Queries, shortened
 from gradsight.rule import Report, Rule
-from gradsight.rules.writes import Write, Writes
+from gradsight.rules.writes import Write, Writes, writes_of
 from gradsight.text import Source
 
 # What is computed from the numbers that stand there. Copies, draws and rounding are not among these: who
@@ -54,7 +54,7 @@ TWINS = ARITHMETIC - {"[]", "zero_", "fill_"}  # that are there as operations th
 def check(q: Queries) -> Iterator[Report]:
     if not q.has("written"):
         return
-    writes = Writes(q)
+    writes = writes_of(q)
     said: set[int] = set()
     for write in writes.all:
         if write.name not in ARITHMETIC or write.event.fact("given") == "hidden":

@@ -40,6 +40,13 @@ class Write:
         return self.event.fact("name")
 
 
+def writes_of(queries: Queries) -> Writes:
+    """The writes of a program, found once for all rules."""
+    if queries.writes is None:
+        queries.writes = Writes(queries)
+    return queries.writes
+
+
 class Writes:
     """The writes of one program."""
 
@@ -54,9 +61,9 @@ class Writes:
         self._behind: dict[int, set[int]] = {}
 
     def _find(self) -> Iterator[Write]:
-        for at, event in enumerate(self.q.events):
+        for at, event in self.q.numbered("written"):
             where = event.place("call")
-            if event.kind == "written" and where is not None and event.nodes:
+            if where is not None and event.nodes:
                 yield Write(at, event, event.node, event.nodes[0], where)
 
     def recorded(self, write: Write) -> bool:

@@ -107,13 +107,9 @@ def is_rarer(q: Queries, clear: Event, backward: Event, step: Step) -> bool:
 
 def in_one_function(source: Source, one: Span, other: Span) -> bool:
     """Whether two places stand in one function, or both in none, and so may change places."""
+    first, second = (source.unit_at(source.row_column(span.start)[0]) for span in (one, other))
     whole = outline(source.units)
-
-    def function(span: Span) -> int | None:
-        unit = source.unit_at(source.row_column(span.start)[0])
-        return next((at for at, region in enumerate(whole.functions) if unit in region.at), None)
-
-    return function(one) == function(other)
+    return whole.around(first) == whole.around(second)
 
 
 def report(q: Queries, step: Step, backward: Event, clear: Event, kind: str) -> Report:

@@ -148,9 +148,8 @@ def name_there(source: Source, made: Span, where: Span) -> str:
     whole = outline(source.units)
 
     def function(span: Span) -> str:
-        at = source.unit_at(source.row_column(span.start)[0])
-        found = (name for name, region in zip(whole.names, whole.functions, strict=True) if at in region.at)
-        return next(found, "")
+        at = whole.around(source.unit_at(source.row_column(span.start)[0]))
+        return whole.names[at] if at is not None else ""
 
     first, second = function(made), function(where)
     if name.startswith("self."):
