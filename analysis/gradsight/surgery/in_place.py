@@ -110,16 +110,11 @@ def seen_by_autograd(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
 
 def written_to_copy(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
     """`x.data[mask] = 0` becomes `x = x.clone()` and `x[mask] = 0`."""
-    found = _alone(source, where)
+    found = _part_written(source, where)
     if isinstance(found, Refusal):
         return found
-    statement, span, indent = found
+    target, span, indent, _ = found
     unit = source.unit_at(source.row_column(where.start)[0])
-    target = statement.targets[0] if isinstance(statement, ast.Assign) else None
-    if isinstance(statement, ast.AugAssign):
-        target = statement.target
-    if not isinstance(target, ast.Subscript) or source.span_of(unit, target) != where:
-        return Refusal("no part of a tensor is written to")
     cut = target.value
     if not isinstance(cut, ast.Attribute) or cut.attr != "data" or not isinstance(cut.value, ast.Name):
         return Refusal("what is written to has no name")
@@ -133,25 +128,35 @@ def written_to_copy(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
 
 def copied_first(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
     """`x[0] = y` gets a line `x = x.clone()` before it."""
+    found = _part_written(source, where)
+    if isinstance(found, Refusal):
+        return found
+    target, span, indent, several = found
+    if several:
+        return Refusal("no part of a tensor is written to")
+    if not _bindable(target.value):
+        return Refusal("what is written to has no name")
+    if in_loop(source, source.unit_at(source.row_column(where.start)[0])):
+        return Refusal("each turn of a loop would copy the whole")
+    name = ast.unparse(target.value)
+    copied = f"{name} = {name}.clone()" + line_end(source) + indent
+    return (Edit(source.file, Span(span.start, span.start), copied),)
+
+
+def _part_written(source: Source, where: Span) -> tuple[ast.Subscript, Span, str, bool] | Refusal:
+    """The target `x[0]` at `where`, its statement's span and indentation, and whether that has more targets."""
     found = _alone(source, where)
     if isinstance(found, Refusal):
         return found
     statement, span, indent = found
     unit = source.unit_at(source.row_column(where.start)[0])
-    target = (
-        statement.targets[0] if isinstance(statement, ast.Assign) and len(statement.targets) == 1 else None
-    )
+    targets: list[ast.expr] = statement.targets if isinstance(statement, ast.Assign) else []
     if isinstance(statement, ast.AugAssign):
-        target = statement.target
+        targets = [statement.target]
+    target = targets[0] if targets else None
     if not isinstance(target, ast.Subscript) or source.span_of(unit, target) != where:
         return Refusal("no part of a tensor is written to")
-    if not _bindable(target.value):
-        return Refusal("what is written to has no name")
-    if in_loop(source, unit):
-        return Refusal("each turn of a loop would copy the whole")
-    name = ast.unparse(target.value)
-    copied = f"{name} = {name}.clone()" + line_end(source) + indent
-    return (Edit(source.file, Span(span.start, span.start), copied),)
+    return target, span, indent, len(targets) > 1
 
 
 def drawn_anew(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
