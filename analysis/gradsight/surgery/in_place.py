@@ -144,7 +144,7 @@ def copied_first(source: Source, where: Span) -> tuple[Edit, ...] | Refusal:
 
 
 def _part_written(source: Source, where: Span) -> tuple[ast.Subscript, Span, str, bool] | Refusal:
-    """The target `x[0]` at `where`, its statement's span and indentation, and whether that has more targets."""
+    """The target `x[0]` at `where`, its statement's span and indentation, and whether it has others."""
     found = _alone(source, where)
     if isinstance(found, Refusal):
         return found
